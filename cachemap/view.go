@@ -1,0 +1,94 @@
+package cachemap
+
+import (
+	"iter"
+	"math/bits"
+	"slices"
+)
+
+// View is a table together with a bitmap that selects the PFNs to look at:
+// the reuse bitmap, the held pages, or any other set. Neither is copied; both
+// may change while they are looked at.
+type View struct {
+	entries []Entry
+	words   []uint64
+}
+
+// NewView returns the view of the entries whose bits are set in words: bit
+// n%64 of words[n/64] is PFN n. Bits past the end of entries are ignored.
+func NewView(entries []Entry, words []uint64) View {
+	if n := (len(entries) + 63) / 64; len(words) > n {
+		words = words[:n]
+	}
+	return View{entries, words}
+}
+
+// Has reports whether the PFN is selected.
+func (v View) Has(p PFN) bool {
+	return p < PFN(len(v.entries)) && p/64 < PFN(len(v.words)) && v.words[p/64]&(1<<(p%64)) != 0
+}
+
+// Entry returns a copy of the PFN's entry, selected or not.
+//
+// Preconditions: p is below the number of entries.
+func (v View) Entry(p PFN) Entry { return v.entries[p] }
+
+// Len counts the selected PFNs.
+func (v View) Len() int {
+	n := 0
+	for i, w := range v.words {
+		if tail := len(v.entries) - i*64; tail < 64 {
+			w &= 1<<tail - 1
+		}
+		n += bits.OnesCount64(w)
+	}
+	return n
+}
+
+// All yields the selected PFNs in ascending order, each with a copy of its
+// entry.
+func (v View) All() iter.Seq2[PFN, Entry] {
+	return func(yield func(PFN, Entry) bool) {
+		for i, w := range v.words {
+			for ; w != 0; w &= w - 1 {
+				p := i*64 + bits.TrailingZeros64(w)
+				if p >= len(v.entries) {
+					return
+				}
+				if !yield(PFN(p), v.entries[p]) {
+					return
+				}
+			}
+		}
+	}
+}
+
+// Stats is what a view has of one vbd. Sectors are the half-open range that
+// the pages lie in.
+type Stats struct {
+	VBD      VBD
+	Pages    uint64
+	From, To Sector
+}
+
+// ByVBD returns the statistics of every vbd in the view, in order of VBD. It
+// looks at each selected entry once.
+func (v View) ByVBD() []Stats {
+	var all []Stats
+	last := -1 // entries of one vbd come in runs
+	for _, e := range v.All() {
+		if last < 0 || all[last].VBD != e.VBD {
+			last = slices.IndexFunc(all, func(s Stats) bool { return s.VBD == e.VBD })
+			if last < 0 {
+				last = len(all)
+				all = append(all, Stats{VBD: e.VBD, From: e.Sector, To: e.Sector})
+			}
+		}
+		s := &all[last]
+		s.Pages++
+		s.From = min(s.From, e.Sector)
+		s.To = max(s.To, e.Sector+SectorsPerPage)
+	}
+	slices.SortFunc(all, func(a, b Stats) int { return int(int64(a.VBD) - int64(b.VBD)) })
+	return all
+}

@@ -1,0 +1,13 @@
+module github.com/warmreboot/warmreboot
+
+go 1.24.0
+
+require (
+	github.com/bits-and-blooms/bitset v1.24.0 // indirect
+	github.com/cpuguy83/go-md2man/v2 v2.0.7 // indirect
+	github.com/fsnotify/fsnotify v1.9.0 // indirect
+	github.com/russross/blackfriday/v2 v2.1.0 // indirect
+	github.com/urfave/cli/v2 v2.27.7 // indirect
+	github.com/xrash/smetrics v0.0.0-20240521201337-686a1a2994c1 // indirect
+	golang.org/x/sys v0.36.0 // indirect
+)
