@@ -47,9 +47,16 @@ func (v View) Len() int {
 
 // All yields the selected PFNs in ascending order, each with a copy of its
 // entry.
-func (v View) All() iter.Seq2[PFN, Entry] {
+func (v View) All() iter.Seq2[PFN, Entry] { return v.From(0) }
+
+// From is All for the PFNs from first on.
+func (v View) From(first PFN) iter.Seq2[PFN, Entry] {
 	return func(yield func(PFN, Entry) bool) {
-		for i, w := range v.words {
+		for i := int(min(first/64, PFN(len(v.words)))); i < len(v.words); i++ {
+			w := v.words[i]
+			if PFN(i) == first/64 {
+				w &= ^uint64(0) << (first % 64)
+			}
 			for ; w != 0; w &= w - 1 {
 				p := i*64 + bits.TrailingZeros64(w)
 				if p >= len(v.entries) {

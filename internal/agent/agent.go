@@ -1,0 +1,258 @@
+// Package agent is the dom0 daemon's mind: it keeps the warm cache of the
+// domains it was told to keep, watches them go down and come back, and vouches
+// for their pages, or does not.
+//
+// It only ever takes away: without its approval a guest gets nothing back. So
+// whatever goes wrong here ends in a cold reboot.
+package agent
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"sort"
+	"strconv"
+	"strings"
+	"sync"
+
+	"github.com/warmreboot/warmreboot/internal/api"
+	"github.com/warmreboot/warmreboot/internal/disk"
+	"github.com/warmreboot/warmreboot/internal/hypervisor"
+	"github.com/warmreboot/warmreboot/xenctl"
+	"github.com/warmreboot/warmreboot/xenctl/libxl"
+)
+
+// Store is the agent's use of xenstore.
+type Store interface {
+	disk.Store
+	Write(ctx context.Context, path, value string) error
+}
+
+// Options are what an agent needs.
+type Options struct {
+	Xen       hypervisor.Xen
+	Store     Store
+	Lifecycle libxl.Lifecycle
+	Disks     Disks
+	Journal   *Journal
+	Log       *slog.Logger
+	// Boot identifies this boot of dom0.
+	Boot string
+}
+
+// Agent serves api.Service.
+type Agent struct {
+	Options
+	ctx    context.Context // ends with Run
+	cancel context.CancelFunc
+
+	mu      sync.Mutex
+	keepers map[xenctl.UUID]*keeper
+	wg      sync.WaitGroup
+}
+
+var _ api.Service = (*Agent)(nil)
+
+// New makes an agent. Nothing happens before Start.
+func New(o Options) *Agent {
+	a := &Agent{Options: o, keepers: map[xenctl.UUID]*keeper{}}
+	a.ctx, a.cancel = context.WithCancel(context.Background())
+	return a
+}
+
+// Start takes up every domain of the journal where it was left.
+func (a *Agent) Start() error {
+	records, err := a.Journal.Load()
+	if err != nil {
+		if records == nil {
+			return err
+		}
+		a.Log.Error("journal", "err", err)
+	}
+	for _, r := range records {
+		if r.Boot != a.Boot {
+			// Xen has been restarted with dom0: nothing of it is left.
+			r.Boot, r.Domid, r.Accounts, r.Intent, r.Reboot = a.Boot, 0, nil, nil, nil
+		}
+		a.keep(r)
+	}
+	return nil
+}
+
+// Stop ends the agent; Xen goes on keeping what it was told to.
+func (a *Agent) Stop() {
+	a.cancel()
+	a.wg.Wait()
+}
+
+// Wake has every domain looked at soon: something has changed.
+func (a *Agent) Wake() {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	for _, k := range a.keepers {
+		k.wakeUp()
+	}
+}
+
+func (a *Agent) keep(r *Record) *keeper {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if k := a.keepers[r.UUID]; k != nil {
+		return k
+	}
+	k := newKeeper(a, r)
+	a.keepers[r.UUID] = k
+	a.wg.Add(1)
+	go func() {
+		defer a.wg.Done()
+		k.run(a.ctx)
+		a.mu.Lock()
+		if a.keepers[r.UUID] == k {
+			delete(a.keepers, r.UUID)
+		}
+		a.mu.Unlock()
+	}()
+	return k
+}
+
+func (a *Agent) keeper(uuid xenctl.UUID) *keeper {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.keepers[uuid]
+}
+
+// target is a domain that an operator has named.
+type target struct {
+	name string
+	uuid xenctl.UUID
+	info *xenctl.DomainInfo // nil while it is down
+}
+
+// find finds a domain by name, domid or UUID, among those that are up and
+// those that the agent keeps.
+func (a *Agent) find(ctx context.Context, domain string) (target, error) {
+	infos, err := a.Xen.Domains()
+	if err != nil {
+		return target{}, err
+	}
+	uuid, uuidErr := xenctl.ParseUUID(domain)
+	id, idErr := strconv.ParseUint(domain, 10, 16)
+	for i := len(infos) - 1; i >= 0; i-- {
+		info := infos[i]
+		if info.Dying || info.Domid == 0 {
+			continue
+		}
+		name := a.name(ctx, info.Domid)
+		if name == domain || uuidErr == nil && info.UUID == uuid || idErr == nil && info.Domid == xenctl.Domid(id) {
+			return target{name, info.UUID, &info}, nil
+		}
+	}
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	for u, k := range a.keepers {
+		if name := k.status().Domain; name == domain || uuidErr == nil && u == uuid {
+			return target{name, u, nil}, nil
+		}
+	}
+	return target{}, api.Errorf(api.NotFound, "there is no domain %q; xl list shows what is there", domain)
+}
+
+// name returns a domain's name, "" if the toolstack has not given it one.
+func (a *Agent) name(ctx context.Context, domid xenctl.Domid) string {
+	name, err := a.Store.Read(ctx, fmt.Sprintf("/local/domain/%d/name", domid))
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		a.Log.Warn("name of a domain", "domid", domid, "err", err)
+	}
+	return name
+}
+
+// List implements api.Service: dom0's guests and the kept domains that are
+// down.
+func (a *Agent) List(ctx context.Context) ([]api.DomainStatus, error) {
+	infos, err := a.Xen.Domains()
+	if err != nil {
+		return nil, err
+	}
+	seen := map[xenctl.UUID]bool{}
+	all := []api.DomainStatus{}
+	for i := len(infos) - 1; i >= 0; i-- {
+		info := infos[i]
+		if info.Domid == 0 || info.Dying || seen[info.UUID] {
+			continue
+		}
+		seen[info.UUID] = true
+		all = append(all, a.describe(target{a.name(ctx, info.Domid), info.UUID, &info}))
+	}
+	a.mu.Lock()
+	var down []xenctl.UUID
+	for u := range a.keepers {
+		if !seen[u] {
+			down = append(down, u)
+		}
+	}
+	a.mu.Unlock()
+	for _, u := range down {
+		if k := a.keeper(u); k != nil {
+			all = append(all, a.describe(target{k.status().Domain, u, nil}))
+		}
+	}
+	sort.Slice(all, func(i, j int) bool { return strings.Compare(all[i].Domain, all[j].Domain) < 0 })
+	return all, nil
+}
+
+// describe puts together what Xen and the keeper know of a domain.
+func (a *Agent) describe(t target) api.DomainStatus {
+	s := api.DomainStatus{Domain: t.name, UUID: t.uuid, State: "down"}
+	if k := a.keeper(t.uuid); k != nil {
+		s = k.status()
+		s.UUID = t.uuid
+		if t.name != "" {
+			s.Domain = t.name
+		}
+	}
+	DescribeXen(a.Xen, t.info, &s)
+	return s
+}
+
+// DescribeXen enters what Xen itself says of a domain; info is nil if there is
+// none.
+func DescribeXen(x hypervisor.Xen, info *xenctl.DomainInfo, s *api.DomainStatus) {
+	s.State, s.Domid = "down", 0
+	if img, err := x.Image(s.UUID); err == nil {
+		s.ImagePages = img.Pages
+	}
+	if info == nil {
+		return
+	}
+	s.Domid = info.Domid
+	s.Type = "pv"
+	if info.HVM {
+		s.Type = "hvm"
+	}
+	switch {
+	case info.Shutdown:
+		s.State = "shutdown"
+	case info.Paused:
+		s.State = "paused"
+	default:
+		s.State = "running"
+	}
+	st, err := x.WarmcacheStatus(info.Domid)
+	if err != nil {
+		if !errors.Is(err, xenctl.ErrNotEnabled) && !errors.Is(err, xenctl.ErrNotSupported) && s.Message == "" {
+			s.Message = err.Error()
+		}
+		return
+	}
+	s.Enabled, s.Armed, s.Attached = st.Enabled, st.Armed, st.Attached
+	s.Committed, s.Held = st.Committed, st.Held
+	s.Counters = api.Counters{MaxPFN: st.MaxPFN, Pending: st.Pending, Preserved: st.Preserved,
+		Adopted: st.Adopted, LostBusy: st.LostBusy, Registered: st.Registered, Commits: st.Commits,
+		CommitsIgnored: st.CommitsIgnored, Unregistered: st.Unregistered, WriteFaults: st.WriteFaults,
+		ForeignWrites: st.ForeignWrites, P2MChanges: st.P2MChanges, Replaced: st.Replaced,
+		Untrackable: st.Untrackable, Hypercalls: st.Hypercalls}
+	s.Report = &api.Report{Held: st.Report.Held, Restored: st.Report.Restored,
+		Refused: st.Report.Refused, Done: st.Report.Done}
+}

@@ -1,0 +1,296 @@
+package agent
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/warmreboot/warmreboot/cachemap"
+	"github.com/warmreboot/warmreboot/internal/api"
+	"github.com/warmreboot/warmreboot/internal/custody"
+	"github.com/warmreboot/warmreboot/internal/disk"
+	"github.com/warmreboot/warmreboot/internal/validate"
+	"github.com/warmreboot/warmreboot/xenctl"
+)
+
+// diskWait is how long a new domain's disks may take to be attached before
+// pages of a disk that is not there are refused.
+const diskWait = 30 * time.Second
+
+// verdict is what was found of one vbd.
+type verdict struct {
+	api.VBDSummary
+	approve bool
+	at      attached
+	reading disk.Reading
+}
+
+func (v *verdict) refuse(format string, args ...any) {
+	if v.Reason == "" {
+		v.Reason = fmt.Sprintf(format, args...)
+	}
+	v.approve = false
+}
+
+// decide gives its verdict on every vbd whose pages the new domain holds, and
+// reports whether it is done; if not, something is still to come. It may be
+// repeated from the start at any time: an approval that is found wrong later is
+// taken back by a refusal, which also drops the pages.
+func (k *keeper) decide(ctx context.Context, d xenctl.DomainInfo) bool {
+	b := k.rec.Reboot
+	s := &b.Summary
+	st, err := k.a.Xen.WarmcacheStatus(d.Domid)
+	if err != nil {
+		k.log.Error("status", "domid", d.Domid, "err", err)
+		return errors.Is(err, xenctl.ErrNotEnabled) || errors.Is(err, xenctl.ErrNotSupported)
+	}
+	s.PagesPreserved, s.PagesAdopted = st.Preserved, st.Adopted
+	if st.Held == 0 {
+		return true
+	}
+	held, err := k.heldByVBD(d.Domid)
+	if err != nil {
+		k.log.Error("held pages", "domid", d.Domid, "err", err)
+		return false
+	}
+	k.attach(ctx, d.Domid)
+	if k.waitSince.IsZero() {
+		k.waitSince = time.Now()
+	}
+	for _, h := range held {
+		if _, ok := k.disks[h.VBD]; !ok && s.Trigger != api.Cold && time.Since(k.waitSince) < diskWait && !k.hopeless(ctx, d.Domid, h.VBD) {
+			return false
+		}
+	}
+
+	s.VBDs, s.PagesApproved = []api.VBDSummary{}, 0
+	faults := k.checkStructure(d.Domid)
+	for _, h := range held {
+		v := verdict{VBDSummary: api.VBDSummary{VBD: h.VBD, Name: h.VBD.Name(), Held: h.Pages}}
+		k.judge(ctx, d, &v, faults)
+		if ctx.Err() != nil {
+			return false
+		}
+		what := xenctl.Refused
+		v.Verdict = "refused"
+		if v.approve {
+			what, v.Verdict = xenctl.Approved, "approved"
+		}
+		n, err := k.a.Xen.WarmcacheVerdict(d.Domid, h.VBD, what)
+		if err != nil {
+			k.log.Error("verdict", "vbd", h.VBD, "verdict", what, "err", err)
+			return false
+		}
+		if v.approve {
+			s.PagesApproved += n
+			v.Held = n
+		}
+		k.log.Info("verdict", "domid", d.Domid, "vbd", v.VBD, "verdict", v.Verdict, "reason", v.Reason,
+			"custody", v.Custody, "note", v.Note, "held", v.Held, "checked", v.Checked, "mismatches", v.Mismatches)
+		s.VBDs = append(s.VBDs, v.VBDSummary)
+		k.wakeGuest(ctx, d.Domid, s.VBDs)
+		k.publish()
+	}
+	return true
+}
+
+// heldByVBD counts the pages that the new domain holds.
+func (k *keeper) heldByVBD(domid xenctl.Domid) ([]cachemap.Stats, error) {
+	v, closeView, err := validate.MapView(k.a.Xen, domid, true)
+	if err != nil {
+		return nil, err
+	}
+	defer closeView()
+	return v.ByVBD(), nil
+}
+
+// hopeless reports whether waiting for a vbd's disk is in vain: its backend is
+// there, but what is behind it cannot be used.
+func (k *keeper) hopeless(ctx context.Context, domid xenctl.Domid, vbd cachemap.VBD) bool {
+	be, err := disk.FindBackend(ctx, k.a.Store, domid, vbd)
+	if err != nil {
+		return false
+	}
+	_, err = k.a.Disks.Resolve(be)
+	return errors.Is(err, disk.ErrUnsupported)
+}
+
+// checkStructure drops the held pages whose entries cannot be right, and
+// returns what was found, per vbd; an error refuses them all.
+func (k *keeper) checkStructure(domid xenctl.Domid) func(cachemap.VBD) ([]validate.Fault, error) {
+	fail := func(err error) func(cachemap.VBD) ([]validate.Fault, error) {
+		return func(cachemap.VBD) ([]validate.Fault, error) { return nil, err }
+	}
+	st, err := k.a.Xen.WarmcacheStatus(domid)
+	if err != nil {
+		return fail(err)
+	}
+	v, closeView, err := validate.MapView(k.a.Xen, domid, true)
+	if err != nil {
+		return fail(err)
+	}
+	found := validate.CheckStructure(v, cachemap.PFN(st.MaxPFN), func(vbd cachemap.VBD) (cachemap.Sector, bool) {
+		at, ok := k.disks[vbd]
+		return cachemap.Sector(at.backing.Size / cachemap.SectorSize), ok
+	})
+	closeView()
+	if len(found.Drop) > 0 {
+		n, err := k.a.Xen.WarmcacheDropPFNs(domid, found.Drop)
+		k.log.Warn("pages with impossible entries dropped", "domid", domid, "pages", len(found.Drop), "dropped", n, "err", err)
+		if err != nil {
+			return fail(err)
+		}
+	}
+	return func(vbd cachemap.VBD) ([]validate.Fault, error) { return found.Faults[vbd], nil }
+}
+
+// judge comes to a verdict on one vbd. It approves only at its very end.
+func (k *keeper) judge(ctx context.Context, d xenctl.DomainInfo, v *verdict, faults func(cachemap.VBD) ([]validate.Fault, error)) {
+	r := k.rec
+	account := r.Accounts[v.VBD]
+	if account != nil {
+		v.Backing = account.Identity.Name
+	}
+	if r.Reboot.Summary.Trigger == api.Cold {
+		v.refuse("a normal reboot was asked for")
+		return
+	}
+	found, err := faults(v.VBD)
+	if err != nil {
+		v.refuse("the table cannot be checked: %v", err)
+		return
+	}
+	if len(found) > 0 {
+		v.Note = found[0].String() + " (dropped)"
+	}
+	at, ok := k.disks[v.VBD]
+	if !ok {
+		if be, err := disk.FindBackend(ctx, k.a.Store, d.Domid, v.VBD); err == nil {
+			_, err = k.a.Disks.Resolve(be)
+			v.refuse("what is behind it cannot be checked: %v", err)
+		} else {
+			v.refuse("the domain no longer has this vbd")
+		}
+		return
+	}
+	v.at = at
+	v.Backing = at.backing.Name
+	judgement, why := k.custody(v, account, d)
+	v.Custody = string(judgement)
+	pages, err := contentPages(r.Policy.Content)
+	switch {
+	case err != nil:
+		v.refuse("%v", err)
+		return
+	case judgement == custody.Broken:
+		v.refuse("%s", why)
+		return
+	case judgement != custody.Certain && r.Policy.Uncertain == "refuse":
+		v.refuse("custody is not certain: %s", why)
+		return
+	case judgement != custody.Certain:
+		pages = allPages
+		v.Note = strings.TrimPrefix(v.Note+"; every page was compared, because custody is not certain: "+why, "; ")
+	}
+	if !k.compare(ctx, d, v, pages) {
+		return
+	}
+	// The comparison took its time: nobody may have come in meanwhile.
+	if judgement == custody.Certain {
+		if again, why := k.custody(v, account, d); again != custody.Certain {
+			v.refuse("while it was being checked: %s", why)
+			return
+		}
+	}
+	v.approve = true
+}
+
+// custody judges whether the disk is as the last guest left it.
+func (k *keeper) custody(v *verdict, account *custody.Account, d xenctl.DomainInfo) (custody.Judgement, string) {
+	user, err := k.a.Disks.InUse(v.at.backing)
+	if err != nil {
+		return custody.Uncertain, err.Error()
+	}
+	if user != "" {
+		return custody.Broken, fmt.Sprintf("%s is in use in dom0: %s", v.Backing, user)
+	}
+	if err := k.a.Disks.Flush(v.at.backing); err != nil {
+		return custody.Uncertain, err.Error()
+	}
+	now, err := k.a.Disks.Read(v.at.backing, v.at.backend)
+	if err != nil {
+		return custody.Uncertain, err.Error()
+	}
+	v.reading = now
+	if account == nil {
+		return custody.Uncertain, fmt.Sprintf("%s was not being watched before", v.Backing)
+	}
+	// d was read before the disk: if the domain was paused then, and never
+	// ran, its guest has written nothing.
+	return account.Judge(v.at.backing.Identity, now, !d.Paused || !k.rec.Reboot.Ran.IsZero())
+}
+
+// compareChunk is the number of pages that are collected, sorted by sector and
+// compared at a time.
+const compareChunk = 1 << 18
+
+// compare compares n held pages of a vbd, picked at random, or all of them,
+// with the disk. It reports whether nothing was found, and refuses otherwise.
+func (k *keeper) compare(ctx context.Context, d xenctl.DomainInfo, v *verdict, n int) bool {
+	if n == 0 {
+		return true
+	}
+	r, err := k.a.Disks.Open(v.at.backing)
+	if err != nil {
+		v.refuse("%v", err)
+		return false
+	}
+	defer r.Close()
+	check := validate.ContentCheck{Memory: k.a.Xen, Domid: d.Domid, Disk: r, Held: true,
+		Progress: func(int) {}}
+	for from, more := cachemap.PFN(0), true; more; {
+		var pages []validate.Page
+		view, closeView, err := validate.MapView(k.a.Xen, d.Domid, true)
+		if err != nil {
+			v.refuse("%v", err)
+			return false
+		}
+		if n == allPages {
+			pages, from, more = validate.Collect(view, v.VBD, from, compareChunk)
+		} else {
+			pages, more = validate.SampleView(view, v.VBD, n), false
+		}
+		closeView()
+		out, err := check.Run(ctx, pages)
+		v.Checked += out.Checked()
+		v.Mismatches += out.Mismatches
+		switch {
+		case out.Mismatches > 0:
+			e := out.Examples[0]
+			v.refuse("%d of %d pages compared differ from the disk, e.g. PFN %#x, %v", v.Mismatches, v.Checked, uint64(e.PFN), e.Entry)
+		case err != nil:
+			v.refuse("the comparison with the disk failed: %v", err)
+		case out.Unreadable > 0:
+			v.refuse("%d pages could not be compared with the disk: %v", out.Unreadable, out.FirstError)
+		}
+		if v.Reason != "" {
+			return false
+		}
+	}
+	return true
+}
+
+// wakeGuest tells the guest that there are verdicts. The authority is Xen's
+// answer: the node only saves the guest the polling.
+func (k *keeper) wakeGuest(ctx context.Context, domid xenctl.Domid, vbds []api.VBDSummary) {
+	var words []string
+	for _, v := range vbds {
+		words = append(words, fmt.Sprintf("%d:%s", v.VBD, v.Verdict))
+	}
+	path := fmt.Sprintf("/local/domain/%d/control/warmcache", domid)
+	if err := k.a.Store.Write(ctx, path, strings.Join(words, " ")); err != nil {
+		k.log.Warn("waking the guest", "domid", domid, "err", err)
+	}
+}

@@ -1,0 +1,422 @@
+package agent
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"sync"
+	"time"
+
+	"github.com/warmreboot/warmreboot/cachemap"
+	"github.com/warmreboot/warmreboot/internal/api"
+	"github.com/warmreboot/warmreboot/internal/disk"
+	"github.com/warmreboot/warmreboot/xenctl"
+)
+
+// How often a keeper looks even if nothing wakes it: Xen has no event for what
+// a guest reports, and the disks' counters have none at all.
+const (
+	idleTick = 500 * time.Millisecond
+	busyTick = 100 * time.Millisecond
+)
+
+// keeper keeps the warm cache of one UUID over its reboots. One goroutine does
+// all that changes anything; what others see is a copy.
+type keeper struct {
+	a   *Agent
+	log *slog.Logger
+
+	rec *Record // of the goroutine only
+	// disks are the resolved disks of the current domain, by vbd.
+	disks map[cachemap.VBD]attached
+	// pagesBefore is the last count of reusable pages of the domain.
+	pagesBefore uint64
+	gone        bool // the goroutine is to end
+	waitSince   time.Time
+
+	wake     chan struct{}
+	commands chan func()
+	ended    chan struct{}
+
+	mu      sync.Mutex
+	shown   api.DomainStatus
+	changed chan struct{} // closed and replaced whenever shown is
+}
+
+// attached is a disk with the backend through which the guest uses it.
+type attached struct {
+	backend disk.Backend
+	backing disk.Backing
+}
+
+func newKeeper(a *Agent, r *Record) *keeper {
+	k := &keeper{a: a, rec: r, log: a.Log.With("uuid", r.UUID.String(), "domain", r.Name),
+		disks: map[cachemap.VBD]attached{},
+		wake:  make(chan struct{}, 1), commands: make(chan func()), ended: make(chan struct{}),
+		changed: make(chan struct{})}
+	k.publish()
+	return k
+}
+
+func (k *keeper) wakeUp() {
+	select {
+	case k.wake <- struct{}{}:
+	default:
+	}
+}
+
+// run looks after the domain until ctx ends or the keeper is no longer needed.
+func (k *keeper) run(ctx context.Context) {
+	defer close(k.ended)
+	tick := time.NewTimer(0)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-k.wake:
+		case <-tick.C:
+		case f := <-k.commands:
+			f()
+		}
+		if !k.gone {
+			k.step(ctx)
+		}
+		k.publish()
+		if k.gone {
+			if err := k.a.Journal.Remove(k.rec.UUID); err != nil {
+				k.log.Error("journal", "err", err)
+			}
+			return
+		}
+		if k.rec.Reboot != nil || k.rec.Intent != nil {
+			tick.Reset(busyTick)
+		} else {
+			tick.Reset(idleTick)
+		}
+	}
+}
+
+// do runs f in the keeper's goroutine.
+func (k *keeper) do(ctx context.Context, f func() error) error {
+	done := make(chan error, 1)
+	select {
+	case k.commands <- func() { done <- f() }:
+		return <-done
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-k.ended:
+		return api.Errorf(api.Failed, "the agent is stopping")
+	}
+}
+
+// status returns what the keeper knows, and what it was told.
+func (k *keeper) status() api.DomainStatus {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	return k.shown
+}
+
+// watch returns the status, and a channel that is closed when it changes.
+func (k *keeper) watch() (api.DomainStatus, <-chan struct{}) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	return k.shown, k.changed
+}
+
+func (k *keeper) publish() {
+	r := k.rec
+	s := api.DomainStatus{Domain: r.Name, UUID: r.UUID, Managed: r.Enabled, State: "down"}
+	if r.Enabled {
+		p := r.Policy
+		s.Policy = &p
+	}
+	for v, a := range r.Accounts {
+		c := api.VBDCustody{VBD: v, Name: v.Name(), Backing: a.Identity.Name, State: "certain"}
+		switch {
+		case a.Breach != "":
+			c.State, c.Reason = "broken", a.Breach
+		case a.Doubt != "":
+			c.State, c.Reason = "uncertain", a.Doubt
+		}
+		s.Custody = append(s.Custody, c)
+	}
+	sortCustody(s.Custody)
+	if r.Reboot != nil {
+		c := clone(r.Reboot.Summary)
+		s.Current = &c
+	}
+	if r.Last != nil {
+		c := clone(*r.Last)
+		s.Last = &c
+	}
+	k.mu.Lock()
+	k.shown = s
+	close(k.changed)
+	k.changed = make(chan struct{})
+	k.mu.Unlock()
+}
+
+// save journals the record. A failure costs at most the warmth of a reboot
+// after the agent is killed.
+func (k *keeper) save() {
+	if err := k.a.Journal.Save(k.rec); err != nil {
+		k.log.Error("journal", "err", err)
+	}
+}
+
+// step looks at the domain and does what is to be done next.
+func (k *keeper) step(ctx context.Context) {
+	infos, err := k.a.Xen.Domains()
+	if err != nil {
+		k.log.Error("domains", "err", err)
+		return
+	}
+	var cur *xenctl.DomainInfo
+	for i := range infos {
+		if d := &infos[i]; d.UUID == k.rec.UUID && !d.Dying {
+			cur = d // the one created last, should there be two
+		}
+	}
+	if k.rec.Domid != 0 && (cur == nil || cur.Domid != k.rec.Domid || cur.Shutdown) {
+		k.down(ctx, cur)
+	}
+	if cur == nil || cur.Shutdown {
+		k.absent(ctx)
+		return
+	}
+	if cur.Domid != k.rec.Domid {
+		k.appeared(ctx, *cur)
+	}
+	if k.rec.Reboot != nil {
+		k.comingBack(ctx, *cur)
+	} else {
+		k.alive(ctx, *cur)
+	}
+}
+
+// down is called once when the domain has gone: it has shut down (then cur is
+// it), or is no longer there. It must be quick: the toolstack is about to take
+// the backends away, and their counters with them.
+func (k *keeper) down(ctx context.Context, cur *xenctl.DomainInfo) {
+	now := time.Now()
+	k.closeAccounts()
+	r := k.rec
+	s := api.Summary{Domain: r.Name, UUID: r.UUID, DomidBefore: r.Domid, Started: now,
+		PagesBefore: k.pagesBefore, Trigger: api.Unknown, Refused: map[string]uint64{}, VBDs: []api.VBDSummary{}}
+	if cur != nil && cur.Domid == r.Domid {
+		switch cur.Reason {
+		case xenctl.ShutdownCrash, xenctl.ShutdownWatchdog:
+			s.Trigger = api.Crash
+		case xenctl.ShutdownReboot:
+			s.Trigger = api.Guest
+		}
+		if st, err := k.a.Xen.WarmcacheStatus(r.Domid); err == nil {
+			s.PagesBefore = st.Committed
+		}
+	}
+	if r.Intent != nil && r.Intent.Domid == r.Domid && s.Trigger != api.Crash {
+		s.Trigger = r.Intent.Mode
+	}
+	k.log.Info("domain went down", "domid", r.Domid, "trigger", s.Trigger, "pages", s.PagesBefore)
+	if r.Reboot != nil { // it never finished its restore
+		old := r.Reboot.Summary
+		old.Outcome, old.Reason = "cold", "the domain went down again before its restore had ended"
+		k.finish(old)
+	}
+	r.Sequence++
+	s.Sequence = r.Sequence
+	r.Reboot = &Reboot{Summary: s}
+	r.Domid = 0
+	r.Intent = nil
+	k.save()
+}
+
+// absent is called while there is no domain.
+func (k *keeper) absent(ctx context.Context) {
+	k.settleFiles()
+	if k.rec.Intent != nil && k.rec.Domid == 0 && k.rec.Reboot == nil {
+		k.rec.Intent = nil
+		k.save()
+	}
+	if !k.rec.Enabled && k.rec.Reboot == nil {
+		k.gone = true
+	}
+}
+
+// appeared is called once when a domain is seen for the first time: it is being
+// built, or the agent has just started.
+func (k *keeper) appeared(ctx context.Context, d xenctl.DomainInfo) {
+	r := k.rec
+	if name := k.a.name(ctx, d.Domid); name != "" {
+		r.Name = name
+	}
+	k.log.Info("domain appeared", "domid", d.Domid, "paused", d.Paused)
+	if r.Enabled {
+		k.enableInXen(d)
+	}
+	if r.Reboot == nil {
+		// First sight. If it holds pages of a boot that the agent did not see
+		// end, nobody can vouch for them without looking at each.
+		if st, err := k.a.Xen.WarmcacheStatus(d.Domid); err == nil && st.Held > 0 && !st.Report.Done {
+			r.Sequence++
+			r.Reboot = &Reboot{Summary: api.Summary{Domain: r.Name, UUID: r.UUID, Sequence: r.Sequence,
+				Trigger: api.Unknown, Started: time.Now(), Refused: map[string]uint64{}, VBDs: []api.VBDSummary{}}}
+		}
+	}
+	if r.Reboot != nil {
+		r.Reboot.Summary.Domain = r.Name
+		r.Reboot.Summary.DomidAfter = d.Domid
+		r.Reboot.Seen = time.Now()
+	} else {
+		r.Accounts = nil
+	}
+	r.Domid = d.Domid
+	k.disks = map[cachemap.VBD]attached{}
+	k.pagesBefore = 0
+	k.waitSince = time.Time{}
+	k.save()
+}
+
+// enableInXen makes sure that Xen tracks the domain and keeps its image.
+func (k *keeper) enableInXen(d xenctl.DomainInfo) {
+	x := k.a.Xen
+	ttl := time.Duration(k.rec.Policy.TTLSeconds) * time.Second
+	if err := x.WarmcacheEnable(d.Domid, ttl); err != nil && !errors.Is(err, xenctl.ErrExists) {
+		k.log.Error("enable", "domid", d.Domid, "err", err)
+		return
+	}
+	if err := x.WarmcacheArm(d.Domid, ttl); err != nil {
+		k.log.Error("arm", "domid", d.Domid, "err", err)
+	}
+}
+
+// alive is called while the domain lives and no reboot is under way.
+func (k *keeper) alive(ctx context.Context, d xenctl.DomainInfo) {
+	if !k.rec.Enabled {
+		if k.rec.Intent == nil {
+			k.gone = true
+		}
+		return
+	}
+	if st, err := k.a.Xen.WarmcacheStatus(d.Domid); err == nil {
+		k.pagesBefore = st.Committed
+	} else if errors.Is(err, xenctl.ErrNotEnabled) {
+		k.enableInXen(d)
+	}
+	k.readAccounts(ctx, d)
+}
+
+// comingBack is called while the new domain of a reboot has not ended its
+// restore.
+func (k *keeper) comingBack(ctx context.Context, d xenctl.DomainInfo) {
+	b := k.rec.Reboot
+	if b.Ran.IsZero() && !d.Paused {
+		b.Ran = time.Now()
+		if b.Summary.DomidBefore != 0 {
+			b.Summary.DownSeconds = b.Ran.Sub(b.Summary.Started).Seconds()
+		}
+	}
+	if !k.rec.Enabled {
+		// A normal reboot of a domain that is not kept: done once it runs.
+		if !b.Ran.IsZero() {
+			b.Summary.Outcome, b.Summary.Reason = "cold", "the warm cache is not enabled for this domain"
+			b.Summary.Done = true
+			k.finish(b.Summary)
+		}
+		return
+	}
+	if !b.Decided {
+		if !k.decide(ctx, d) {
+			return
+		}
+		b.Decided = true
+		k.save()
+	}
+	k.readAccounts(ctx, d)
+	st, err := k.a.Xen.WarmcacheStatus(d.Domid)
+	if err != nil {
+		if errors.Is(err, xenctl.ErrNoDomain) {
+			return // seen to be down in the next step
+		}
+		b.Summary.Outcome, b.Summary.Reason = "cold", err.Error()
+		b.Summary.Done = !b.Ran.IsZero()
+		if b.Summary.Done {
+			k.finish(b.Summary)
+		}
+		return
+	}
+	k.pagesBefore = st.Committed
+	k.progress(d, st)
+}
+
+// attachWait is how long after its start a guest may take to say that it
+// tracks before it is taken for one that does not.
+const attachWait = 3 * time.Minute
+
+// progress enters how far the guest says it is, and ends the reboot when it
+// has finished.
+func (k *keeper) progress(d xenctl.DomainInfo, st xenctl.WarmcacheStatus) {
+	b := k.rec.Reboot
+	s := &b.Summary
+	s.PagesPreserved, s.PagesAdopted = st.Preserved, st.Adopted
+	s.PagesRestored = st.Report.Restored
+	s.Refused = st.Report.Refused
+	if b.Ran.IsZero() {
+		return
+	}
+	switch {
+	case st.Report.Done:
+	case st.Attached && st.Adopted == 0:
+		// Nothing was adopted: there is nothing to restore, nor to report.
+	case !st.Attached && time.Since(b.Ran) > attachWait:
+		s.Reason = "the guest kernel does not track its page cache"
+	default:
+		return
+	}
+	s.Done = true
+	s.Outcome = "cold"
+	if s.PagesApproved > 0 && s.PagesRestored > 0 {
+		s.Outcome, s.Reason = "warm", ""
+	} else if s.Reason == "" {
+		s.Reason = coldReason(s)
+	}
+	if s.DomidBefore != 0 {
+		s.RestoredSeconds = time.Since(s.Started).Seconds()
+	}
+	k.finish(*s)
+}
+
+// coldReason says why nothing came back.
+func coldReason(s *api.Summary) string {
+	switch {
+	case s.Trigger == api.Cold:
+		return "a normal reboot was asked for"
+	case s.PagesBefore == 0 && s.PagesPreserved == 0:
+		return "the domain had no reusable pages"
+	case s.PagesPreserved == 0:
+		return "Xen preserved none of the pages"
+	case s.PagesAdopted == 0:
+		return "no preserved page found its place in the new domain"
+	case s.PagesApproved == 0:
+		for _, v := range s.VBDs {
+			if v.Reason != "" {
+				return v.Name + ": " + v.Reason
+			}
+		}
+		return "no page was approved"
+	}
+	return "the guest took no page back"
+}
+
+// finish ends a reboot.
+func (k *keeper) finish(s api.Summary) {
+	k.log.Info("reboot ended", "sequence", s.Sequence, "outcome", s.Outcome, "reason", s.Reason,
+		"preserved", s.PagesPreserved, "approved", s.PagesApproved, "restored", s.PagesRestored)
+	k.rec.Last = &s
+	k.rec.Reboot = nil
+	if err := k.a.Journal.AppendHistory(&s); err != nil {
+		k.log.Error("history", "err", err)
+	}
+	k.save()
+}

@@ -1,0 +1,105 @@
+package agent
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"github.com/warmreboot/warmreboot/internal/api"
+	"github.com/warmreboot/warmreboot/xenctl"
+)
+
+// Reboot implements api.Service.
+func (a *Agent) Reboot(ctx context.Context, domain string, mode api.Trigger) (api.Summary, error) {
+	if mode != api.Graceful && mode != api.Force && mode != api.Cold {
+		return api.Summary{}, api.Errorf(api.BadRequest, "mode is %q, must be graceful, force or cold", mode)
+	}
+	t, err := a.find(ctx, domain)
+	if err != nil {
+		return api.Summary{}, err
+	}
+	if t.info == nil || t.info.Shutdown {
+		return api.Summary{}, api.Errorf(api.NotFound, "domain %s is down: nothing to reboot", t.name)
+	}
+	if mode != api.Cold {
+		if err := a.warmable(t); err != nil {
+			return api.Summary{}, err
+		}
+	}
+	intent := &Intent{Mode: mode, Domid: t.info.Domid, At: time.Now()}
+	k := a.keeper(t.uuid)
+	if k == nil { // an ordinary reboot of a domain that is not kept
+		k = a.keep(&Record{UUID: t.uuid, Name: t.name, Boot: a.Boot, Intent: intent})
+	}
+	var sequence uint64
+	err = k.do(ctx, func() error {
+		k.step(ctx)
+		if k.rec.Reboot != nil {
+			return api.Errorf(api.Failed, "domain %s is still coming back from its last reboot: %s; warmreboot status %s --wait",
+				t.name, progressText(&k.rec.Reboot.Summary), t.name)
+		}
+		k.rec.Intent = intent
+		sequence = k.rec.Sequence
+		k.save()
+		return k.trigger(ctx, intent)
+	})
+	if err != nil {
+		return api.Summary{}, err
+	}
+	return a.await(ctx, k, t, sequence, mode)
+}
+
+// trigger has the domain go down.
+func (k *keeper) trigger(ctx context.Context, i *Intent) error {
+	k.log.Info("reboot", "domid", i.Domid, "mode", i.Mode)
+	var err error
+	switch i.Mode {
+	case api.Force:
+		err = k.a.Lifecycle.ForceReboot(ctx, i.Domid)
+	case api.Cold:
+		// What the guest commits until it is down is refused when it is back.
+		_, dropErr := k.a.Xen.WarmcacheDrop(i.Domid)
+		if dropErr != nil && !errors.Is(dropErr, xenctl.ErrNotEnabled) && !errors.Is(dropErr, xenctl.ErrNotSupported) {
+			k.log.Warn("drop", "domid", i.Domid, "err", dropErr)
+		}
+		fallthrough
+	default:
+		err = k.a.Lifecycle.Reboot(ctx, i.Domid)
+	}
+	if err != nil {
+		k.rec.Intent = nil
+		k.save()
+	}
+	return err
+}
+
+// await waits until the reboot after number sequence has ended.
+func (a *Agent) await(ctx context.Context, k *keeper, t target, sequence uint64, mode api.Trigger) (api.Summary, error) {
+	for {
+		s, changed := k.watch()
+		if s.Last != nil && s.Last.Sequence > sequence {
+			if mode != api.Cold && s.Last.Outcome != "warm" {
+				return *s.Last, api.Errorf(api.CameBackCold, "domain %s came back cold: %s", t.name, s.Last.Reason)
+			}
+			return *s.Last, nil
+		}
+		select {
+		case <-changed:
+			continue
+		case <-k.ended:
+			if s, _ := k.watch(); s.Last != nil && s.Last.Sequence > sequence {
+				continue
+			}
+			return api.Summary{}, api.Errorf(api.Failed, "domain %s: the agent no longer keeps it", t.name)
+		case <-ctx.Done():
+		}
+		if s.Current != nil {
+			return *s.Current, api.Errorf(api.TimedOut, "domain %s: %s", t.name, progressText(s.Current))
+		}
+		// It has not gone down. What was asked for no longer counts.
+		_ = k.do(a.ctx, func() error { k.rec.Intent = nil; k.save(); return nil })
+		return api.Summary{Domain: t.name, UUID: t.uuid, DomidBefore: t.info.Domid, Trigger: mode,
+				Refused: map[string]uint64{}, VBDs: []api.VBDSummary{}},
+			api.Errorf(api.TimedOut, "domain %s has not gone down: the guest does not react; use --force to reboot it without its help", t.name)
+	}
+}

@@ -1,0 +1,212 @@
+package agent
+
+import (
+	"bytes"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"hash/crc32"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"github.com/warmreboot/warmreboot/cachemap"
+	"github.com/warmreboot/warmreboot/internal/api"
+	"github.com/warmreboot/warmreboot/internal/custody"
+	"github.com/warmreboot/warmreboot/xenctl"
+)
+
+// Record is what the journal keeps of a domain: enough to finish a reboot, or
+// to fall back to cold, after the agent was killed at any point. A step of the
+// agent is recorded after Xen has taken it; every step may be repeated.
+type Record struct {
+	UUID    xenctl.UUID `json:"uuid"`
+	Name    string      `json:"name"`
+	Enabled bool        `json:"enabled"`
+	Policy  api.Policy  `json:"policy"`
+	// Boot is the boot id of dom0 that the rest is about; after another boot
+	// of the machine Xen has forgotten everything.
+	Boot     string `json:"boot"`
+	Sequence uint64 `json:"sequence"`
+	// Domid is the domain that was last seen under the UUID.
+	Domid xenctl.Domid `json:"domid"`
+	// Accounts are those of the disks of that domain.
+	Accounts map[cachemap.VBD]*custody.Account `json:"accounts,omitempty"`
+	// Intent is what an operator asked for, until the domain is gone.
+	Intent *Intent `json:"intent,omitempty"`
+	// Reboot is the reboot under way: the domain has gone down, and the next
+	// one has not finished its restore.
+	Reboot *Reboot `json:"reboot,omitempty"`
+	// Last is the last reboot that has ended.
+	Last *api.Summary `json:"last,omitempty"`
+}
+
+// Intent is a reboot that was asked for.
+type Intent struct {
+	Mode  api.Trigger  `json:"mode"`
+	Domid xenctl.Domid `json:"domid"`
+	At    time.Time    `json:"at"`
+}
+
+// Reboot is a reboot under way.
+type Reboot struct {
+	Summary api.Summary `json:"summary"`
+	// Decided: every vbd has its verdict, or there is nothing to decide.
+	Decided bool `json:"decided"`
+	// Seen is when the new domain was first seen, Ran when it first ran.
+	Seen time.Time `json:"seen"`
+	Ran  time.Time `json:"ran"`
+}
+
+// A journal file is two lines: the CRC-32C of the second, in hexadecimal, and
+// the record as JSON.
+var castagnoli = crc32.MakeTable(crc32.Castagnoli)
+
+var errCorrupt = errors.New("journal: corrupt record")
+
+func encodeRecord(r *Record) ([]byte, error) {
+	body, err := json.Marshal(r)
+	if err != nil {
+		return nil, err
+	}
+	return fmt.Appendf(nil, "%08x\n%s\n", crc32.Checksum(body, castagnoli), body), nil
+}
+
+// decodeRecord is encodeRecord's inverse; errCorrupt for anything else.
+func decodeRecord(raw []byte) (*Record, error) {
+	head, body, ok := bytes.Cut(raw, []byte("\n"))
+	sum, err := hex.DecodeString(string(head))
+	body = bytes.TrimSuffix(body, []byte("\n"))
+	if !ok || err != nil || len(sum) != 4 {
+		return nil, errCorrupt
+	}
+	want := uint32(sum[0])<<24 | uint32(sum[1])<<16 | uint32(sum[2])<<8 | uint32(sum[3])
+	if crc32.Checksum(body, castagnoli) != want {
+		return nil, errCorrupt
+	}
+	var r Record
+	if err := json.Unmarshal(body, &r); err != nil {
+		return nil, fmt.Errorf("%w: %w", errCorrupt, err)
+	}
+	for v, a := range r.Accounts {
+		if a == nil {
+			delete(r.Accounts, v)
+		}
+	}
+	return &r, nil
+}
+
+// Journal keeps records in a directory, a file for each UUID. A record is
+// replaced as a whole: a crash leaves the old or the new one.
+type Journal struct{ dir string }
+
+// OpenJournal opens or makes the journal in dir.
+func OpenJournal(dir string) (*Journal, error) {
+	if err := os.MkdirAll(filepath.Join(dir, "domains"), 0o700); err != nil {
+		return nil, err
+	}
+	return &Journal{dir}, nil
+}
+
+const recordSuffix = ".json"
+
+func (j *Journal) path(uuid xenctl.UUID) string {
+	return filepath.Join(j.dir, "domains", uuid.String()+recordSuffix)
+}
+
+// Load returns all records. A corrupt one is set aside, and named in the
+// error; the others are returned nevertheless.
+func (j *Journal) Load() ([]*Record, error) {
+	names, err := os.ReadDir(filepath.Join(j.dir, "domains"))
+	if err != nil {
+		return nil, err
+	}
+	var all []*Record
+	var errs []error
+	for _, n := range names {
+		id, ok := strings.CutSuffix(n.Name(), recordSuffix)
+		if !ok {
+			continue
+		}
+		uuid, err := xenctl.ParseUUID(id)
+		if err != nil {
+			continue
+		}
+		path := j.path(uuid)
+		raw, err := os.ReadFile(path)
+		if err != nil {
+			errs = append(errs, err)
+			continue
+		}
+		r, err := decodeRecord(raw)
+		if err == nil && r.UUID != uuid {
+			err = errCorrupt
+		}
+		if err != nil {
+			errs = append(errs, fmt.Errorf("%s: %w", path, err), os.Rename(path, path+".corrupt"))
+			continue
+		}
+		all = append(all, r)
+	}
+	return all, errors.Join(errs...)
+}
+
+// Save replaces a record, durably.
+func (j *Journal) Save(r *Record) error {
+	raw, err := encodeRecord(r)
+	if err != nil {
+		return err
+	}
+	return replaceFile(j.path(r.UUID), raw)
+}
+
+// Remove forgets a record.
+func (j *Journal) Remove(uuid xenctl.UUID) error {
+	err := os.Remove(j.path(uuid))
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	return err
+}
+
+// AppendHistory adds a line to the list of all reboots of a domain.
+func (j *Journal) AppendHistory(s *api.Summary) error {
+	raw, err := json.Marshal(s)
+	if err != nil {
+		return err
+	}
+	f, err := os.OpenFile(filepath.Join(j.dir, s.UUID.String()+".history"),
+		os.O_WRONLY|os.O_CREATE|os.O_APPEND, 0o600)
+	if err != nil {
+		return err
+	}
+	_, err = f.Write(append(raw, '\n'))
+	return errors.Join(err, f.Close())
+}
+
+// replaceFile writes a file so that a crash leaves the old or the new content.
+func replaceFile(path string, raw []byte) error {
+	tmp := path + ".new"
+	f, err := os.OpenFile(tmp, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
+	if err != nil {
+		return err
+	}
+	_, err = f.Write(raw)
+	if err == nil {
+		err = f.Sync()
+	}
+	if err = errors.Join(err, f.Close()); err != nil {
+		return err
+	}
+	if err := os.Rename(tmp, path); err != nil {
+		return err
+	}
+	d, err := os.Open(filepath.Dir(path))
+	if err != nil {
+		return err
+	}
+	return errors.Join(d.Sync(), d.Close())
+}

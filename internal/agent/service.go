@@ -1,0 +1,239 @@
+package agent
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/warmreboot/warmreboot/internal/api"
+	"github.com/warmreboot/warmreboot/internal/disk"
+	"github.com/warmreboot/warmreboot/internal/validate"
+	"github.com/warmreboot/warmreboot/xenctl"
+)
+
+// Status implements api.Service.
+func (a *Agent) Status(ctx context.Context, domain string, wait bool) (api.DomainStatus, error) {
+	t, err := a.find(ctx, domain)
+	if err != nil {
+		return api.DomainStatus{}, err
+	}
+	if k := a.keeper(t.uuid); wait && k != nil {
+		// What has happened may not have been looked at yet.
+		if err := k.do(ctx, func() error { k.step(ctx); k.publish(); return nil }); err != nil && ctx.Err() == nil {
+			return api.DomainStatus{}, err
+		}
+		for {
+			s, changed := k.watch()
+			if s.Current == nil {
+				break
+			}
+			select {
+			case <-changed:
+			case <-k.ended:
+			case <-ctx.Done():
+				return a.describe(t), api.Errorf(api.TimedOut, "domain %s: %s", t.name, progressText(s.Current))
+			}
+		}
+		if t, err = a.find(ctx, t.uuid.String()); err != nil {
+			return api.DomainStatus{}, err
+		}
+	}
+	return a.describe(t), nil
+}
+
+// progressText says how far a reboot has got that did not end in time.
+func progressText(s *api.Summary) string {
+	switch {
+	case s.DomidAfter == 0:
+		return fmt.Sprintf("it went down, but nobody has recreated it in %v; is its xl process running, with on_reboot and on_crash set to restart? `xl create` its configuration to bring it back",
+			time.Since(s.Started).Round(time.Second))
+	case len(s.VBDs) == 0:
+		return "it is back, but its disks are not checked yet"
+	}
+	return fmt.Sprintf("it is back, but its restore has not ended (%d of %d approved pages restored)", s.PagesRestored, s.PagesApproved)
+}
+
+// usable returns why a domain cannot have a warm cache, or nil.
+func (a *Agent) usable(t target) error {
+	switch feature, err := a.Xen.ProbeWarmcache(); {
+	case feature == xenctl.No:
+		return api.Errorf(api.NoWarmcache, "this Xen has no warm cache: boot a Xen built with CONFIG_WARMCACHE, or use --cold for a normal reboot")
+	case feature == xenctl.Unknown:
+		return api.Errorf(api.Failed, "cannot tell whether this Xen has a warm cache: %v", err)
+	}
+	if t.info == nil {
+		return api.Errorf(api.NotFound, "domain %s is down", t.name)
+	}
+	if !t.info.HVM {
+		return api.Errorf(api.NotTracked, "domain %s is a PV guest: only PVH and HVM guests can have a warm cache; --cold reboots it normally", t.name)
+	}
+	return nil
+}
+
+// Enable implements api.Service.
+func (a *Agent) Enable(ctx context.Context, domain string, p api.Policy) (api.DomainStatus, error) {
+	p, err := withDefaults(p)
+	if err != nil {
+		return api.DomainStatus{}, err
+	}
+	t, err := a.find(ctx, domain)
+	if err != nil {
+		return api.DomainStatus{}, err
+	}
+	if err := a.usable(t); err != nil {
+		return api.DomainStatus{}, err
+	}
+	ttl := time.Duration(p.TTLSeconds) * time.Second
+	if err := a.Xen.WarmcacheEnable(t.info.Domid, ttl); err != nil && !errors.Is(err, xenctl.ErrExists) {
+		if errors.Is(err, xenctl.ErrNotSupported) {
+			return api.DomainStatus{}, api.Errorf(api.NotTracked, "domain %s cannot have a warm cache: Xen says %v", t.name, err)
+		}
+		return api.DomainStatus{}, err
+	}
+	if err := a.Xen.WarmcacheArm(t.info.Domid, ttl); err != nil {
+		return api.DomainStatus{}, err
+	}
+	k := a.keep(&Record{UUID: t.uuid, Name: t.name, Boot: a.Boot, Policy: p, Enabled: true})
+	err = k.do(ctx, func() error {
+		k.rec.Enabled, k.rec.Policy = true, p
+		k.step(ctx)
+		k.publish()
+		return a.Journal.Save(k.rec)
+	})
+	if err != nil {
+		return api.DomainStatus{}, err
+	}
+	s := a.describe(t)
+	if !s.Attached && s.State == "running" {
+		s.Message = "the running guest kernel does not track its page cache (it can only start to while booting): it is tracked from its next boot on"
+	}
+	return s, nil
+}
+
+// Disable implements api.Service.
+func (a *Agent) Disable(ctx context.Context, domain string) (api.DomainStatus, error) {
+	t, err := a.find(ctx, domain)
+	if err != nil {
+		return api.DomainStatus{}, err
+	}
+	if k := a.keeper(t.uuid); k != nil {
+		if err := k.do(ctx, func() error {
+			k.rec.Enabled, k.rec.Intent, k.rec.Reboot = false, nil, nil
+			k.gone = true
+			return a.Journal.Remove(t.uuid)
+		}); err != nil {
+			return api.DomainStatus{}, err
+		}
+		select {
+		case <-k.ended:
+		case <-ctx.Done():
+		}
+	}
+	if t.info != nil {
+		if err := a.Xen.WarmcacheDisable(t.info.Domid); err != nil &&
+			!errors.Is(err, xenctl.ErrNotEnabled) && !errors.Is(err, xenctl.ErrNotSupported) {
+			return api.DomainStatus{}, err
+		}
+	}
+	if _, err := a.Xen.DropImage(t.uuid); err != nil && !errors.Is(err, xenctl.ErrNoImage) && !errors.Is(err, xenctl.ErrNotSupported) {
+		return api.DomainStatus{}, err
+	}
+	return a.describe(t), nil
+}
+
+// Drop implements api.Service.
+func (a *Agent) Drop(ctx context.Context, domain string) (api.DropResult, error) {
+	t, err := a.find(ctx, domain)
+	if err != nil {
+		return api.DropResult{}, err
+	}
+	r := api.DropResult{Domain: t.name}
+	if t.info != nil {
+		n, err := a.Xen.WarmcacheDrop(t.info.Domid)
+		switch {
+		case errors.Is(err, xenctl.ErrNotSupported):
+			return r, a.usable(t)
+		case errors.Is(err, xenctl.ErrNotEnabled):
+			return r, api.Errorf(api.NotTracked, "the warm cache of domain %s is not enabled; warmreboot enable %s", t.name, t.name)
+		case err != nil:
+			return r, err
+		}
+		r.Pages = n
+	}
+	n, err := a.Xen.DropImage(t.uuid)
+	if err != nil && !errors.Is(err, xenctl.ErrNoImage) {
+		return r, err
+	}
+	r.ImagePages = n
+	return r, nil
+}
+
+// warmable returns why a domain would come back cold, or nil.
+func (a *Agent) warmable(t target) error {
+	if err := a.usable(t); err != nil {
+		return err
+	}
+	st, err := a.Xen.WarmcacheStatus(t.info.Domid)
+	if err != nil && !errors.Is(err, xenctl.ErrNotEnabled) {
+		return err
+	}
+	k := a.keeper(t.uuid)
+	switch {
+	case err != nil || !st.Enabled || k == nil || !k.status().Managed:
+		return api.Errorf(api.NotTracked, "the warm cache of domain %s is not enabled: warmreboot enable %s, or --cold for a normal reboot", t.name, t.name)
+	case !st.Attached:
+		return api.Errorf(api.NotTracked, "the guest kernel of domain %s does not track its page cache: boot a kernel with CONFIG_XEN_WARMCACHE, after warmreboot enable; --cold reboots it normally", t.name)
+	}
+	return nil
+}
+
+// Plan implements api.Service. It changes nothing.
+func (a *Agent) Plan(ctx context.Context, domain string, mode api.Trigger) (api.Plan, error) {
+	t, err := a.find(ctx, domain)
+	if err != nil {
+		return api.Plan{}, err
+	}
+	p := api.Plan{Domain: t.name, UUID: t.uuid, Mode: mode, VBDs: []api.PlanVBD{}}
+	if t.info == nil {
+		return p, api.Errorf(api.NotFound, "domain %s is down", t.name)
+	}
+	p.Domid = t.info.Domid
+	if mode == api.Cold {
+		p.NotWarm = "a normal reboot was asked for"
+		return p, nil
+	}
+	if err := a.warmable(t); err != nil {
+		p.NotWarm = err.Error()
+		return p, err
+	}
+	s := a.keeper(t.uuid).status()
+	p.Policy = s.Policy
+	v, closeView, err := validate.MapView(a.Xen, t.info.Domid, false)
+	if err != nil {
+		return p, err
+	}
+	stats := v.ByVBD()
+	closeView()
+	for _, st := range stats {
+		pv := api.PlanVBD{VBD: st.VBD, Name: st.VBD.Name(), Pages: st.Pages, Check: s.Policy.Content}
+		p.Pages += st.Pages
+		be, err := disk.FindBackend(ctx, a.Store, t.info.Domid, st.VBD)
+		if err == nil {
+			var b disk.Backing
+			if b, err = a.Disks.Resolve(be); err == nil {
+				pv.Backing = b.Name
+			}
+		}
+		if err != nil {
+			pv.Check = "cold: " + err.Error()
+		}
+		for _, c := range s.Custody {
+			if c.VBD == st.VBD && c.State != "certain" {
+				pv.Check = c.State + ": " + c.Reason
+			}
+		}
+		p.VBDs = append(p.VBDs, pv)
+	}
+	return p, nil
+}

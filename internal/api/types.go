@@ -1,0 +1,208 @@
+// Package api is what the CLI and the daemon say to each other: JSON over HTTP
+// on a UNIX socket that only root can open.
+package api
+
+import (
+	"fmt"
+	"time"
+
+	"github.com/warmreboot/warmreboot/cachemap"
+	"github.com/warmreboot/warmreboot/xenctl"
+)
+
+// Code says what kind of failure an error is; the CLI's exit codes follow it.
+type Code string
+
+// Codes.
+const (
+	Failed        Code = "failed"
+	BadRequest    Code = "bad_request"
+	NotFound      Code = "not_found"      // no such domain
+	NoWarmcache   Code = "no_warmcache"   // Xen has no warm cache
+	NotTracked    Code = "not_tracked"    // not enabled, guest kernel does not track, PV guest
+	AgentDown     Code = "agent_down"     // the daemon does not answer
+	CameBackCold  Code = "came_back_cold" // though warm was asked
+	TimedOut      Code = "timeout"        //
+	MismatchFound Code = "mismatch_found" // by check
+)
+
+// Error is a failure for the operator: what happened, to which domain, and
+// what to do next.
+type Error struct {
+	Code    Code   `json:"code"`
+	Message string `json:"message"`
+}
+
+func (e *Error) Error() string { return e.Message }
+
+// Errorf makes an Error.
+func Errorf(code Code, format string, args ...any) *Error {
+	return &Error{code, fmt.Sprintf(format, args...)}
+}
+
+// Trigger is what made a domain reboot.
+type Trigger string
+
+// Triggers.
+const (
+	Graceful Trigger = "graceful" // we asked the guest
+	Force    Trigger = "force"    // we shut it down without its help
+	Cold     Trigger = "cold"     // a normal reboot was asked for
+	Guest    Trigger = "guest"    // the guest rebooted on its own, or xl asked it
+	Crash    Trigger = "crash"
+	Unknown  Trigger = "unknown" // the agent did not see it
+)
+
+// Summary is the account of one reboot. Counts are pages.
+type Summary struct {
+	Domain      string       `json:"domain"`
+	UUID        xenctl.UUID  `json:"uuid"`
+	DomidBefore xenctl.Domid `json:"domid_before"`
+	DomidAfter  xenctl.Domid `json:"domid_after"`
+	Sequence    uint64       `json:"sequence"`
+	Trigger     Trigger      `json:"trigger"`
+	Outcome     string       `json:"outcome"` // "warm" or "cold"
+	Reason      string       `json:"reason"`  // why cold
+
+	PagesBefore    uint64 `json:"pages_before"`    // reusable when the domain went down
+	PagesPreserved uint64 `json:"pages_preserved"` // kept by Xen
+	PagesAdopted   uint64 `json:"pages_adopted"`   // placed into the new domain
+	PagesApproved  uint64 `json:"pages_approved"`  // by this agent
+	PagesRestored  uint64 `json:"pages_restored"`  // into the page cache, says the guest
+
+	Refused map[string]uint64 `json:"refused"` // by the guest, by reason
+	VBDs    []VBDSummary      `json:"vbds"`
+
+	Started time.Time `json:"started"` // when the domain was seen to go down
+	// DownSeconds is from then until the new domain ran, RestoredSeconds until
+	// the guest said that no held page is left. 0 if not seen.
+	DownSeconds     float64 `json:"down_seconds"`
+	RestoredSeconds float64 `json:"restored_seconds"`
+	Done            bool    `json:"done"`
+}
+
+// VBDSummary is the verdict on the pages of one vbd.
+type VBDSummary struct {
+	VBD        cachemap.VBD `json:"vbd"`
+	Name       string       `json:"name"`
+	Backing    string       `json:"backing"`
+	Verdict    string       `json:"verdict"` // "approved" or "refused"
+	Reason     string       `json:"reason"`  // why refused
+	Custody    string       `json:"custody,omitempty"`
+	Note       string       `json:"note,omitempty"` // what led to the check that was made
+	Held       uint64       `json:"held"`
+	Checked    uint64       `json:"checked"`
+	Mismatches uint64       `json:"mismatches"`
+}
+
+// Counters are those of struct xen_warmcache_status, by their C names.
+type Counters struct {
+	MaxPFN         uint64 `json:"max_pfn"`
+	Pending        uint64 `json:"pending"`
+	Preserved      uint64 `json:"preserved"`
+	Adopted        uint64 `json:"adopted"`
+	LostBusy       uint64 `json:"lost_busy"`
+	Registered     uint64 `json:"registered"`
+	Commits        uint64 `json:"commits"`
+	CommitsIgnored uint64 `json:"commits_ignored"`
+	Unregistered   uint64 `json:"unregistered"`
+	WriteFaults    uint64 `json:"write_faults"`
+	ForeignWrites  uint64 `json:"foreign_writes"`
+	P2MChanges     uint64 `json:"p2m_changes"`
+	Replaced       uint64 `json:"replaced"`
+	Untrackable    uint64 `json:"untrackable"`
+	Hypercalls     uint64 `json:"hypercalls"`
+}
+
+// Report is the guest's own account, as far as it has got.
+type Report struct {
+	Held     uint64            `json:"held"`
+	Restored uint64            `json:"restored"`
+	Refused  map[string]uint64 `json:"refused"`
+	Done     bool              `json:"done"`
+}
+
+// Policy is how a domain's pages are checked before they are approved.
+type Policy struct {
+	// Content is "none", "sample=N" or "full": what is compared with the disk
+	// if custody of it is certain.
+	Content string `json:"content"`
+	// Uncertain is "full" or "refuse": what to do if it is not.
+	Uncertain string `json:"uncertain"`
+	// TTL is how long Xen keeps an image that nobody adopts.
+	TTLSeconds uint32 `json:"ttl_seconds"`
+}
+
+// DomainStatus is what is known of a domain.
+type DomainStatus struct {
+	Domain string       `json:"domain"`
+	UUID   xenctl.UUID  `json:"uuid"`
+	Domid  xenctl.Domid `json:"domid"` // 0 if it is down
+	State  string       `json:"state"` // running, paused, shutdown, down
+	Type   string       `json:"type"`  // hvm (also PVH) or pv
+
+	// Managed: the agent was told to keep the domain's cache over reboots.
+	Managed    bool   `json:"managed"`
+	Enabled    bool   `json:"enabled"`
+	Armed      bool   `json:"armed"`
+	Attached   bool   `json:"attached"` // the guest kernel tracks
+	Committed  uint64 `json:"committed"`
+	Held       uint64 `json:"held"`
+	ImagePages uint64 `json:"image_pages"`
+	Counters
+	Report *Report `json:"report,omitempty"`
+
+	Policy  *Policy      `json:"policy,omitempty"`
+	Custody []VBDCustody `json:"custody,omitempty"`
+	Current *Summary     `json:"current,omitempty"` // the reboot under way
+	Last    *Summary     `json:"last,omitempty"`
+	Message string       `json:"message,omitempty"` // what an operator should know
+}
+
+// VBDCustody is the account of a vbd's disk so far.
+type VBDCustody struct {
+	VBD     cachemap.VBD `json:"vbd"`
+	Name    string       `json:"name"`
+	Backing string       `json:"backing"`
+	State   string       `json:"state"`
+	Reason  string       `json:"reason,omitempty"`
+}
+
+// Plan is what a reboot would do.
+type Plan struct {
+	Domain  string       `json:"domain"`
+	UUID    xenctl.UUID  `json:"uuid"`
+	Domid   xenctl.Domid `json:"domid"`
+	Mode    Trigger      `json:"mode"`
+	Policy  *Policy      `json:"policy,omitempty"`
+	Pages   uint64       `json:"pages"`
+	VBDs    []PlanVBD    `json:"vbds"`
+	NotWarm string       `json:"not_warm,omitempty"` // why it would come back cold
+}
+
+// PlanVBD is one vbd of a plan.
+type PlanVBD struct {
+	VBD     cachemap.VBD `json:"vbd"`
+	Name    string       `json:"name"`
+	Backing string       `json:"backing"`
+	Pages   uint64       `json:"pages"`
+	Check   string       `json:"check"`
+}
+
+// EnableRequest, RebootRequest: bodies of the POST requests.
+type (
+	EnableRequest struct {
+		Policy
+	}
+	RebootRequest struct {
+		Mode           Trigger `json:"mode"` // graceful, force or cold
+		TimeoutSeconds float64 `json:"timeout_seconds"`
+	}
+)
+
+// DropResult is what was forgotten.
+type DropResult struct {
+	Domain     string `json:"domain"`
+	Pages      uint64 `json:"pages"`
+	ImagePages uint64 `json:"image_pages"`
+}

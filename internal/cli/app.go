@@ -1,0 +1,211 @@
+// Package cli is the operator's command line: one file for each command. It
+// asks the daemon, and does by itself only what reads.
+package cli
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"syscall"
+
+	"github.com/urfave/cli/v2"
+
+	"github.com/warmreboot/warmreboot/internal/api"
+	"github.com/warmreboot/warmreboot/internal/daemon"
+)
+
+// env is what commands work with; tests put their own in.
+type env struct {
+	stdout, stderr io.Writer
+	// terminal: stderr is one, so that progress is shown.
+	terminal bool
+	service  func(socket string) api.Service
+	local    func() (local, error)
+}
+
+// Main runs the command line and returns the exit code.
+func Main(args []string, stdout, stderr *os.File) int {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	e := &env{stdout: stdout, stderr: stderr, terminal: isTerminal(stderr),
+		service: func(socket string) api.Service { return api.NewClient(socket) },
+		local:   openLocal}
+	return e.run(ctx, args)
+}
+
+// isTerminal reports whether a file is a character device: good enough to
+// decide about progress.
+func isTerminal(f *os.File) bool {
+	st, err := f.Stat()
+	return err == nil && st.Mode()&os.ModeCharDevice != 0
+}
+
+func (e *env) run(ctx context.Context, args []string) int {
+	err := e.app().RunContext(ctx, args)
+	if err != nil {
+		var usage *usageError
+		if errors.As(err, &usage) {
+			fmt.Fprintf(e.stderr, "warmreboot: %v\nTry 'warmreboot --help'.\n", err)
+			return ExitUsage
+		}
+		fmt.Fprintf(e.stderr, "warmreboot: %v\n", err)
+	}
+	return exitCode(err)
+}
+
+// usageError is a command line that makes no sense.
+type usageError struct{ err error }
+
+func (u *usageError) Error() string { return u.err.Error() }
+
+func usagef(format string, args ...any) error { return &usageError{fmt.Errorf(format, args...)} }
+
+func (e *env) app() *cli.App {
+	onUsage := func(_ *cli.Context, err error, _ bool) error { return &usageError{err} }
+	app := &cli.App{
+		Name:      "warmreboot",
+		Usage:     "reboot a Xen domU and give it its page cache back",
+		UsageText: "warmreboot [options] DOMAIN [--force | --cold] [--timeout 5m] [--dry-run]\nwarmreboot [options] COMMAND ...",
+		Description: "DOMAIN is a name, a domid or a UUID. Exit codes: 0 ok, 1 failure, 2 usage,\n" +
+			"3 no such domain, 4 this Xen has no warm cache, 5 not enabled or not tracked,\n" +
+			"6 agent not running, 7 came back cold, 8 timeout, 9 check found mismatches.",
+		Writer: e.stdout, ErrWriter: e.stderr,
+		Flags:           append([]cli.Flag{outputFlag(), socketFlag()}, rebootFlags()...),
+		Action:          e.reboot,
+		OnUsageError:    onUsage,
+		HideHelpCommand: true,
+		ExitErrHandler:  func(*cli.Context, error) {},
+		Commands:        []*cli.Command{e.enableCommand(), e.disableCommand(), e.statusCommand(), e.checkCommand(), e.dropCommand()},
+	}
+	for _, c := range app.Commands {
+		c.OnUsageError = onUsage
+		c.Flags = append(c.Flags, outputFlag(), socketFlag())
+		c.HideHelpCommand = true
+	}
+	return app
+}
+
+func outputFlag() cli.Flag {
+	return &cli.StringFlag{Name: "o", Aliases: []string{"output"}, Value: "text", Usage: "`FORMAT` of the output: text or json"}
+}
+
+func socketFlag() cli.Flag {
+	return &cli.StringFlag{Name: "socket", Value: daemon.DefaultSocket, Usage: "`SOCKET` of the agent"}
+}
+
+// call is one command as it was called: urfave/cli stops looking for flags at
+// the first argument, operators do not.
+type call struct {
+	c    *cli.Context
+	args []string
+	json bool
+}
+
+// parse takes the arguments apart, flags after them included, and checks how
+// many there are.
+func parse(c *cli.Context, least, most int) (call, error) {
+	p := call{c: c}
+	rest := c.Args().Slice()
+	for i := 0; i < len(rest); i++ {
+		name, value, ok := flagOf(rest[i])
+		if !ok {
+			p.args = append(p.args, rest[i])
+			continue
+		}
+		if !known(c, name) {
+			return p, usagef("unknown option %s", rest[i])
+		}
+		if value == nil {
+			if isBool(c, name) {
+				t := "true"
+				value = &t
+			} else if i+1 < len(rest) {
+				i++
+				value = &rest[i]
+			} else {
+				return p, usagef("option %s needs a value", rest[i])
+			}
+		}
+		if err := c.Set(name, *value); err != nil {
+			return p, usagef("option --%s: %v", name, err)
+		}
+	}
+	switch {
+	case len(p.args) < least:
+		return p, usagef("which domain?")
+	case len(p.args) > most:
+		return p, usagef("unexpected argument %q", p.args[most])
+	}
+	switch out := p.string("o"); out {
+	case "json":
+		p.json = true
+	case "text":
+	default:
+		return p, usagef("output format is %q, must be text or json", out)
+	}
+	return p, nil
+}
+
+// string returns an option that may have been given before or after the
+// command.
+func (p call) string(name string) string {
+	for _, c := range p.c.Lineage() {
+		if c.IsSet(name) {
+			return c.String(name)
+		}
+	}
+	return p.c.String(name)
+}
+
+func flagOf(arg string) (name string, value *string, ok bool) {
+	if len(arg) < 2 || arg[0] != '-' {
+		return "", nil, false
+	}
+	name = arg[1:]
+	if name[0] == '-' {
+		name = name[1:]
+	}
+	for i := range name {
+		if name[i] == '=' {
+			v := name[i+1:]
+			return name[:i], &v, true
+		}
+	}
+	return name, nil, name != ""
+}
+
+func flags(c *cli.Context) []cli.Flag {
+	if c.Command != nil && len(c.Command.Flags) > 0 {
+		return c.Command.Flags
+	}
+	return c.App.Flags
+}
+
+func find(c *cli.Context, name string) cli.Flag {
+	for _, f := range flags(c) {
+		for _, n := range f.Names() {
+			if n == name {
+				return f
+			}
+		}
+	}
+	return nil
+}
+
+func known(c *cli.Context, name string) bool { return find(c, name) != nil }
+
+func isBool(c *cli.Context, name string) bool {
+	_, ok := find(c, name).(*cli.BoolFlag)
+	return ok
+}
+
+// printJSON prints a result.
+func (e *env) printJSON(v any) error {
+	enc := json.NewEncoder(e.stdout)
+	enc.SetIndent("", "  ")
+	return enc.Encode(v)
+}

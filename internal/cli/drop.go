@@ -1,0 +1,28 @@
+package cli
+
+import (
+	"fmt"
+
+	"github.com/urfave/cli/v2"
+)
+
+func (e *env) dropCommand() *cli.Command {
+	return &cli.Command{
+		Name: "drop", ArgsUsage: "DOMAIN", Usage: "forget what is known of a domain's pages now, and the pages kept for it",
+		Action: func(c *cli.Context) error {
+			p, err := parse(c, 1, 1)
+			if err != nil {
+				return err
+			}
+			r, err := e.service(p.string("socket")).Drop(c.Context, p.args[0])
+			if err != nil {
+				return err
+			}
+			if p.json {
+				return e.printJSON(r)
+			}
+			fmt.Fprintf(e.stdout, "domain %s: forgot %s, freed %s that were kept\n", r.Domain, pages(r.Pages), pages(r.ImagePages))
+			return nil
+		},
+	}
+}

@@ -1,0 +1,95 @@
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strconv"
+
+	"github.com/warmreboot/warmreboot/internal/agent"
+	"github.com/warmreboot/warmreboot/internal/api"
+	"github.com/warmreboot/warmreboot/internal/disk"
+	"github.com/warmreboot/warmreboot/internal/hypervisor"
+	"github.com/warmreboot/warmreboot/xenctl"
+	"github.com/warmreboot/warmreboot/xenctl/xenstore"
+)
+
+// local is Xen, xenstore and the disks, asked without the agent. It only reads.
+type local struct {
+	xen   hypervisor.Xen
+	store disk.Store
+	disks agent.Disks
+	close func()
+}
+
+func openLocal() (local, error) {
+	xen, err := xenctl.Open()
+	if err != nil {
+		return local{}, err
+	}
+	store, err := xenstore.Open()
+	if err != nil {
+		xen.Close()
+		return local{}, err
+	}
+	return local{hypervisor.Real{Handle: xen}, store, agent.HostDisks{System: disk.Host},
+		func() { store.Close(); xen.Close() }}, nil
+}
+
+// domains returns all domains but dom0, by name.
+func (l local) domains(ctx context.Context) ([]api.DomainStatus, []xenctl.DomainInfo, error) {
+	infos, err := l.xen.Domains()
+	if err != nil {
+		return nil, nil, err
+	}
+	all := []api.DomainStatus{}
+	var kept []xenctl.DomainInfo
+	for _, info := range infos {
+		if info.Domid == 0 || info.Dying {
+			continue
+		}
+		name, _ := l.store.Read(ctx, fmt.Sprintf("/local/domain/%d/name", info.Domid))
+		s := api.DomainStatus{Domain: name, UUID: info.UUID}
+		agent.DescribeXen(l.xen, &info, &s)
+		all = append(all, s)
+		kept = append(kept, info)
+	}
+	return all, kept, nil
+}
+
+// find finds a domain by name, domid or UUID; the last one created counts.
+func (l local) find(ctx context.Context, domain string) (api.DomainStatus, xenctl.DomainInfo, error) {
+	all, infos, err := l.domains(ctx)
+	if err != nil {
+		return api.DomainStatus{}, xenctl.DomainInfo{}, err
+	}
+	for i := len(all) - 1; i >= 0; i-- {
+		s := all[i]
+		if s.Domain == domain || s.UUID.String() == domain || strconv.Itoa(int(s.Domid)) == domain {
+			return s, infos[i], nil
+		}
+	}
+	return api.DomainStatus{}, xenctl.DomainInfo{}, api.Errorf(api.NotFound, "there is no domain %q; xl list shows what is there", domain)
+}
+
+// usable returns why a domain has no warm cache, or nil.
+func (l local) usable(s api.DomainStatus, info xenctl.DomainInfo) error {
+	switch feature, err := l.xen.ProbeWarmcache(); feature {
+	case xenctl.No:
+		return api.Errorf(api.NoWarmcache, "this Xen has no warm cache: boot a Xen built with CONFIG_WARMCACHE")
+	case xenctl.Unknown:
+		return fmt.Errorf("cannot tell whether this Xen has a warm cache: %w", err)
+	}
+	if !info.HVM {
+		return api.Errorf(api.NotTracked, "domain %s is a PV guest: only PVH and HVM guests can have a warm cache", s.Domain)
+	}
+	if _, err := l.xen.WarmcacheStatus(info.Domid); errors.Is(err, xenctl.ErrNotEnabled) {
+		return api.Errorf(api.NotTracked, "the warm cache of domain %s is not enabled: warmreboot enable %s", s.Domain, s.Domain)
+	} else if err != nil {
+		return err
+	}
+	if !s.Enabled {
+		return api.Errorf(api.NotTracked, "the warm cache of domain %s is not enabled: warmreboot enable %s", s.Domain, s.Domain)
+	}
+	return nil
+}

@@ -1,0 +1,129 @@
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/urfave/cli/v2"
+
+	"github.com/warmreboot/warmreboot/internal/api"
+)
+
+func rebootFlags() []cli.Flag {
+	return []cli.Flag{
+		&cli.BoolFlag{Name: "force", Usage: "take the domain down without the guest's help"},
+		&cli.BoolFlag{Name: "cold", Usage: "reboot normally, without the page cache"},
+		&cli.DurationFlag{Name: "timeout", Value: 5 * time.Minute, Usage: "give up waiting after `TIME`"},
+		&cli.BoolFlag{Name: "dry-run", Usage: "say what would be done, and do nothing"},
+	}
+}
+
+// reboot is the default command.
+func (e *env) reboot(c *cli.Context) error {
+	if c.NArg() == 0 && c.NumFlags() == 0 {
+		_ = cli.ShowAppHelp(c)
+		return usagef("which domain?")
+	}
+	p, err := parse(c, 1, 1)
+	if err != nil {
+		return err
+	}
+	mode := api.Graceful
+	switch force, cold := c.Bool("force"), c.Bool("cold"); {
+	case force && cold:
+		return usagef("--force and --cold exclude each other")
+	case force:
+		mode = api.Force
+	case cold:
+		mode = api.Cold
+	}
+	if c.Duration("timeout") <= 0 {
+		return usagef("--timeout must be more than 0")
+	}
+	s := e.service(p.string("socket"))
+	if c.Bool("dry-run") {
+		return e.plan(c.Context, s, p, mode)
+	}
+	ctx, cancel := context.WithTimeout(c.Context, c.Duration("timeout"))
+	defer cancel()
+	stop := e.progress(ctx, s, p.args[0])
+	sum, err := s.Reboot(ctx, p.args[0], mode)
+	stop()
+	if sum.Trigger == "" { // it was not even begun
+		return err
+	}
+	if p.json {
+		if jsonErr := e.printJSON(sum); jsonErr != nil {
+			return errors.Join(err, jsonErr)
+		}
+		return err
+	}
+	if sum.Done {
+		printSummary(e.stdout, sum)
+	}
+	return err
+}
+
+func (e *env) plan(ctx context.Context, s api.Service, p call, mode api.Trigger) error {
+	plan, err := s.Plan(ctx, p.args[0], mode)
+	if p.json && plan.Domain != "" {
+		if jsonErr := e.printJSON(plan); jsonErr != nil {
+			return errors.Join(err, jsonErr)
+		}
+		return err
+	}
+	if err != nil {
+		return err
+	}
+	fmt.Fprintf(e.stdout, "would reboot domain %s (domid %d, %s)\n", plan.Domain, plan.Domid, plan.Mode)
+	if plan.NotWarm != "" {
+		fmt.Fprintf(e.stdout, "it would come back cold: %s\n", plan.NotWarm)
+		return nil
+	}
+	fmt.Fprintf(e.stdout, "would preserve %s\n", pages(plan.Pages))
+	for _, v := range plan.VBDs {
+		fmt.Fprintf(e.stdout, "  %-6s %-24s %s, check: %s\n", v.Name, v.Backing, pages(v.Pages), v.Check)
+	}
+	return nil
+}
+
+// pages formats a number of pages.
+func pages(n uint64) string {
+	return fmt.Sprintf("%d pages (%.1f MiB)", n, float64(n)/256)
+}
+
+func printSummary(w io.Writer, s api.Summary) {
+	fmt.Fprintf(w, "domain %s came back %s", s.Domain, s.Outcome)
+	if s.Reason != "" {
+		fmt.Fprintf(w, ": %s", s.Reason)
+	}
+	fmt.Fprintf(w, "\n  domid %d -> %d, reboot %d (%s), down %.1f s", s.DomidBefore, s.DomidAfter, s.Sequence, s.Trigger, s.DownSeconds)
+	if s.RestoredSeconds > 0 {
+		fmt.Fprintf(w, ", restored after %.1f s", s.RestoredSeconds)
+	}
+	fmt.Fprintf(w, "\n  before    %s\n  preserved %s\n  approved  %s\n  restored  %s\n",
+		pages(s.PagesBefore), pages(s.PagesPreserved), pages(s.PagesApproved), pages(s.PagesRestored))
+	var refused []string
+	for reason, n := range s.Refused {
+		refused = append(refused, fmt.Sprintf("%s %d", reason, n))
+	}
+	slices.Sort(refused)
+	if len(refused) > 0 {
+		fmt.Fprintf(w, "  refused by the guest: %s\n", strings.Join(refused, ", "))
+	}
+	for _, v := range s.VBDs {
+		fmt.Fprintf(w, "  %-6s %-24s %s, %d held, %d compared with the disk, %d differ", v.Name, v.Backing, v.Verdict, v.Held, v.Checked, v.Mismatches)
+		if v.Reason != "" {
+			fmt.Fprintf(w, ": %s", v.Reason)
+		}
+		if v.Note != "" {
+			fmt.Fprintf(w, " (%s)", v.Note)
+		}
+		fmt.Fprintln(w)
+	}
+}

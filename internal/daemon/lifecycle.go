@@ -1,0 +1,13 @@
+//go:build !xenlight
+
+package daemon
+
+import (
+	"github.com/warmreboot/warmreboot/xenctl"
+	"github.com/warmreboot/warmreboot/xenctl/libxl"
+	"github.com/warmreboot/warmreboot/xenctl/xenstore"
+)
+
+func openLifecycle(store *xenstore.Client, xen *xenctl.Handle) (libxl.Lifecycle, error) {
+	return libxl.Xenstore{Store: store, Xen: xen}, nil
+}

@@ -1,0 +1,193 @@
+package disk
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+
+	"golang.org/x/sys/unix"
+)
+
+// System is where the kernel shows its devices; the zero value is not usable,
+// tests point it at a tree of their own.
+type System struct {
+	Sys string // /sys
+	Dev string // /dev
+}
+
+// Host is the machine this runs on.
+var Host = System{Sys: "/sys", Dev: "/dev"}
+
+// ErrUnsupported: the backing cannot be compared with memory, e.g. because it
+// is an image in a format other than raw.
+var ErrUnsupported = errors.New("backing not supported")
+
+// ErrNotReady: the toolstack has not attached the backing yet.
+var ErrNotReady = errors.New("backing not attached yet")
+
+// Identity says which disk it is. Two identities are of the same disk if they
+// differ in nothing but Name and Loop.
+type Identity struct {
+	Name  string `json:"name"`  // for people: /dev/vdb, /srv/img/web.img
+	Size  int64  `json:"size"`  // bytes
+	Block string `json:"block"` // "major:minor" of a block device, else empty
+	// DiskSeq tells a block device from a later one of the same number; 0
+	// where the kernel does not say.
+	DiskSeq uint64 `json:"diskseq,omitempty"`
+	// File is set for an image file, behind a loop device or not.
+	File *FileID `json:"file,omitempty"`
+	// Loop is the loop device through which an image file is attached now.
+	Loop string `json:"loop,omitempty"`
+}
+
+// FileID names a file, whatever its path is.
+type FileID struct {
+	Path   string `json:"path"`
+	Device uint64 `json:"device"`
+	Inode  uint64 `json:"inode"`
+	Offset int64  `json:"offset,omitempty"` // of the disk in the file, bytes
+}
+
+// Differs returns what is different between the disks, or "".
+func (i Identity) Differs(o Identity) string {
+	switch {
+	case (i.File == nil) != (o.File == nil), i.Block != o.Block:
+		return fmt.Sprintf("another disk: was %s, is %s", i.describe(), o.describe())
+	case i.File != nil && (i.File.Device != o.File.Device || i.File.Inode != o.File.Inode):
+		return fmt.Sprintf("the image file was replaced: was %s, is %s", i.describe(), o.describe())
+	case i.File != nil && i.File.Offset != o.File.Offset:
+		return fmt.Sprintf("the offset in the image file was %d, is %d", i.File.Offset, o.File.Offset)
+	case i.DiskSeq != o.DiskSeq:
+		return fmt.Sprintf("%s was removed and added again", i.Name)
+	case i.Size != o.Size:
+		return fmt.Sprintf("%s was resized: was %d bytes, is %d", i.Name, i.Size, o.Size)
+	}
+	return ""
+}
+
+func (i Identity) describe() string {
+	if i.File != nil {
+		return fmt.Sprintf("%s (inode %d)", i.Name, i.File.Inode)
+	}
+	return fmt.Sprintf("%s (%s)", i.Name, i.Block)
+}
+
+// Backing is a backend's disk, resolved.
+type Backing struct {
+	Identity
+	// Path is what to open to read the disk.
+	Path string
+	// device is "major:minor" of the block device that blkback uses, also for
+	// loop devices; empty for QEMU's backends.
+	device string
+	sys    System
+}
+
+// Resolve finds a backend's disk. ErrNotReady if the hotplug script has not
+// run yet; ErrUnsupported for what cannot be read sector by sector.
+func (s System) Resolve(b Backend) (Backing, error) {
+	if b.Kind == "qdisk" {
+		format, file, ok := strings.Cut(b.Params, ":")
+		if !ok || (format != "aio" && format != "raw") {
+			return Backing{}, fmt.Errorf("%s: format of %q: %w", b.VBD.Name(), b.Params, ErrUnsupported)
+		}
+		return s.resolvePath(file)
+	}
+	if b.PhysicalDevice == "" {
+		return Backing{}, fmt.Errorf("%s: %w", b.VBD.Name(), ErrNotReady)
+	}
+	major, minor, ok := strings.Cut(b.PhysicalDevice, ":")
+	ma, err1 := strconv.ParseUint(major, 16, 32)
+	mi, err2 := strconv.ParseUint(minor, 16, 32)
+	if !ok || err1 != nil || err2 != nil {
+		return Backing{}, fmt.Errorf("%s: physical-device %q: %w", b.VBD.Name(), b.PhysicalDevice, ErrUnsupported)
+	}
+	return s.resolveDevice(fmt.Sprintf("%d:%d", ma, mi))
+}
+
+func (s System) resolvePath(path string) (Backing, error) {
+	var st unix.Stat_t
+	if err := unix.Stat(path, &st); err != nil {
+		return Backing{}, &fs.PathError{Op: "stat", Path: path, Err: err}
+	}
+	switch st.Mode & unix.S_IFMT {
+	case unix.S_IFBLK:
+		return s.resolveDevice(fmt.Sprintf("%d:%d", unix.Major(st.Rdev), unix.Minor(st.Rdev)))
+	case unix.S_IFREG:
+		return Backing{Path: path, sys: s, Identity: Identity{Name: path, Size: st.Size,
+			File: &FileID{Path: path, Device: st.Dev, Inode: st.Ino}}}, nil
+	}
+	return Backing{}, fmt.Errorf("%s: neither a block device nor a file: %w", path, ErrUnsupported)
+}
+
+// resolveDevice resolves a block device by "major:minor" in decimal.
+func (s System) resolveDevice(device string) (Backing, error) {
+	dir := filepath.Join(s.Sys, "dev/block", device)
+	name, err := s.deviceName(dir)
+	if err != nil {
+		return Backing{}, err
+	}
+	sectors, err := readUint(filepath.Join(dir, "size"))
+	if err != nil {
+		return Backing{}, err
+	}
+	b := Backing{Path: filepath.Join(s.Dev, name), device: device, sys: s,
+		Identity: Identity{Name: filepath.Join("/dev", name), Size: int64(sectors) * 512}}
+	file, err := os.ReadFile(filepath.Join(dir, "loop/backing_file"))
+	if errors.Is(err, fs.ErrNotExist) {
+		b.Block = device
+		b.DiskSeq, err = readUint(filepath.Join(dir, "diskseq"))
+		if errors.Is(err, fs.ErrNotExist) { // a partition, or an older kernel
+			b.DiskSeq, err = readUint(filepath.Join(dir, "../diskseq"))
+			if errors.Is(err, fs.ErrNotExist) {
+				err = nil
+			}
+		}
+		return b, err
+	}
+	if err != nil {
+		return Backing{}, err
+	}
+	path := strings.TrimSuffix(string(file), "\n")
+	var st unix.Stat_t
+	if err := unix.Stat(path, &st); err != nil {
+		return Backing{}, &fs.PathError{Op: "stat", Path: path, Err: err}
+	}
+	offset, err := readUint(filepath.Join(dir, "loop/offset"))
+	if err != nil {
+		return Backing{}, err
+	}
+	b.Loop = b.Name
+	b.Name = path
+	b.File = &FileID{Path: path, Device: st.Dev, Inode: st.Ino, Offset: int64(offset)}
+	return b, nil
+}
+
+func (s System) deviceName(dir string) (string, error) {
+	raw, err := os.ReadFile(filepath.Join(dir, "uevent"))
+	if err != nil {
+		return "", err
+	}
+	for _, line := range strings.Split(string(raw), "\n") {
+		if name, ok := strings.CutPrefix(line, "DEVNAME="); ok {
+			return name, nil
+		}
+	}
+	return "", fmt.Errorf("%s/uevent: no DEVNAME: %w", dir, ErrUnsupported)
+}
+
+func readUint(path string) (uint64, error) {
+	raw, err := os.ReadFile(path)
+	if err != nil {
+		return 0, err
+	}
+	v, err := strconv.ParseUint(strings.TrimSpace(string(raw)), 10, 64)
+	if err != nil {
+		return 0, fmt.Errorf("%s: %w", path, err)
+	}
+	return v, nil
+}

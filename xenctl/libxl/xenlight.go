@@ -1,0 +1,69 @@
+//go:build xenlight
+
+package libxl
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/xen-project/xen/tools/golang/xenlight"
+
+	"github.com/warmreboot/warmreboot/xenctl"
+)
+
+// Xenlight is a Lifecycle, and more, through libxl. libxl has no forced
+// reboot; that one is a hypercall here as well.
+type Xenlight struct {
+	ctx *xenlight.Context
+	xen Shutdowner
+}
+
+var _ Lifecycle = (*Xenlight)(nil)
+
+// OpenXenlight connects to libxl.
+func OpenXenlight(xen Shutdowner) (*Xenlight, error) {
+	ctx, err := xenlight.NewContext()
+	if err != nil {
+		return nil, fmt.Errorf("libxl: %w", err)
+	}
+	return &Xenlight{ctx, xen}, nil
+}
+
+// Close ends the connection.
+func (x *Xenlight) Close() error { return x.ctx.Close() }
+
+// Reboot implements Lifecycle.
+func (x *Xenlight) Reboot(_ context.Context, domid xenctl.Domid) error {
+	return wrap("reboot", domid, x.ctx.DomainReboot(xenlight.Domid(domid)))
+}
+
+// ForceReboot implements Lifecycle.
+func (x *Xenlight) ForceReboot(ctx context.Context, domid xenctl.Domid) error {
+	return Xenstore{Xen: x.xen}.ForceReboot(ctx, domid)
+}
+
+// Unpause lets a paused domain run.
+func (x *Xenlight) Unpause(domid xenctl.Domid) error {
+	return wrap("unpause", domid, x.ctx.DomainUnpause(xenlight.Domid(domid)))
+}
+
+// Destroy ends a domain at once. Its warm cache is kept if it is armed.
+func (x *Xenlight) Destroy(domid xenctl.Domid) error {
+	return wrap("destroy", domid, x.ctx.DomainDestroy(xenlight.Domid(domid)))
+}
+
+// DomidByName returns the domid of a domain's name.
+func (x *Xenlight) DomidByName(name string) (xenctl.Domid, error) {
+	domid, err := x.ctx.NameToDomid(name)
+	if err != nil {
+		return 0, fmt.Errorf("libxl: domain %q: %w", name, err)
+	}
+	return xenctl.Domid(domid), nil
+}
+
+func wrap(op string, domid xenctl.Domid, err error) error {
+	if err != nil {
+		return fmt.Errorf("libxl: %s(domid=%d): %w", op, domid, err)
+	}
+	return nil
+}
