@@ -7,6 +7,8 @@ import (
 	"strings"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/warmreboot/warmreboot/cachemap"
 	"github.com/warmreboot/warmreboot/internal/api"
 	"github.com/warmreboot/warmreboot/internal/custody"
@@ -79,6 +81,12 @@ func (k *keeper) decide(ctx context.Context, d xenctl.DomainInfo) bool {
 			what, v.Verdict = xenctl.Approved, "approved"
 		}
 		n, err := k.a.Xen.WarmcacheVerdict(d.Domid, h.VBD, what)
+		if errors.Is(err, unix.ENOENT) || errors.Is(err, unix.EBUSY) {
+			// Nothing is held any more, or it was refused before the agent was
+			// restarted.
+			v.refuse("Xen no longer takes a verdict: %v", err)
+			n, err, v.Verdict = 0, nil, "refused"
+		}
 		if err != nil {
 			k.log.Error("verdict", "vbd", h.VBD, "verdict", what, "err", err)
 			return false

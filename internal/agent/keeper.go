@@ -301,8 +301,6 @@ func (k *keeper) alive(ctx context.Context, d xenctl.DomainInfo) {
 	}
 	if st, err := k.a.Xen.WarmcacheStatus(d.Domid); err == nil {
 		k.pagesBefore = st.Committed
-	} else if errors.Is(err, xenctl.ErrNotEnabled) {
-		k.enableInXen(d)
 	}
 	k.readAccounts(ctx, d)
 }
