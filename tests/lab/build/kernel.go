@@ -1,0 +1,90 @@
+package build
+
+import (
+	"context"
+	"crypto/sha256"
+	"embed"
+	"errors"
+	"os"
+	"path/filepath"
+)
+
+//go:embed hang
+var hangSource embed.FS
+
+// Kernel is a kernel for the domU.
+type Kernel struct {
+	Image string // bzImage
+	Hang  string // module that hangs it, or "" if there is none
+}
+
+// Kernel builds the guest kernel from its series and configuration.
+func (c *Cache) Kernel(ctx context.Context, tools Root, series Series, config, variant string) (Kernel, error) {
+	key, err := series.Key()
+	if err != nil {
+		return Kernel{}, err
+	}
+	settings, err := os.ReadFile(config)
+	if err != nil {
+		return Kernel{}, err
+	}
+	module, err := KeyOfTree(hangSource)
+	if err != nil {
+		return Kernel{}, err
+	}
+	dir, err := c.Entry(ctx, "kernel-"+variant, KeyOf("kernel 1", tools.Key, key, sha256.Sum256(settings), module),
+		func(ctx context.Context, dir string) error {
+			tree, unlock, err := c.workingCopy(ctx, series, variant)
+			if err != nil {
+				return err
+			}
+			defer unlock()
+			if err := configure(ctx, tools, tree, settings); err != nil {
+				return err
+			}
+			if err := tools.Run(ctx, tree, kernelMake("bzImage", "modules_prepare")...); err != nil {
+				return err
+			}
+			if err := buildHang(ctx, tools, tree, dir); err != nil {
+				return err
+			}
+			return copyFile(filepath.Join(tree, "arch/x86/boot/bzImage"), filepath.Join(dir, "bzImage"))
+		})
+	return Kernel{Image: filepath.Join(dir, "bzImage"), Hang: filepath.Join(dir, "hang.ko")}, err
+}
+
+// configure writes .config, unless it is what an earlier call wrote: a newer
+// one would make everything be rebuilt.
+func configure(ctx context.Context, tools Root, tree string, settings []byte) error {
+	asked := filepath.Join(tree, ".config.asked")
+	if before, err := os.ReadFile(asked); err == nil && string(before) == string(settings) {
+		return tools.Run(ctx, tree, kernelMake("olddefconfig")...) // a patch may bring options of its own
+	}
+	if err := os.WriteFile(filepath.Join(tree, ".config"), settings, 0o644); err != nil {
+		return err
+	}
+	if err := tools.Run(ctx, tree, kernelMake("olddefconfig")...); err != nil {
+		return err
+	}
+	return os.WriteFile(asked, settings, 0o644)
+}
+
+// kernelMake is the command that builds the kernel. Time and place stay out.
+func kernelMake(targets ...string) []string {
+	return append([]string{"nice", "make", "-j2", "KBUILD_BUILD_TIMESTAMP=1970-01-01", "KBUILD_BUILD_USER=warmreboot",
+		"KBUILD_BUILD_HOST=lab", "KBUILD_BUILD_VERSION=1"}, targets...)
+}
+
+// buildHang builds the module beside the image, in dir.
+func buildHang(ctx context.Context, tools Root, tree, dir string) error {
+	source := filepath.Join(dir, "hang.build")
+	if err := os.CopyFS(source, mustSub(hangSource, "hang")); err != nil {
+		return err
+	}
+	// The kernel's modules are not built, so nobody knows which symbols they
+	// could use; the kernel itself will tell when the module is loaded.
+	if err := tools.Run(ctx, tree, kernelMake("M="+source, "KBUILD_MODPOST_WARN=1", "modules")...); err != nil {
+		return err
+	}
+	return errors.Join(copyFile(filepath.Join(source, "hang.ko"), filepath.Join(dir, "hang.ko")), os.RemoveAll(source))
+}

@@ -1,0 +1,128 @@
+package build
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+)
+
+// Checkout is the repository that is being tested.
+type Checkout struct{ Dir string }
+
+// FindCheckout looks for the repository that the working directory is in.
+func FindCheckout() (Checkout, error) {
+	dir, err := os.Getwd()
+	if err != nil {
+		return Checkout{}, err
+	}
+	for ; dir != "/"; dir = filepath.Dir(dir) {
+		if _, err := os.Stat(filepath.Join(dir, "guest-kernel-patches")); err == nil {
+			return Checkout{Dir: dir}, nil
+		}
+	}
+	return Checkout{}, errors.New("not inside a checkout of warmreboot")
+}
+
+// Hypervisor and Guest return the two series.
+func (c Checkout) Hypervisor() (Series, error) {
+	return ReadSeries(filepath.Join(c.Dir, "hypervisor-patches"))
+}
+
+// GuestKernel returns the guest kernel's series.
+func (c Checkout) GuestKernel() (Series, error) {
+	return ReadSeries(filepath.Join(c.Dir, "guest-kernel-patches"))
+}
+
+// GuestConfig is the guest kernel's configuration.
+func (c Checkout) GuestConfig() string {
+	return filepath.Join(c.Dir, "guest-kernel-patches", "config")
+}
+
+// Agent builds the lab's agent.
+func (c *Cache) Agent(ctx context.Context, tools Root, from Checkout) (string, error) {
+	path := filepath.Join(from.Dir, "build", "lab", "labagent")
+	return path, c.goBuild(ctx, tools, from, path, "./tests/lab/cmd/labagent", "CGO_ENABLED=0")
+}
+
+// Product is the programs under test.
+type Product struct{ CLI, Daemon string }
+
+// Product builds warmreboot and warmrebootd, the latter with libxl.
+func (c *Cache) Product(ctx context.Context, tools Root, from Checkout) (Product, error) {
+	dir := filepath.Join(from.Dir, "build", "lab")
+	product := Product{CLI: filepath.Join(dir, "warmreboot"), Daemon: filepath.Join(dir, "warmrebootd")}
+	if err := c.Xenlight(ctx, from); err != nil {
+		return product, err
+	}
+	if err := c.goBuild(ctx, tools, from, product.CLI, "./cmd/warmreboot", "CGO_ENABLED=0"); err != nil {
+		return product, err
+	}
+	return product, c.goBuild(ctx, tools, from, product.Daemon, "./cmd/warmrebootd", "CGO_ENABLED=1", "GOFLAGS=-tags=xenlight")
+}
+
+// Xenlight copies the Go bindings of libxl out of the pinned Xen tree to
+// build/xenlight, where go.mod expects them.
+func (c *Cache) Xenlight(ctx context.Context, from Checkout) error {
+	series, err := from.Hypervisor()
+	if err != nil {
+		return err
+	}
+	pristine, err := c.Pristine(ctx, series.Upstream)
+	if err != nil {
+		return err
+	}
+	source := filepath.Join(pristine, "tools/golang/xenlight")
+	target := filepath.Join(from.Dir, "build", "xenlight")
+	if err := os.MkdirAll(target, 0o755); err != nil {
+		return err
+	}
+	entries, err := os.ReadDir(source)
+	if err != nil {
+		return err
+	}
+	for _, entry := range entries {
+		if name := entry.Name(); filepath.Ext(name) == ".go" || name == "go.mod" || name == "LICENSE" {
+			if err := syncFile(filepath.Join(source, name), filepath.Join(target, name)); err != nil {
+				return err
+			}
+		}
+	}
+	module := filepath.Join(target, "go.mod")
+	text, err := os.ReadFile(module)
+	if err != nil {
+		return err
+	}
+	// The bindings' own path is not the one that anybody can require.
+	_, rest, _ := strings.Cut(string(text), "\n")
+	return os.WriteFile(module, []byte("module github.com/xen-project/xen/tools/golang/xenlight\n"+rest), 0o644)
+}
+
+// goBuild builds one program: with the root's Go where C is involved or the
+// machine has no Go, else with the machine's.
+func (c *Cache) goBuild(ctx context.Context, tools Root, from Checkout, output, source string, environment ...string) error {
+	args := []string{"go", "build", "-trimpath", "-buildvcs=false", "-ldflags=-s -w", "-o", output, source}
+	tools.Bind = append([]string{from.Dir}, tools.Bind...)
+	command := tools.Command(ctx, from.Dir, args...)
+	command.Env = append(command.Env, "GOCACHE="+filepath.Join(c.Dir, "go-build"), "GOMODCACHE="+filepath.Join(c.Dir, "go-mod"),
+		"GOTOOLCHAIN=local")
+	if !strings.Contains(strings.Join(environment, " "), "CGO_ENABLED=1") {
+		if path, err := exec.LookPath("go"); err == nil {
+			command = exec.CommandContext(ctx, path, args[1:]...)
+			command.Dir = from.Dir
+			command.Env = os.Environ()
+		}
+	}
+	command.Env = append(command.Env, environment...)
+	if err := runQuietly(command); err != nil {
+		return fmt.Errorf("build %s: %w", source, err)
+	}
+	if _, err := os.Stat(output); errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("build %s: no program came out", source)
+	}
+	return nil
+}

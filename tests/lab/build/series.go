@@ -1,0 +1,201 @@
+package build
+
+import (
+	"bytes"
+	"context"
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+)
+
+// Series is a patch series in the manner of quilt.
+type Series struct {
+	Dir      string
+	Upstream Upstream
+	Patches  []string // file names, in order
+}
+
+// ReadSeries reads UPSTREAM and series in dir. A series that is not there yet
+// has no patches.
+func ReadSeries(dir string) (Series, error) {
+	upstream, err := ReadUpstream(filepath.Join(dir, "UPSTREAM"))
+	if err != nil {
+		return Series{}, err
+	}
+	s := Series{Dir: dir, Upstream: upstream}
+	text, err := os.ReadFile(filepath.Join(dir, "series"))
+	if errors.Is(err, fs.ErrNotExist) {
+		return s, nil
+	}
+	for _, line := range strings.Split(string(text), "\n") {
+		line, _, _ = strings.Cut(line, "#")
+		if line = strings.TrimSpace(line); line != "" {
+			s.Patches = append(s.Patches, line)
+		}
+	}
+	return s, err
+}
+
+// First returns the series cut down to its first n patches; the base alone
+// for 0.
+func (s Series) First(n int) Series {
+	s.Patches = s.Patches[:n]
+	return s
+}
+
+// Key identifies base and patches.
+func (s Series) Key() (Key, error) {
+	parts := []any{s.Upstream}
+	for _, name := range s.Patches {
+		content, err := os.ReadFile(filepath.Join(s.Dir, name))
+		if err != nil {
+			return Key{}, err
+		}
+		parts = append(parts, sha256.Sum256(content))
+	}
+	return KeyOf(parts...), nil
+}
+
+// ErrFuzz says that a patch applies, but not exactly where it says.
+var ErrFuzz = errors.New("patch does not apply exactly")
+
+// Apply applies the series inside dir, which has to hold at least the files
+// that the patches touch. Neither fuzz nor an offset is let pass.
+func (s Series) Apply(ctx context.Context, dir string) error {
+	for _, name := range s.Patches {
+		command := exec.CommandContext(ctx, "patch", "-p1", "--fuzz=0", "--no-backup-if-mismatch", "--batch", "-i", filepath.Join(s.Dir, name))
+		command.Dir = dir
+		output, err := command.CombinedOutput()
+		if err != nil {
+			return fmt.Errorf("apply %s: %w\n%s", name, err, output)
+		}
+		if bytes.Contains(output, []byte("offset")) || bytes.Contains(output, []byte("fuzz")) {
+			return fmt.Errorf("apply %s: %w\n%s", name, ErrFuzz, output)
+		}
+	}
+	return nil
+}
+
+// touched lists the files that the series changes, creates or removes.
+func (s Series) touched() ([]string, error) {
+	var paths []string
+	for _, name := range s.Patches {
+		text, err := os.ReadFile(filepath.Join(s.Dir, name))
+		if err != nil {
+			return nil, err
+		}
+		for _, line := range strings.Split(string(text), "\n") {
+			for _, prefix := range []string{"--- a/", "+++ b/"} {
+				if path, ok := strings.CutPrefix(line, prefix); ok {
+					path, _, _ = strings.Cut(path, "\t")
+					paths = append(paths, path)
+				}
+			}
+		}
+	}
+	slices.Sort(paths)
+	return slices.Compact(paths), nil
+}
+
+// Sync makes tree, a working copy of pristine, equal to pristine with the
+// series applied. Files that are right already are left alone, so that make
+// rebuilds only what has changed.
+func (s Series) Sync(ctx context.Context, pristine, tree string) error {
+	if _, err := os.Stat(tree); errors.Is(err, fs.ErrNotExist) {
+		if err := copyTree(ctx, pristine, tree); err != nil {
+			return err
+		}
+	}
+	paths, err := s.touched()
+	if err != nil {
+		return err
+	}
+	scratch, err := s.applyAside(ctx, pristine, paths)
+	if err != nil {
+		return err
+	}
+	defer os.RemoveAll(scratch)
+	record := tree + ".touched" // by the series that was here before
+	before, err := os.ReadFile(record)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	all := slices.Concat(paths, strings.Fields(string(before)))
+	if err := os.WriteFile(record, []byte(strings.Join(all, "\n")), 0o644); err != nil {
+		return err
+	}
+	for _, path := range all {
+		source := filepath.Join(pristine, path)
+		if _, ours := slices.BinarySearch(paths, path); ours {
+			source = filepath.Join(scratch, path)
+		}
+		if err := syncFile(source, filepath.Join(tree, path)); err != nil {
+			return err
+		}
+	}
+	return os.WriteFile(record, []byte(strings.Join(paths, "\n")), 0o644)
+}
+
+// applyAside applies the series to copies of the files that it touches.
+func (s Series) applyAside(ctx context.Context, pristine string, paths []string) (string, error) {
+	scratch, err := os.MkdirTemp("", "series-*")
+	if err != nil {
+		return "", err
+	}
+	for _, path := range paths {
+		err := syncFile(filepath.Join(pristine, path), filepath.Join(scratch, path))
+		if err != nil {
+			return "", errors.Join(err, os.RemoveAll(scratch))
+		}
+	}
+	if err := s.Apply(ctx, scratch); err != nil {
+		return "", errors.Join(err, os.RemoveAll(scratch))
+	}
+	return scratch, nil
+}
+
+// syncFile makes to equal from, which may mean that it does not exist.
+func syncFile(from, to string) error {
+	want, err := os.ReadFile(from)
+	if errors.Is(err, fs.ErrNotExist) {
+		if err := os.Remove(to); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return err
+		}
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	if have, err := os.ReadFile(to); err == nil && bytes.Equal(have, want) {
+		return nil
+	}
+	info, err := os.Stat(from)
+	if err != nil {
+		return err
+	}
+	if err := os.MkdirAll(filepath.Dir(to), 0o755); err != nil {
+		return err
+	}
+	return errors.Join(os.WriteFile(to, want, info.Mode().Perm()), os.Chmod(to, info.Mode().Perm()))
+}
+
+// copyTree copies a whole tree, all or nothing.
+func copyTree(ctx context.Context, from, to string) error {
+	temporary := to + ".tmp"
+	if err := os.RemoveAll(temporary); err != nil {
+		return err
+	}
+	if err := os.MkdirAll(filepath.Dir(to), 0o755); err != nil {
+		return err
+	}
+	if err := runHost(ctx, "cp", "-a", "--reflink=auto", from, temporary); err != nil {
+		return err
+	}
+	return os.Rename(temporary, to)
+}

@@ -1,0 +1,168 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"time"
+
+	"github.com/warmreboot/warmreboot/tests/lab"
+	"github.com/warmreboot/warmreboot/tests/lab/agent"
+	"github.com/warmreboot/warmreboot/tests/lab/build"
+)
+
+const usage = `usage: lab [-name NAME] COMMAND
+
+  prepare [-stock-xen] [-stock-kernel]      build what is not in the cache
+  boot [-xen FILE] [-kernel FILE] [-hang FILE] [-stock-xen] [-stock-kernel] [-no-product] [-unthrottled]
+                                            boot Xen and dom0; returns when dom0 is up
+  exec [-u] COMMAND [ARG...]                run a command in dom0, with -u in the domU
+  put FILE PATH                             copy a file into dom0
+  get PATH                                  print a file of dom0
+  stop                                      end the lab
+  demo [the options of boot]                the nine steps, in a lab of its own
+`
+
+// Exit codes of the command itself; exec passes on what it ran.
+const (
+	exitFailure = 1
+	exitUsage   = 2
+)
+
+// command is one invocation.
+type command struct {
+	dir      string // of the lab
+	cache    *build.Cache
+	checkout build.Checkout
+	stdout   io.Writer
+	stderr   io.Writer
+}
+
+func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
+	flags := flag.NewFlagSet("lab", flag.ContinueOnError)
+	flags.SetOutput(stderr)
+	flags.Usage = func() { fmt.Fprint(stderr, usage) }
+	name := flags.String("name", "lab", "name of the lab; each has a folder of its own")
+	if err := flags.Parse(args); err != nil {
+		return exitUsage
+	}
+	cache, err := build.OpenCache()
+	if err != nil {
+		fmt.Fprintln(stderr, "lab:", err)
+		return exitFailure
+	}
+	cache.Progress = progress(os.Stderr)
+	c := &command{dir: filepath.Join(cache.Dir, "labs", *name), cache: cache, stdout: stdout, stderr: stderr}
+	if c.checkout, err = build.FindCheckout(); err != nil {
+		fmt.Fprintln(stderr, "lab:", err)
+		return exitFailure
+	}
+	code, err := c.dispatch(ctx, flags.Args())
+	if err != nil {
+		fmt.Fprintln(stderr, "lab:", err)
+		if code == 0 {
+			code = exitFailure
+		}
+	}
+	return code
+}
+
+func (c *command) dispatch(ctx context.Context, args []string) (int, error) {
+	if len(args) == 0 {
+		return exitUsage, errors.New("no command\n" + usage)
+	}
+	name, args := args[0], args[1:]
+	switch name {
+	case "prepare":
+		return c.withParts(ctx, args, func(lab.Parts) error { return nil })
+	case "boot":
+		return c.withParts(ctx, args, func(parts lab.Parts) error {
+			m, err := parts.Start(ctx, c.dir)
+			if err == nil {
+				fmt.Fprintf(c.stdout, "dom0 is up; console: %s\n", m.ConsoleLog())
+			}
+			return err
+		})
+	case "exec":
+		return c.exec(ctx, args)
+	case "put", "get", "stop":
+		return 0, c.simple(ctx, name, args)
+	}
+	return exitUsage, fmt.Errorf("unknown command %q\n%s", name, usage)
+}
+
+func (c *command) withParts(ctx context.Context, args []string, do func(lab.Parts) error) (int, error) {
+	var v lab.Variant
+	flags := flag.NewFlagSet("lab", flag.ContinueOnError)
+	flags.SetOutput(c.stderr)
+	flags.StringVar(&v.XenFile, "xen", "", "")
+	flags.StringVar(&v.KernelFile, "kernel", "", "")
+	flags.StringVar(&v.HangFile, "hang", "", "")
+	flags.BoolVar(&v.StockXen, "stock-xen", false, "")
+	flags.BoolVar(&v.StockKernel, "stock-kernel", false, "")
+	flags.BoolVar(&v.NoProduct, "no-product", false, "")
+	flags.BoolVar(&v.Unthrottled, "unthrottled", false, "")
+	if err := flags.Parse(args); err != nil {
+		return exitUsage, nil
+	}
+	parts, err := lab.Prepare(ctx, c.cache, c.checkout, v)
+	if err != nil {
+		return exitFailure, err
+	}
+	return 0, do(parts)
+}
+
+func (c *command) exec(ctx context.Context, args []string) (int, error) {
+	m, err := lab.Open(c.dir)
+	if err != nil {
+		return exitFailure, err
+	}
+	client := m.Dom0()
+	if len(args) > 0 && args[0] == "-u" {
+		client, args = m.DomU(), args[1:]
+	}
+	if len(args) == 1 { // a line of shell, as with ssh
+		args = []string{"sh", "-c", args[0]}
+	}
+	return client.Stream(ctx, agent.ExecRequest{Args: args}, c.stdout, c.stderr)
+}
+
+func (c *command) simple(ctx context.Context, name string, args []string) error {
+	m, err := lab.Open(c.dir)
+	if err != nil {
+		return err
+	}
+	switch {
+	case name == "stop":
+		return m.Stop()
+	case name == "put" && len(args) == 2:
+		info, err := os.Stat(args[0])
+		if err != nil {
+			return err
+		}
+		return m.Dom0().Put(ctx, args[0], args[1], info.Mode())
+	case name == "get" && len(args) == 1:
+		content, err := m.Dom0().Get(ctx, args[0])
+		if err == nil {
+			_, err = c.stdout.Write(content)
+		}
+		return err
+	}
+	return errors.New("wrong arguments\n" + usage)
+}
+
+// progress tells a person what is going on; a pipe is left in peace.
+func progress(out *os.File) func(string) {
+	info, err := out.Stat()
+	if err != nil || info.Mode()&os.ModeCharDevice == 0 {
+		return nil
+	}
+	start := time.Now()
+	return func(what string) {
+		fmt.Fprintf(out, "[%4.0f s] %s\n", time.Since(start).Seconds(), what)
+	}
+}

@@ -1,0 +1,212 @@
+// Package lab boots Xen, a Debian dom0 and a Debian domU in QEMU, with pure
+// emulation, and drives them. What it boots is built by the package build.
+package lab
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"net"
+	"os"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/warmreboot/warmreboot/tests/lab/agent"
+	"github.com/warmreboot/warmreboot/tests/lab/build"
+)
+
+// Domain is the name of the lab's domU, and DomainAddress its address as seen
+// from dom0.
+const (
+	Domain        = "domU-web"
+	DomainAddress = "10.0.5.2"
+)
+
+// Throttle is what the domU's disk is limited to. See README.md of this folder
+// for where the figures come from.
+var Throttle = struct{ BytesPerSecond, RequestsPerSecond int }{24 << 20, 600}
+
+// Config says what to boot. All paths are the host's.
+type Config struct {
+	Dir     string // of this lab: logs and the state file
+	Root    build.Root
+	Xen     string // 32-bit ELF, not compressed
+	Dom0    build.Dom0
+	Guest   build.Guest
+	Kernel  string   // of the domU: bzImage
+	Console []string // further words for Xen's command line
+	// Unthrottled takes the brake off the domU's disk.
+	Unthrottled bool
+}
+
+// Machine is a lab that runs.
+type Machine struct {
+	Dir   string `json:"dir"`
+	PID   int    `json:"pid"`
+	Port  int    `json:"port"`
+	Start uint64 `json:"start"` // of the process, in clock ticks since boot: its identity
+}
+
+// Dom0 returns the agent in dom0.
+func (m *Machine) Dom0() *Client {
+	return newClient(fmt.Sprintf("http://127.0.0.1:%d", m.Port))
+}
+
+// DomU returns the agent in the domU, which answers while the domU is up.
+func (m *Machine) DomU() *Client {
+	return newClient(fmt.Sprintf("http://127.0.0.1:%d/via/%s:%d", m.Port, DomainAddress, agent.Port))
+}
+
+// ConsoleLog is the file with what Xen and dom0 print.
+func (m *Machine) ConsoleLog() string { return filepath.Join(m.Dir, "console.log") }
+
+// Boot starts QEMU and returns when dom0 answers. Whatever is written to the
+// disks is lost with the machine.
+func Boot(ctx context.Context, c Config) (*Machine, error) {
+	if err := os.MkdirAll(c.Dir, 0o755); err != nil {
+		return nil, err
+	}
+	if old, err := Open(c.Dir); err == nil {
+		return nil, fmt.Errorf("a lab runs in %s already (process %d); stop it first", c.Dir, old.PID)
+	}
+	port, err := freePort()
+	if err != nil {
+		return nil, err
+	}
+	m := &Machine{Dir: c.Dir, Port: port}
+	log, err := os.Create(filepath.Join(c.Dir, "qemu.log"))
+	if err != nil {
+		return nil, err
+	}
+	defer log.Close()
+	command := c.Root.Command(context.WithoutCancel(ctx), "/", append([]string{"qemu-system-x86_64"}, c.arguments(m)...)...)
+	command.Stdout, command.Stderr = log, log
+	command.SysProcAttr = &syscall.SysProcAttr{Setsid: true} // outlives the command that booted it
+	if err := command.Start(); err != nil {
+		return nil, fmt.Errorf("start QEMU: %w", err)
+	}
+	m.PID = command.Process.Pid
+	if m.Start, err = processStart(m.PID); err != nil {
+		return nil, err
+	}
+	if err := m.save(); err != nil {
+		return nil, errors.Join(err, m.Stop())
+	}
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	go func() {
+		cancel(fmt.Errorf("QEMU ended: %w", errors.Join(command.Wait(), errors.New(m.tail("qemu.log")))))
+	}()
+	if err := m.awaitDom0(ctx); err != nil {
+		return nil, errors.Join(fmt.Errorf("boot dom0: %w\n%s", err, m.tail("console.log")), context.Cause(ctx), m.Stop())
+	}
+	return m, nil
+}
+
+func (m *Machine) awaitDom0(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, 4*time.Minute)
+	defer cancel()
+	return m.Dom0().Await(ctx)
+}
+
+func (c Config) arguments(m *Machine) []string {
+	throttle := ""
+	if !c.Unthrottled {
+		throttle = fmt.Sprintf(",throttling.bps-total=%d,throttling.iops-total=%d",
+			Throttle.BytesPerSecond, Throttle.RequestsPerSecond)
+	}
+	const disk = "file=%s,if=virtio,format=raw,snapshot=on,cache=unsafe%s"
+	return []string{
+		// With thread=multi guests triple-fault now and then. With MONITOR Xen
+		// takes a #GP in mwait; with RDTSCP PVH guests stall.
+		"-accel", "tcg,thread=single", "-cpu", "EPYC,+svm,-monitor,-rdtscp",
+		"-smp", "2", "-m", "2560", "-nodefaults", "-no-reboot", "-display", "none",
+		"-kernel", c.Xen,
+		"-initrd", c.Dom0.Kernel + " root=/dev/vda rw console=hvc0 quiet loglevel=4 mitigations=off," + c.Dom0.Initrd,
+		"-append", strings.Join(append([]string{"console=com1", "com1=115200,8n1", "dom0_mem=1024M,max:1024M",
+			"dom0_max_vcpus=1", "loglvl=all", "guest_loglvl=all", "spec-ctrl=no"}, c.Console...), " "),
+		"-serial", "file:" + m.ConsoleLog(),
+		"-drive", fmt.Sprintf(disk, c.Dom0.Disk, ""),
+		"-drive", fmt.Sprintf(disk, c.Guest.Disk, throttle),
+		"-netdev", fmt.Sprintf("user,id=net0,hostfwd=tcp:127.0.0.1:%d-:%d", m.Port, agent.Port),
+		"-device", "virtio-net-pci,netdev=net0,romfile=",
+	}
+}
+
+// Open returns the lab that runs in dir.
+func Open(dir string) (*Machine, error) {
+	text, err := os.ReadFile(filepath.Join(dir, "machine.json"))
+	if err != nil {
+		return nil, fmt.Errorf("no lab in %s: %w", dir, err)
+	}
+	m := new(Machine)
+	if err := json.Unmarshal(text, m); err != nil {
+		return nil, err
+	}
+	if start, err := processStart(m.PID); err != nil || start != m.Start {
+		return nil, fmt.Errorf("the lab in %s has ended", dir)
+	}
+	return m, nil
+}
+
+// Stop ends QEMU. It is no error if it has ended already.
+func (m *Machine) Stop() error {
+	if start, err := processStart(m.PID); err == nil && start == m.Start {
+		if err := syscall.Kill(m.PID, syscall.SIGKILL); err != nil && !errors.Is(err, syscall.ESRCH) {
+			return fmt.Errorf("stop QEMU: %w", err)
+		}
+	}
+	err := os.Remove(filepath.Join(m.Dir, "machine.json"))
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	return err
+}
+
+func (m *Machine) save() error {
+	text, err := json.Marshal(m)
+	if err != nil {
+		return err
+	}
+	return os.WriteFile(filepath.Join(m.Dir, "machine.json"), text, 0o644)
+}
+
+// tail returns the end of one of the lab's logs.
+func (m *Machine) tail(name string) string {
+	text, _ := os.ReadFile(filepath.Join(m.Dir, name)) // best effort: for a message only
+	lines := bytes.Split(bytes.TrimSpace(text), []byte("\n"))
+	return string(bytes.Join(lines[max(0, len(lines)-15):], []byte("\n")))
+}
+
+// freePort asks the kernel for a TCP port that nobody uses.
+func freePort() (int, error) {
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		return 0, err
+	}
+	defer listener.Close()
+	return listener.Addr().(*net.TCPAddr).Port, nil
+}
+
+// processStart returns field 22 of /proc/PID/stat (proc_pid_stat(5)), which
+// tells a process from a later one with the same number.
+func processStart(pid int) (uint64, error) {
+	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+	if err != nil {
+		return 0, err
+	}
+	fields := strings.Fields(string(text[bytes.LastIndexByte(text, ')')+1:]))
+	if len(fields) < 20 || fields[0] == "Z" {
+		return 0, fs.ErrNotExist
+	}
+	var start uint64
+	_, err = fmt.Sscan(fields[19], &start)
+	return start, err
+}
+
+func joinStop(err error, m *Machine) error { return errors.Join(err, m.Stop()) }

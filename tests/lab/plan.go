@@ -1,0 +1,136 @@
+package lab
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"path/filepath"
+
+	"github.com/warmreboot/warmreboot/tests/lab/build"
+)
+
+// Variant says which of the two sides is patched, or brings a build of one's
+// own.
+type Variant struct {
+	StockXen    bool   // without the patches
+	StockKernel bool   // without the patches
+	XenFile     string // instead of building one; may be gzipped
+	KernelFile  string // instead of building one
+	HangFile    string // the module that goes with KernelFile
+	NoProduct   bool   // without warmreboot and warmrebootd
+	Unthrottled bool
+}
+
+// Parts is all that a lab is made of.
+type Parts struct {
+	Config  Config
+	Hang    string // "" if there is none
+	Product build.Product
+}
+
+// Prepare builds what a lab of this variant needs, or finds it in the cache.
+func Prepare(ctx context.Context, cache *build.Cache, from build.Checkout, v Variant) (Parts, error) {
+	tools, err := cache.Tools(ctx)
+	if err != nil {
+		return Parts{}, err
+	}
+	agentBinary, err := cache.Agent(ctx, tools, from)
+	if err != nil {
+		return Parts{}, err
+	}
+	p := Parts{Config: Config{Root: tools, Unthrottled: v.Unthrottled}}
+	if p.Config.Dom0, err = cache.Dom0(ctx, tools, agentBinary); err != nil {
+		return p, err
+	}
+	if p.Config.Guest, err = cache.Guest(ctx, tools, agentBinary); err != nil {
+		return p, err
+	}
+	if err := p.hypervisor(ctx, cache, from, v); err != nil {
+		return p, err
+	}
+	if err := p.kernel(ctx, cache, from, v); err != nil {
+		return p, err
+	}
+	if !v.NoProduct {
+		p.Product, err = cache.Product(ctx, tools, from)
+	}
+	return p, err
+}
+
+func (p *Parts) hypervisor(ctx context.Context, cache *build.Cache, from build.Checkout, v Variant) error {
+	if v.XenFile != "" {
+		scratch := filepath.Join(from.Dir, "build", "lab")
+		if err := os.MkdirAll(scratch, 0o755); err != nil {
+			return err
+		}
+		plain, err := build.PlainXen(v.XenFile, scratch)
+		p.Config.Xen = plain
+		return err
+	}
+	series, err := from.Hypervisor()
+	if err != nil {
+		return err
+	}
+	variant := "patched"
+	if v.StockXen {
+		series, variant = series.First(0), "stock"
+	}
+	p.Config.Xen, err = cache.Xen(ctx, p.Config.Root, series, variant)
+	return err
+}
+
+func (p *Parts) kernel(ctx context.Context, cache *build.Cache, from build.Checkout, v Variant) error {
+	if v.KernelFile != "" {
+		p.Config.Kernel, p.Hang = v.KernelFile, v.HangFile
+		return nil
+	}
+	series, err := from.GuestKernel()
+	if err != nil {
+		return err
+	}
+	variant := "patched"
+	if v.StockKernel {
+		series, variant = series.First(0), "stock"
+	}
+	kernel, err := cache.Kernel(ctx, p.Config.Root, series, from.GuestConfig(), variant)
+	p.Config.Kernel, p.Hang = kernel.Image, kernel.Hang
+	return err
+}
+
+// Start boots the parts and installs in dom0 what is not on its disk: the
+// guest kernel and the programs under test.
+func (p Parts) Start(ctx context.Context, dir string) (*Machine, error) {
+	config := p.Config
+	config.Dir = dir
+	// The emulator runs inside the root and sees only what is bound there.
+	config.Root.Bind = append([]string{dir, filepath.Dir(config.Xen)}, config.Root.Bind...)
+	m, err := Boot(ctx, config)
+	if err != nil {
+		return nil, err
+	}
+	if err := p.install(ctx, m.Dom0()); err != nil {
+		return nil, fmt.Errorf("install in dom0: %w", joinStop(err, m))
+	}
+	return m, nil
+}
+
+func (p Parts) install(ctx context.Context, dom0 *Client) error {
+	files := []struct {
+		local, remote string
+		mode          os.FileMode
+	}{
+		{p.Config.Kernel, "/boot/guest-kernel", 0o644},
+		{p.Hang, "/root/hang.ko", 0o644},
+		{p.Product.CLI, "/usr/local/sbin/warmreboot", 0o755},
+		{p.Product.Daemon, "/usr/local/sbin/warmrebootd", 0o755},
+	}
+	for _, file := range files {
+		if file.local == "" {
+			continue
+		}
+		if err := dom0.Put(ctx, file.local, file.remote, file.mode); err != nil {
+			return err
+		}
+	}
+	return nil
+}
