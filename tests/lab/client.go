@@ -123,8 +123,17 @@ func (c *Client) Put(ctx context.Context, local, remote string, mode os.FileMode
 		return err
 	}
 	defer file.Close()
+	return c.put(ctx, file, remote, mode)
+}
+
+// PutBytes creates a file in the machine.
+func (c *Client) PutBytes(ctx context.Context, content []byte, remote string) error {
+	return c.put(ctx, bytes.NewReader(content), remote, 0o644)
+}
+
+func (c *Client) put(ctx context.Context, content io.Reader, remote string, mode os.FileMode) error {
 	query := url.Values{"path": {remote}, "mode": {fmt.Sprintf("%o", mode.Perm())}}
-	response, err := c.do(ctx, http.MethodPut, "/file?"+query.Encode(), file)
+	response, err := c.do(ctx, http.MethodPut, "/file?"+query.Encode(), content)
 	if err != nil {
 		return err
 	}

@@ -37,19 +37,19 @@ func (d Dataset) Write(root string) error {
 	return nil
 }
 
-// WriteContent creates or overwrites a file with size bytes that follow from
-// seed.
+// WriteContent creates a file with size bytes that follow from seed. A file
+// that exists is overwritten in place: it keeps its inode and its blocks.
 func WriteContent(path string, seed uint64, size int64) error {
 	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
 		return err
 	}
-	file, err := os.Create(path)
+	file, err := os.OpenFile(path, os.O_CREATE|os.O_WRONLY, 0o644)
 	if err != nil {
 		return err
 	}
 	buffered := bufio.NewWriterSize(file, readSize)
 	_, err = io.CopyN(buffered, Content(seed), size)
-	return errors.Join(err, buffered.Flush(), file.Close())
+	return errors.Join(err, buffered.Flush(), file.Truncate(size), file.Close())
 }
 
 // Content is an endless stream of bytes that follow from seed.

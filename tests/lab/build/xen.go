@@ -31,7 +31,7 @@ func (c *Cache) Xen(ctx context.Context, tools Root, series Series, variant stri
 		if err := configureXen(ctx, tools, tree, settings); err != nil {
 			return err
 		}
-		if err := tools.Run(ctx, tree, xenMake()...); err != nil {
+		if err := c.makeXen(ctx, tools, tree, settings); err != nil {
 			return err
 		}
 		return gunzip(filepath.Join(tree, "xen", "xen.gz"), filepath.Join(dir, "xen"))
@@ -56,9 +56,29 @@ func configureXen(ctx context.Context, tools Root, tree string, settings []byte)
 	return tools.Run(ctx, tree, "make", "-C", "xen", "olddefconfig")
 }
 
+// makeXen configures and builds a tree. Options that the tree does not know, as
+// the base does not know ours, are left out by Kconfig.
+func (c *Cache) makeXen(ctx context.Context, tools Root, tree string, settings []byte) error {
+	if err := tools.Run(ctx, tree, xenMake("defconfig")...); err != nil {
+		return err
+	}
+	config, err := os.OpenFile(filepath.Join(tree, "xen", ".config"), os.O_APPEND|os.O_WRONLY, 0)
+	if err != nil {
+		return err
+	}
+	_, err = config.Write(settings)
+	if err := errors.Join(err, config.Close()); err != nil {
+		return err
+	}
+	if err := tools.Run(ctx, tree, xenMake("olddefconfig")...); err != nil {
+		return err
+	}
+	return tools.Run(ctx, tree, xenMake("build")...)
+}
+
 // xenMake is the command that builds Xen. Time and place stay out of it.
-func xenMake() []string {
-	return []string{"nice", "make", "-C", "xen", "-j2", "build", "XEN_BUILD_DATE=1970-01-01", "XEN_BUILD_TIME=00:00:00",
+func xenMake(target string) []string {
+	return []string{"nice", "make", "-C", "xen", "-j2", target, "XEN_BUILD_DATE=1970-01-01", "XEN_BUILD_TIME=00:00:00",
 		"XEN_WHOAMI=warmreboot", "XEN_DOMAIN=lab"}
 }
 

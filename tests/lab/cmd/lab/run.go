@@ -13,6 +13,7 @@ import (
 	"github.com/warmreboot/warmreboot/tests/lab"
 	"github.com/warmreboot/warmreboot/tests/lab/agent"
 	"github.com/warmreboot/warmreboot/tests/lab/build"
+	"github.com/warmreboot/warmreboot/tests/lab/demo"
 )
 
 const usage = `usage: lab [-name NAME] COMMAND
@@ -86,6 +87,10 @@ func (c *command) dispatch(ctx context.Context, args []string) (int, error) {
 				fmt.Fprintf(c.stdout, "dom0 is up; console: %s\n", m.ConsoleLog())
 			}
 			return err
+		})
+	case "demo":
+		return c.withParts(ctx, args, func(parts lab.Parts) error {
+			return demo.Run(ctx, parts, c.dir, filepath.Join(c.checkout.Dir, "build", "demo"), c.stdout, c.cache.Progress)
 		})
 	case "exec":
 		return c.exec(ctx, args)
