@@ -65,10 +65,19 @@ func (h *Handle) mapBitmap(domid Domid, id uint32, what string) (*Bitmap, error)
 	return &Bitmap{m, privcmd.Slice[uint64](m.Bytes())}, nil
 }
 
+// resourceErrors: Xen does not tell a domain without a warm cache from a
+// resource that it does not know.
+var resourceErrors = map[unix.Errno]error{
+	unix.ESRCH:      ErrNoDomain,
+	unix.EINVAL:     ErrNotEnabled,
+	unix.ENOENT:     ErrNotEnabled,
+	unix.EOPNOTSUPP: ErrNotSupported,
+}
+
 func (h *Handle) mapResource(domid Domid, id uint32, what string) (*privcmd.Mapping, error) {
 	frames, err := h.dev.ResourceSize(uint16(domid), abi.XenmemResourceWarmcache, id)
 	if err != nil {
-		return nil, wrap(err, warmcacheErrors, "resource_size", "domid=%d %s", domid, what)
+		return nil, wrap(err, resourceErrors, "resource_size", "domid=%d %s", domid, what)
 	}
 	if frames == 0 {
 		return nil, wrap(unix.EINVAL, nil, "resource_size", "domid=%d %s: no frames", domid, what)

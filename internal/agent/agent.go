@@ -28,6 +28,7 @@ import (
 type Store interface {
 	disk.Store
 	Write(ctx context.Context, path, value string) error
+	Introduced(ctx context.Context, domid uint16) (bool, error)
 }
 
 // Options are what an agent needs.
@@ -70,6 +71,15 @@ func (a *Agent) Start() error {
 			return err
 		}
 		a.Log.Error("journal", "err", err)
+	}
+	known := map[uint32]bool{}
+	for _, r := range records {
+		if r.Boot == a.Boot {
+			known[uint32(r.Domid)] = true
+		}
+	}
+	if err := a.Disks.CloseTraces(func(domid, _ uint32) bool { return known[domid] }); err != nil {
+		a.Log.Warn("traces of an earlier run", "err", err)
 	}
 	for _, r := range records {
 		if r.Boot != a.Boot {

@@ -25,8 +25,7 @@ const diskWait = 30 * time.Second
 type verdict struct {
 	api.VBDSummary
 	approve bool
-	at      attached
-	reading disk.Reading
+	disk    *usedDisk
 }
 
 func (v *verdict) refuse(format string, args ...any) {
@@ -58,11 +57,12 @@ func (k *keeper) decide(ctx context.Context, d xenctl.DomainInfo) bool {
 		return false
 	}
 	k.attach(ctx, d.Domid)
+	k.openNext(d.Domid)
 	if k.waitSince.IsZero() {
 		k.waitSince = time.Now()
 	}
 	for _, h := range held {
-		if _, ok := k.disks[h.VBD]; !ok && s.Trigger != api.Cold && time.Since(k.waitSince) < diskWait && !k.hopeless(ctx, d.Domid, h.VBD) {
+		if k.disks[h.VBD] == nil && s.Trigger != api.Cold && time.Since(k.waitSince) < diskWait && !k.hopeless(ctx, d.Domid, h.VBD) {
 			return false
 		}
 	}
@@ -140,8 +140,11 @@ func (k *keeper) checkStructure(domid xenctl.Domid) func(cachemap.VBD) ([]valida
 		return fail(err)
 	}
 	found := validate.CheckStructure(v, cachemap.PFN(st.MaxPFN), func(vbd cachemap.VBD) (cachemap.Sector, bool) {
-		at, ok := k.disks[vbd]
-		return cachemap.Sector(at.backing.Size / cachemap.SectorSize), ok
+		u := k.disks[vbd]
+		if u == nil {
+			return 0, false
+		}
+		return cachemap.Sector(u.backing.Size / cachemap.SectorSize), true
 	})
 	closeView()
 	if len(found.Drop) > 0 {
@@ -173,8 +176,8 @@ func (k *keeper) judge(ctx context.Context, d xenctl.DomainInfo, v *verdict, fau
 	if len(found) > 0 {
 		v.Note = found[0].String() + " (dropped)"
 	}
-	at, ok := k.disks[v.VBD]
-	if !ok {
+	v.disk = k.disks[v.VBD]
+	if v.disk == nil {
 		if be, err := disk.FindBackend(ctx, k.a.Store, d.Domid, v.VBD); err == nil {
 			_, err = k.a.Disks.Resolve(be)
 			v.refuse("what is behind it cannot be checked: %v", err)
@@ -183,9 +186,12 @@ func (k *keeper) judge(ctx context.Context, d xenctl.DomainInfo, v *verdict, fau
 		}
 		return
 	}
-	v.at = at
-	v.Backing = at.backing.Name
-	judgement, why := k.custody(v, account, d)
+	v.Backing = v.disk.backing.Name
+	if k.next[v.VBD] == nil {
+		v.refuse("its counters cannot be read")
+		return
+	}
+	judgement, why := k.custody(v, account)
 	v.Custody = string(judgement)
 	pages, err := contentPages(r.Policy.Content)
 	switch {
@@ -206,38 +212,74 @@ func (k *keeper) judge(ctx context.Context, d xenctl.DomainInfo, v *verdict, fau
 		return
 	}
 	// The comparison took its time: nobody may have come in meanwhile.
-	if judgement == custody.Certain {
-		if again, why := k.custody(v, account, d); again != custody.Certain {
-			v.refuse("while it was being checked: %s", why)
-			return
-		}
+	next := k.next[v.VBD]
+	if err := k.enter(next, v.disk); err != nil {
+		v.refuse("%v", err)
+		return
+	}
+	if why := next.Breach + next.Doubt; why != "" {
+		v.refuse("while it was being checked: %s", why)
+		return
 	}
 	v.approve = true
 }
 
+// openNext opens the accounts of the new domain's disks. The last accounts are
+// judged by the readings that the new ones begin with, so that no write falls
+// in between.
+func (k *keeper) openNext(domid xenctl.Domid) {
+	for vbd, u := range k.disks {
+		if k.next[vbd] != nil {
+			continue
+		}
+		if err := k.a.Disks.Flush(u.backing); err != nil {
+			k.log.Warn("flush", "vbd", vbd, "err", err)
+			continue
+		}
+		a, err := k.open(u)
+		if err != nil {
+			k.log.Warn("disk counters", "vbd", vbd, "err", err)
+			continue
+		}
+		if k.next == nil {
+			k.next = map[cachemap.VBD]*custody.Account{}
+		}
+		k.next[vbd] = a
+		u.opening = a.Last
+		u.ran = k.hasRun(domid)
+	}
+}
+
+// hasRun reports whether the new domain may have run; if in doubt, it has.
+func (k *keeper) hasRun(domid xenctl.Domid) bool {
+	if !k.rec.Reboot.Ran.IsZero() {
+		return true
+	}
+	infos, err := k.a.Xen.Domains()
+	if err != nil {
+		return true
+	}
+	for _, d := range infos {
+		if d.Domid == domid {
+			return !d.Paused
+		}
+	}
+	return true
+}
+
 // custody judges whether the disk is as the last guest left it.
-func (k *keeper) custody(v *verdict, account *custody.Account, d xenctl.DomainInfo) (custody.Judgement, string) {
-	user, err := k.a.Disks.InUse(v.at.backing)
+func (k *keeper) custody(v *verdict, account *custody.Account) (custody.Judgement, string) {
+	user, err := k.a.Disks.InUse(v.disk.backing)
 	if err != nil {
 		return custody.Uncertain, err.Error()
 	}
 	if user != "" {
 		return custody.Broken, fmt.Sprintf("%s is in use in dom0: %s", v.Backing, user)
 	}
-	if err := k.a.Disks.Flush(v.at.backing); err != nil {
-		return custody.Uncertain, err.Error()
-	}
-	now, err := k.a.Disks.Read(v.at.backing, v.at.backend)
-	if err != nil {
-		return custody.Uncertain, err.Error()
-	}
-	v.reading = now
 	if account == nil {
 		return custody.Uncertain, fmt.Sprintf("%s was not being watched before", v.Backing)
 	}
-	// d was read before the disk: if the domain was paused then, and never
-	// ran, its guest has written nothing.
-	return account.Judge(v.at.backing.Identity, now, !d.Paused || !k.rec.Reboot.Ran.IsZero())
+	return account.Judge(v.disk.backing.Identity, v.disk.opening, v.disk.ran)
 }
 
 // compareChunk is the number of pages that are collected, sorted by sector and
@@ -250,7 +292,7 @@ func (k *keeper) compare(ctx context.Context, d xenctl.DomainInfo, v *verdict, n
 	if n == 0 {
 		return true
 	}
-	r, err := k.a.Disks.Open(v.at.backing)
+	r, err := k.a.Disks.Open(v.disk.backing)
 	if err != nil {
 		v.refuse("%v", err)
 		return false

@@ -20,6 +20,26 @@ type Disks interface {
 	Open(disk.Backing) (Reader, error)
 	InUse(disk.Backing) (string, error)
 	Flush(disk.Backing) error
+	// Trace starts or finds the trace of writes by others than the backend.
+	Trace(disk.Backing, disk.Backend) (Tracer, error)
+	// WatchFile starts watching an image file that no guest uses.
+	WatchFile(disk.Backing) (FileWatcher, error)
+	// CloseTraces ends the traces that keep does not want.
+	CloseTraces(keep func(domid, vbd uint32) bool) error
+}
+
+// Tracer is a disk.Trace.
+type Tracer interface {
+	Breach() (string, error)
+	// Fresh: it was started now, and not found.
+	Fresh() bool
+	Close() error
+}
+
+// FileWatcher is a disk.FileWatch.
+type FileWatcher interface {
+	Breach() string
+	Close() error
 }
 
 // HostDisks are those of this machine.
@@ -39,3 +59,24 @@ func (HostDisks) InUse(b disk.Backing) (string, error) { return b.InUse() }
 
 // Flush implements Disks.
 func (HostDisks) Flush(b disk.Backing) error { return b.Flush() }
+
+// Trace implements Disks.
+func (HostDisks) Trace(b disk.Backing, be disk.Backend) (Tracer, error) {
+	t, err := b.Trace(be)
+	if err != nil {
+		return nil, err
+	}
+	return t, nil
+}
+
+// WatchFile implements Disks.
+func (HostDisks) WatchFile(b disk.Backing) (FileWatcher, error) {
+	w, err := disk.WatchFile(b.File.Path)
+	if err != nil {
+		return nil, err
+	}
+	return w, nil
+}
+
+// CloseTraces implements Disks.
+func (HostDisks) CloseTraces(keep func(domid, vbd uint32) bool) error { return disk.CloseTraces(keep) }

@@ -9,7 +9,7 @@ import (
 
 	"github.com/warmreboot/warmreboot/cachemap"
 	"github.com/warmreboot/warmreboot/internal/api"
-	"github.com/warmreboot/warmreboot/internal/disk"
+	"github.com/warmreboot/warmreboot/internal/custody"
 	"github.com/warmreboot/warmreboot/xenctl"
 )
 
@@ -28,10 +28,14 @@ type keeper struct {
 
 	rec *Record // of the goroutine only
 	// disks are the resolved disks of the current domain, by vbd.
-	disks map[cachemap.VBD]attached
+	disks map[cachemap.VBD]*usedDisk
+	// next are the accounts of the new domain's disks while the last ones are
+	// still being judged.
+	next map[cachemap.VBD]*custody.Account
 	// pagesBefore is the last count of reusable pages of the domain.
 	pagesBefore uint64
 	gone        bool // the goroutine is to end
+	newDisks    bool // there may be backends that are not in disks
 	waitSince   time.Time
 
 	wake     chan struct{}
@@ -43,15 +47,9 @@ type keeper struct {
 	changed chan struct{} // closed and replaced whenever shown is
 }
 
-// attached is a disk with the backend through which the guest uses it.
-type attached struct {
-	backend disk.Backend
-	backing disk.Backing
-}
-
 func newKeeper(a *Agent, r *Record) *keeper {
 	k := &keeper{a: a, rec: r, log: a.Log.With("uuid", r.UUID.String(), "domain", r.Name),
-		disks: map[cachemap.VBD]attached{},
+		disks: map[cachemap.VBD]*usedDisk{},
 		wake:  make(chan struct{}, 1), commands: make(chan func()), ended: make(chan struct{}),
 		changed: make(chan struct{})}
 	k.publish()
@@ -68,6 +66,14 @@ func (k *keeper) wakeUp() {
 // run looks after the domain until ctx ends or the keeper is no longer needed.
 func (k *keeper) run(ctx context.Context) {
 	defer close(k.ended)
+	// Traces are left on: an agent that is started again finds them.
+	defer func() {
+		for _, d := range k.disks {
+			if d.watch != nil {
+				_ = d.watch.Close()
+			}
+		}
+	}()
 	tick := time.NewTimer(0)
 	defer tick.Stop()
 	for {
@@ -75,6 +81,7 @@ func (k *keeper) run(ctx context.Context) {
 		case <-ctx.Done():
 			return
 		case <-k.wake:
+			k.newDisks = true
 		case <-tick.C:
 		case f := <-k.commands:
 			f()
@@ -86,6 +93,9 @@ func (k *keeper) run(ctx context.Context) {
 		if k.gone {
 			if err := k.a.Journal.Remove(k.rec.UUID); err != nil {
 				k.log.Error("journal", "err", err)
+			}
+			for _, d := range k.disks {
+				d.release()
 			}
 			return
 		}
@@ -181,7 +191,7 @@ func (k *keeper) step(ctx context.Context) {
 	if k.rec.Domid != 0 && (cur == nil || cur.Domid != k.rec.Domid || cur.Shutdown) {
 		k.down(ctx, cur)
 	}
-	if cur == nil || cur.Shutdown {
+	if cur == nil || cur.Shutdown || cur.Domid != k.rec.Domid && !k.a.built(ctx, *cur) {
 		k.absent(ctx)
 		return
 	}
@@ -193,6 +203,20 @@ func (k *keeper) step(ctx context.Context) {
 	} else {
 		k.alive(ctx, *cur)
 	}
+}
+
+// built reports whether a domain has its memory. Before, it must be left alone:
+// Xen puts preserved pages into it while it is being built, and would not into
+// one whose warm cache has been enabled as new.
+func (a *Agent) built(ctx context.Context, d xenctl.DomainInfo) bool {
+	if !d.Paused {
+		return true
+	}
+	ok, err := a.Store.Introduced(ctx, uint16(d.Domid))
+	if err != nil {
+		a.Log.Warn("introduced", "domid", d.Domid, "err", err)
+	}
+	return ok
 }
 
 // down is called once when the domain has gone: it has shut down (then cur is
@@ -234,7 +258,7 @@ func (k *keeper) down(ctx context.Context, cur *xenctl.DomainInfo) {
 
 // absent is called while there is no domain.
 func (k *keeper) absent(ctx context.Context) {
-	k.settleFiles()
+	k.settleFiles(ctx)
 	if k.rec.Intent != nil && k.rec.Domid == 0 && k.rec.Reboot == nil {
 		k.rec.Intent = nil
 		k.save()
@@ -272,7 +296,10 @@ func (k *keeper) appeared(ctx context.Context, d xenctl.DomainInfo) {
 		r.Accounts = nil
 	}
 	r.Domid = d.Domid
-	k.disks = map[cachemap.VBD]attached{}
+	for vbd, u := range k.disks {
+		k.askWatch(vbd, u)
+	}
+	k.disks, k.next, k.newDisks = map[cachemap.VBD]*usedDisk{}, nil, true
 	k.pagesBefore = 0
 	k.waitSince = time.Time{}
 	k.save()
@@ -329,6 +356,7 @@ func (k *keeper) comingBack(ctx context.Context, d xenctl.DomainInfo) {
 			return
 		}
 		b.Decided = true
+		k.rec.Accounts, k.next = k.next, nil
 		k.save()
 	}
 	k.readAccounts(ctx, d)

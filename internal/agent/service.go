@@ -84,6 +84,9 @@ func (a *Agent) Enable(ctx context.Context, domain string, p api.Policy) (api.Do
 	if err := a.usable(t); err != nil {
 		return api.DomainStatus{}, err
 	}
+	if !a.built(ctx, *t.info) {
+		return api.DomainStatus{}, api.Errorf(api.Failed, "domain %s is still being built: try again", t.name)
+	}
 	ttl := time.Duration(p.TTLSeconds) * time.Second
 	if err := a.Xen.WarmcacheEnable(t.info.Domid, ttl); err != nil && !errors.Is(err, xenctl.ErrExists) {
 		if errors.Is(err, xenctl.ErrNotSupported) {

@@ -32,6 +32,8 @@ type Backend struct {
 	// empty as long as the hotplug script has not run.
 	PhysicalDevice string
 	ReadOnly       bool
+	// DevName is the name that the backend's threads carry.
+	DevName string
 }
 
 // backendDir is where dom0's backends are; the guest cannot write below it.
@@ -57,6 +59,14 @@ func FindBackend(ctx context.Context, s Store, domid xenctl.Domid, vbd cachemap.
 			return Backend{}, err
 		}
 		b.ReadOnly = strings.HasPrefix(mode, "r")
+		dev, err := readOptional(ctx, s, b.Path+"/dev")
+		if err != nil {
+			return Backend{}, err
+		}
+		b.DevName = dev
+		if _, name, ok := strings.Cut(dev, "/dev/"); ok {
+			b.DevName = name
+		}
 		return b, nil
 	}
 	return Backend{}, fmt.Errorf("domain %d vbd %d: %w", domid, vbd, ErrNoBackend)

@@ -202,6 +202,14 @@ func (c *Client) Remove(ctx context.Context, path string) error {
 	return err
 }
 
+// Introduced reports whether the toolstack has introduced a domain to
+// xenstored, which it does when the domain's memory has been built.
+func (c *Client) Introduced(ctx context.Context, domid uint16) (bool, error) {
+	id := strconv.Itoa(int(domid))
+	b, err := c.call(ctx, opIntroduced, "is-domain-introduced", id, id, "\x00")
+	return strings.HasPrefix(string(b), "T"), err
+}
+
 // Watch is a subscription to changes at and below a node.
 type Watch struct {
 	// C has an element when something has changed since the last receive:

@@ -63,6 +63,8 @@ func serve(t *testing.T, conn net.Conn) {
 		case opWatch:
 			watches = append(watches, watch{path, strings.TrimSuffix(rest, "\x00")})
 			reply(m, opWatch, "OK\x00")
+		case opIntroduced:
+			reply(m, opIntroduced, map[bool]string{true: "T", false: "F"}[path == "7"]+"\x00")
 		case opUnwatch:
 			watches = nil
 			reply(m, opUnwatch, "OK\x00")
@@ -112,6 +114,11 @@ func TestClient(t *testing.T) {
 	}
 	if err := c.Remove(ctx, "/a/c"); err != nil {
 		t.Error(err)
+	}
+	for domid, want := range map[uint16]bool{7: true, 8: false} {
+		if got, err := c.Introduced(ctx, domid); got != want || err != nil {
+			t.Errorf("introduced %d: %v, %v", domid, got, err)
+		}
 	}
 	if err := w.Stop(ctx); err != nil {
 		t.Error(err)

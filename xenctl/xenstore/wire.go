@@ -20,6 +20,7 @@ const (
 	opRm         = 13
 	opWatchEvent = 15
 	opError      = 16
+	opIntroduced = 17
 )
 
 const (
