@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"os"
 	"strconv"
 )
 
@@ -28,6 +29,10 @@ func Main(args []string, out io.Writer) error {
 	}
 	switch command {
 	case "serve":
+		// Its parent, busybox's init, knows only what Debian installs.
+		if err := os.Setenv("PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"); err != nil {
+			return err
+		}
 		return http.ListenAndServe(fmt.Sprintf(":%d", Port), Handler())
 	case "read":
 		return printJSON(out)(ReadTree(args[0], args[1:]))

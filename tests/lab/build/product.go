@@ -4,10 +4,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io/fs"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 )
 
@@ -105,24 +105,37 @@ func (c *Cache) Xenlight(ctx context.Context, from Checkout) error {
 // goBuild builds one program: with the root's Go where C is involved or the
 // machine has no Go, else with the machine's.
 func (c *Cache) goBuild(ctx context.Context, tools Root, from Checkout, output, source string, environment ...string) error {
-	args := []string{"go", "build", "-trimpath", "-buildvcs=false", "-ldflags=-s -w", "-o", output, source}
-	tools.Bind = append([]string{from.Dir}, tools.Bind...)
-	command := tools.Command(ctx, from.Dir, args...)
-	command.Env = append(command.Env, "GOCACHE="+filepath.Join(c.Dir, "go-build"), "GOMODCACHE="+filepath.Join(c.Dir, "go-mod"),
-		"GOTOOLCHAIN=local")
-	if !strings.Contains(strings.Join(environment, " "), "CGO_ENABLED=1") {
-		if path, err := exec.LookPath("go"); err == nil {
-			command = exec.CommandContext(ctx, path, args[1:]...)
-			command.Dir = from.Dir
-			command.Env = os.Environ()
+	build := []string{"go", "build", "-trimpath", "-buildvcs=false", "-ldflags=-s -w", "-o", output, source}
+	own, err := exec.LookPath("go")
+	hasGo := err == nil
+	modules := filepath.Join(c.Dir, "go-mod")
+	// A build is the same whatever flags the machine has set for itself.
+	environment = append([]string{"GOFLAGS="}, environment...)
+	run := func(command *exec.Cmd, environment ...string) error {
+		command.Dir = from.Dir
+		command.Env = append(command.Env, environment...)
+		if err := runQuietly(command); err != nil {
+			return fmt.Errorf("build %s: %w", source, err)
 		}
+		return nil
 	}
-	command.Env = append(command.Env, environment...)
-	if err := runQuietly(command); err != nil {
-		return fmt.Errorf("build %s: %w", source, err)
+	host := func(args ...string) *exec.Cmd {
+		command := exec.CommandContext(ctx, own, args...)
+		command.Env = append(os.Environ(), "GOMODCACHE="+modules)
+		return command
 	}
-	if _, err := os.Stat(output); errors.Is(err, fs.ErrNotExist) {
-		return fmt.Errorf("build %s: no program came out", source)
+	if hasGo && !slices.Contains(environment, "CGO_ENABLED=1") {
+		return run(host(build[1:]...), environment...)
 	}
-	return nil
+	proxy := os.Getenv("GOPROXY")
+	if hasGo {
+		// The machine's Go knows how to reach the module proxy from here.
+		if err := run(host("mod", "download")); err != nil {
+			return err
+		}
+		proxy = "off"
+	}
+	tools.Bind = append([]string{from.Dir, "/etc/ssl/certs"}, tools.Bind...)
+	return run(tools.Command(ctx, from.Dir, build...), append(environment, "GOMODCACHE="+modules, "GOPROXY="+proxy,
+		"GOCACHE="+filepath.Join(c.Dir, "go-build"), "GOTOOLCHAIN=local")...)
 }

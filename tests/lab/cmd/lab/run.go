@@ -26,6 +26,7 @@ const usage = `usage: lab [-name NAME] COMMAND
   get PATH                                  print a file of dom0
   stop                                      end the lab
   demo [the options of boot]                the nine steps, in a lab of its own
+  patches check|refresh                     prove the patch series, or edit them
 `
 
 // Exit codes of the command itself; exec passes on what it ran.
@@ -33,6 +34,11 @@ const (
 	exitFailure = 1
 	exitUsage   = 2
 )
+
+// errUsage is a mistake in the command line.
+type errUsage string
+
+func (e errUsage) Error() string { return string(e) }
 
 // command is one invocation.
 type command struct {
@@ -65,6 +71,9 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	code, err := c.dispatch(ctx, flags.Args())
 	if err != nil {
 		fmt.Fprintln(stderr, "lab:", err)
+		if errors.As(err, new(errUsage)) {
+			fmt.Fprint(stderr, usage)
+		}
 		if code == 0 {
 			code = exitFailure
 		}
@@ -74,7 +83,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 
 func (c *command) dispatch(ctx context.Context, args []string) (int, error) {
 	if len(args) == 0 {
-		return exitUsage, errors.New("no command\n" + usage)
+		return exitUsage, errUsage("no command")
 	}
 	name, args := args[0], args[1:]
 	switch name {
@@ -92,12 +101,14 @@ func (c *command) dispatch(ctx context.Context, args []string) (int, error) {
 		return c.withParts(ctx, args, func(parts lab.Parts) error {
 			return demo.Run(ctx, parts, c.dir, filepath.Join(c.checkout.Dir, "build", "demo"), c.stdout, c.cache.Progress)
 		})
+	case "patches":
+		return 0, c.patches(ctx, args)
 	case "exec":
 		return c.exec(ctx, args)
 	case "put", "get", "stop":
 		return 0, c.simple(ctx, name, args)
 	}
-	return exitUsage, fmt.Errorf("unknown command %q\n%s", name, usage)
+	return exitUsage, errUsage("unknown command " + name)
 }
 
 func (c *command) withParts(ctx context.Context, args []string, do func(lab.Parts) error) (int, error) {
@@ -157,7 +168,7 @@ func (c *command) simple(ctx context.Context, name string, args []string) error 
 		}
 		return err
 	}
-	return errors.New("wrong arguments\n" + usage)
+	return errUsage("wrong arguments")
 }
 
 // progress tells a person what is going on; a pipe is left in peace.

@@ -1,0 +1,63 @@
+# Everything is built outside the checkout, in $WARMREBOOT_CACHE (by default
+# ~/.cache/warmreboot), except for what lies in build/.
+
+SHELL = /bin/bash
+PATH := $(PATH):/usr/local/go/bin
+BUILD = build
+HOST_PACKAGES = ca-certificates debian-archive-keyring mmdebstrap git patch xz-utils util-linux
+STATICCHECK = honnef.co/go/tools/cmd/staticcheck@v0.6.1
+
+.PHONY: help
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-18s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+.PHONY: demo
+demo: $(BUILD)/labcmd ## the main job: nine steps on real Xen; writes build/demo/report.json
+	$(BUILD)/labcmd -name demo demo
+
+.PHONY: test
+test: lint test-unit test-lab ## lint + unit + lab
+
+.PHONY: test-unit
+test-unit: ## tests that need neither root nor the lab
+	CGO_ENABLED=0 go test ./...
+
+.PHONY: test-lab
+test-lab: $(BUILD)/labcmd ## tests on the lab: the demo and everything else that needs Xen
+	$(BUILD)/labcmd -name e2e prepare
+	$(BUILD)/labcmd -name e2e prepare -stock-xen -stock-kernel
+	CGO_ENABLED=0 go test -count=1 -timeout 80m ./tests/e2e -lab
+
+.PHONY: lint
+lint: ## gofmt, go vet, staticcheck
+	@unformatted=$$(gofmt -l $$(git ls-files '*.go')); [ -z "$$unformatted" ] || { echo "not formatted: $$unformatted"; exit 1; }
+	CGO_ENABLED=0 go vet ./...
+	CGO_ENABLED=0 go run $(STATICCHECK) ./...
+
+.PHONY: lab
+lab: $(BUILD)/labcmd ## boot a lab to play with; see tests/lab/README.md
+	$(BUILD)/labcmd boot
+
+.PHONY: patches-check
+patches-check: $(BUILD)/labcmd ## prove both patch series: apply, build after each patch, export again
+	$(BUILD)/labcmd patches check
+
+.PHONY: patches-refresh
+patches-refresh: $(BUILD)/labcmd ## edit the series: make git trees of them, or export what was committed there
+	$(BUILD)/labcmd patches refresh
+
+.PHONY: deps
+deps: ## install what the host needs (as root, by apt-get)
+	@missing=; for p in $(HOST_PACKAGES); do \
+		case $$p in golang-go) command -v go >/dev/null && continue;; esac; \
+		dpkg-query -W -f '$${db:Status-Status}' $$p 2>/dev/null | grep -qx installed || missing="$$missing $$p"; done; \
+	[ -z "$$missing" ] || { apt-get update -q && DEBIAN_FRONTEND=noninteractive apt-get install -y -q --no-install-recommends $$missing; }
+
+.PHONY: FORCE
+$(BUILD)/labcmd: FORCE deps
+	@mkdir -p $(BUILD)
+	@CGO_ENABLED=0 go build -trimpath -buildvcs=false -o $@ ./tests/lab/cmd/lab
+
+.PHONY: clean
+clean: ## remove build/; the cache stays
+	rm -rf $(BUILD)

@@ -1,0 +1,222 @@
+package build
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+)
+
+// exportOptions make `git format-patch` give the same bytes for the same
+// commits, whatever git's version.
+var exportOptions = []string{"format-patch", "-q", "-N", "--zero-commit", "--no-signature", "--no-stat", "--full-index"}
+
+// Prove shows that a series is what it says it is: its files, the list and the
+// ledger agree; it applies in order with neither fuzz nor offset; it builds
+// after each patch; exported again it is the same. The verdict is kept by
+// content, so that only what has changed is proved again.
+func (c *Cache) Prove(ctx context.Context, tools Root, s Series) error {
+	if err := s.checkLedger(); err != nil {
+		return err
+	}
+	key, err := s.Key()
+	if err != nil {
+		return err
+	}
+	config, err := os.ReadFile(filepath.Join(s.Dir, "config"))
+	if err != nil {
+		return err
+	}
+	_, err = c.Entry(ctx, "proof-"+s.Upstream.Name, KeyOf("proof 1", tools.Key, key, string(config)), func(ctx context.Context, _ string) error {
+		if err := c.checkExport(ctx, s); err != nil {
+			return err
+		}
+		for n := range len(s.Patches) + 1 {
+			if err := c.buildFirst(ctx, tools, s, n, config); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	return err
+}
+
+// buildFirst builds the base with the first n patches, in a tree of its own in
+// which each step rebuilds only what its patch touches. With no patch at all
+// the tree is only brought back to the base if it is new: that the base builds
+// is not the series' merit, but later steps need its objects.
+func (c *Cache) buildFirst(ctx context.Context, tools Root, s Series, n int, config []byte) error {
+	name := "the base"
+	if n > 0 {
+		name = s.Patches[n-1]
+	}
+	if c.Progress != nil {
+		c.Progress("build after " + name)
+	}
+	tree, unlock, err := c.workingCopy(ctx, s.First(n), "proof")
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	if s.Upstream.Name == "xen" {
+		err = c.makeXen(ctx, tools, tree, config)
+	} else if err = configure(ctx, tools, tree, config); err == nil {
+		err = tools.Run(ctx, tree, kernelMake("bzImage")...)
+	}
+	if err != nil {
+		return fmt.Errorf("build after %s: %w", name, err)
+	}
+	return nil
+}
+
+// checkLedger compares the patches in the folder with the list and with the
+// rows of README.md, which begin with a patch's number.
+func (s Series) checkLedger() error {
+	found, err := filepath.Glob(filepath.Join(s.Dir, "*.patch"))
+	if err != nil {
+		return err
+	}
+	for i := range found {
+		found[i] = filepath.Base(found[i])
+	}
+	if !slices.Equal(found, s.Patches) {
+		return fmt.Errorf("%s: the files are %v, but the list says %v", s.Dir, found, s.Patches)
+	}
+	readme, err := os.ReadFile(filepath.Join(s.Dir, "README.md"))
+	if err != nil {
+		return err
+	}
+	var rows, numbers []string
+	for _, match := range regexp.MustCompile(`(?m)^\|[ \x60\[]*(\d{4})\b`).FindAllSubmatch(readme, -1) {
+		rows = append(rows, string(match[1]))
+	}
+	for _, name := range s.Patches {
+		number, _, _ := strings.Cut(name, "-")
+		numbers = append(numbers, number)
+	}
+	if !slices.Equal(rows, numbers) {
+		return fmt.Errorf("%s: README.md has rows for %v, want %v", s.Dir, rows, numbers)
+	}
+	return nil
+}
+
+// checkExport commits the series on the files that it touches, exports the
+// commits and compares.
+func (c *Cache) checkExport(ctx context.Context, s Series) error {
+	pristine, err := c.Pristine(ctx, s.Upstream)
+	if err != nil {
+		return err
+	}
+	paths, err := s.touched()
+	if err != nil {
+		return err
+	}
+	applied, err := s.applyAside(ctx, pristine, paths) // neither fuzz nor offset
+	if err != nil {
+		return err
+	}
+	if err := os.RemoveAll(applied); err != nil {
+		return err
+	}
+	scratch, err := os.MkdirTemp("", "export-*")
+	if err != nil {
+		return err
+	}
+	defer os.RemoveAll(scratch)
+	for _, path := range paths {
+		if err := syncFile(filepath.Join(pristine, path), filepath.Join(scratch, path)); err != nil {
+			return err
+		}
+	}
+	if err := s.commit(ctx, scratch); err != nil {
+		return err
+	}
+	return s.compareExport(ctx, scratch)
+}
+
+// commit makes a repository of tree with the base and one commit per patch.
+func (s Series) commit(ctx context.Context, tree string) error {
+	for _, args := range [][]string{{"init", "-q"}, {"add", "-A", "-f"}, {"commit", "-q", "--allow-empty", "-m", "base"}, {"tag", "base"}} {
+		if err := git(ctx, tree, args...); err != nil {
+			return err
+		}
+	}
+	args := []string{"am", "-q", "--keep-non-patch"}
+	for _, name := range s.Patches {
+		args = append(args, filepath.Join(s.Dir, name))
+	}
+	if len(s.Patches) == 0 {
+		return nil
+	}
+	return git(ctx, tree, args...)
+}
+
+func (s Series) compareExport(ctx context.Context, tree string) error {
+	out := filepath.Join(tree, ".git", "export")
+	if err := git(ctx, tree, append(slices.Clone(exportOptions), "-o", out, "base..")...); err != nil {
+		return err
+	}
+	var errs []error
+	for _, name := range s.Patches {
+		want, wantErr := os.ReadFile(filepath.Join(s.Dir, name))
+		got, gotErr := os.ReadFile(filepath.Join(out, name))
+		errs = append(errs, wantErr, gotErr)
+		if !bytes.Equal(want, got) {
+			errs = append(errs, fmt.Errorf("%s: exported again it is not the same; `make patches-refresh` exports all", name))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+func git(ctx context.Context, dir string, args ...string) error {
+	args = append([]string{"-c", "user.name=warmreboot", "-c", "user.email=warmreboot@localhost", "-c", "core.autocrlf=false",
+		"-c", "commit.gpgsign=false", "-c", "advice.detachedHead=false"}, args...)
+	command := exec.CommandContext(ctx, "git", args...)
+	command.Dir = dir
+	return runQuietly(command)
+}
+
+// Refresh is how a series is edited. The first call makes a repository of the
+// base with one commit per patch; a later one exports the commits that are
+// there into the series' folder. It returns where the repository is and
+// whether it was exported.
+func (c *Cache) Refresh(ctx context.Context, s Series) (tree string, exported bool, err error) {
+	tree = filepath.Join(c.Dir, "edit", s.Upstream.Name+"-"+s.Upstream.SHA256[:12])
+	if _, err := os.Stat(filepath.Join(tree, ".git", "refs", "tags", "base")); err == nil {
+		return tree, true, s.export(ctx, tree)
+	}
+	pristine, err := c.Pristine(ctx, s.Upstream)
+	if err != nil {
+		return tree, false, err
+	}
+	if err := copyTree(ctx, pristine, tree); err != nil {
+		return tree, false, err
+	}
+	return tree, false, s.commit(ctx, tree)
+}
+
+func (s Series) export(ctx context.Context, tree string) error {
+	for _, name := range s.Patches {
+		if err := os.Remove(filepath.Join(s.Dir, name)); err != nil && !errors.Is(err, os.ErrNotExist) {
+			return err
+		}
+	}
+	if err := git(ctx, tree, append(slices.Clone(exportOptions), "-o", s.Dir, "base..")...); err != nil {
+		return err
+	}
+	found, err := filepath.Glob(filepath.Join(s.Dir, "*.patch"))
+	if err != nil {
+		return err
+	}
+	var list strings.Builder
+	for _, path := range found {
+		fmt.Fprintln(&list, filepath.Base(path))
+	}
+	return os.WriteFile(filepath.Join(s.Dir, "series"), []byte(list.String()), 0o644)
+}
