@@ -1,0 +1,19 @@
+package e2e
+
+import (
+	"os"
+	"path/filepath"
+	"testing"
+
+	"github.com/warmreboot/warmreboot/tests/lab"
+	"github.com/warmreboot/warmreboot/tests/lab/demo"
+)
+
+func TestDemo(t *testing.T) {
+	parts, checkout, cache := prepare(t, lab.Variant{})
+	dir := filepath.Join(cache.Dir, "labs", "e2e")
+	err := demo.Run(t.Context(), parts, dir, filepath.Join(checkout.Dir, "build", "demo"), os.Stdout, func(what string) { t.Log(what) })
+	if err != nil {
+		t.Fatal(err)
+	}
+}

@@ -1,0 +1,173 @@
+// Package e2e tests the product on the lab: patched Xen, a Debian dom0 and a
+// domU, in QEMU. It needs root and the flag -lab; without the flag nothing is
+// run, and that is said. With it nothing is ever skipped.
+package e2e
+
+import (
+	"context"
+	"flag"
+	"fmt"
+	"os"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"github.com/warmreboot/warmreboot/tests/lab"
+	"github.com/warmreboot/warmreboot/tests/lab/agent"
+	"github.com/warmreboot/warmreboot/tests/lab/build"
+	"github.com/warmreboot/warmreboot/tests/lab/demo"
+)
+
+var (
+	onLab  = flag.Bool("lab", false, "run the tests that boot the lab")
+	xen    = flag.String("xen", "", "boot this Xen instead of building it from the series")
+	kernel = flag.String("kernel", "", "boot this guest kernel instead of building it from the series")
+	hang   = flag.String("hang", "", "the module to hang that kernel with")
+)
+
+func TestMain(m *testing.M) {
+	flag.Parse()
+	if !*onLab {
+		fmt.Println("the lab is off: no test of this package was run; `make test-lab` runs them")
+		return
+	}
+	os.Exit(m.Run())
+}
+
+// bed is a lab that a test has booted, with the programs under test in dom0.
+type bed struct {
+	*lab.Machine
+	demo.Product
+	truth agent.Sums
+}
+
+// prepare builds the variant, from the files given by flags where it is patched.
+func prepare(t *testing.T, v lab.Variant) (lab.Parts, build.Checkout, *build.Cache) {
+	t.Helper()
+	cache, err := build.OpenCache()
+	if err != nil {
+		t.Fatal(err)
+	}
+	checkout, err := build.FindCheckout()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !v.StockXen {
+		v.XenFile = *xen
+	}
+	if !v.StockKernel {
+		v.KernelFile, v.HangFile = *kernel, *hang
+	}
+	parts, err := lab.Prepare(t.Context(), cache, checkout, v)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return parts, checkout, cache
+}
+
+// boot boots a lab that ends with the test, and starts the agent in dom0.
+func boot(t *testing.T, v lab.Variant) *bed {
+	t.Helper()
+	parts, _, cache := prepare(t, v)
+	m, err := parts.Start(t.Context(), filepath.Join(cache.Dir, "labs", "e2e"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	b := &bed{Machine: m, Product: demo.Product{Dom0: m.Dom0()}, truth: parts.Config.Guest.Sums}
+	t.Cleanup(func() {
+		if t.Failed() {
+			b.showLogs(t)
+		}
+		if err := m.Stop(); err != nil {
+			t.Error(err)
+		}
+	})
+	if err := b.StartAgent(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	return b
+}
+
+func (b *bed) showLogs(t *testing.T) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(t.Context()), 20*time.Second)
+	defer cancel()
+	text, err := b.Machine.Dom0().Shell(ctx, "tail -n 40 /var/log/warmrebootd.log /var/log/xen/console/guest-domU-web.log /var/log/xen/xl-domU-web.log")
+	t.Logf("logs of dom0 (%v):\n%s", err, text)
+}
+
+// dom0 runs a line of shell in dom0; it must succeed.
+func (b *bed) dom0(t *testing.T, line string) string {
+	t.Helper()
+	output, err := b.Machine.Dom0().Shell(t.Context(), line)
+	if err != nil {
+		t.Fatalf("dom0: %s: %v", line, err)
+	}
+	return output
+}
+
+// create makes the domU, enabled or not, and waits until it is up.
+func (b *bed) create(t *testing.T, enable bool) {
+	t.Helper()
+	b.dom0(t, "xl create -p /etc/xen/domU-web.cfg")
+	if enable {
+		b.dom0(t, "warmreboot enable domU-web")
+	}
+	b.dom0(t, "xl unpause domU-web")
+	b.awaitDomU(t)
+}
+
+func (b *bed) awaitDomU(t *testing.T) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Minute)
+	defer cancel()
+	if err := b.DomU().Await(ctx); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// read is one pass over the served files.
+func (b *bed) read(t *testing.T) agent.ReadResult {
+	t.Helper()
+	result, err := lab.JSON[agent.ReadResult](t.Context(), b.DomU(), "labagent", "read", build.WebRoot, "xvda")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return result
+}
+
+// verify compares every served file with the truth, and every reusable page
+// with its disk block.
+func (b *bed) verify(t *testing.T) {
+	t.Helper()
+	sums, err := lab.JSON[agent.Sums](t.Context(), b.DomU(), "labagent", "sums", build.WebRoot)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if differ := b.truth.Differences(sums); len(differ) != 0 {
+		t.Errorf("files differ from the truth: %v", differ)
+	}
+}
+
+// check is the invariant.
+func (b *bed) check(t *testing.T) {
+	t.Helper()
+	mismatches, err := b.Check(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if mismatches != 0 {
+		t.Errorf("%d pages differ from their disk block", mismatches)
+	}
+}
+
+// exitCode runs a line of shell in dom0 and returns its exit code and what it
+// printed, on both streams.
+func (b *bed) exitCode(t *testing.T, line string) (int, string) {
+	t.Helper()
+	output := b.dom0(t, "{ "+line+"; } >/tmp/out 2>&1; echo $?; cat /tmp/out")
+	var code int
+	if _, err := fmt.Sscanln(output, &code); err != nil {
+		t.Fatalf("%s: no exit code in %q", line, output)
+	}
+	return code, output
+}

@@ -1,0 +1,145 @@
+package e2e
+
+import (
+	"fmt"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/warmreboot/warmreboot/tests/lab"
+	"github.com/warmreboot/warmreboot/tests/lab/demo"
+)
+
+// resources are what a reboot may not leak.
+type resources struct {
+	freeMiB       int // of Xen's heap
+	grants        int // entries that dom0 has mapped
+	eventChannels int // of dom0
+	nodes         int // in all of xenstore
+}
+
+func (b *bed) resources(t *testing.T) resources {
+	t.Helper()
+	number := func(line string) int {
+		n, err := strconv.Atoi(strings.TrimSpace(b.dom0(t, line)))
+		if err != nil {
+			t.Fatalf("%s: %v", line, err)
+		}
+		return n
+	}
+	return resources{
+		freeMiB:       number("xl info free_memory"),
+		grants:        number("xl dmesg -c >/dev/null; xl debug-keys g; xl dmesg | grep -c 'GTF\\|^(XEN) \\[[ 0-9]*\\]' || true"),
+		eventChannels: number("/usr/lib/xen-4.20/bin/lsevtchn 0 | wc -l"),
+		nodes:         number("xenstore-ls -f / | grep -vc '^/tool\\|/error/\\|^/libxl/[0-9]*/dm-version' || true"),
+	}
+}
+
+func TestFiveWarmReboots(t *testing.T) {
+	b := boot(t, lab.Variant{})
+	b.create(t, true)
+	b.read(t)
+	var first demo.Reboot
+	var baseline resources
+	for i := 1; i <= 5; i++ {
+		start := time.Now()
+		reboot, err := b.Reboot(t.Context())
+		if err != nil {
+			t.Fatalf("reboot %d: %v", i, err)
+		}
+		b.awaitDomU(t)
+		pass := b.read(t)
+		t.Logf("reboot %d: %d pages restored, first pass %.2f s, %d bytes from disk, %.0f s in all", i, reboot.PagesRestored,
+			pass.Seconds, pass.Disks["xvda"].Bytes, time.Since(start).Seconds())
+		if most := pass.Bytes / 100; pass.Disks["xvda"].Bytes > most {
+			t.Errorf("reboot %d: %d bytes came from disk, want at most %d", i, pass.Disks["xvda"].Bytes, most)
+		}
+		b.verify(t)
+		b.check(t)
+		now := b.resources(t)
+		if i == 1 {
+			first, baseline = reboot, now
+			continue
+		}
+		if float64(reboot.PagesRestored) < 0.99*float64(first.PagesRestored) {
+			t.Errorf("reboot %d: %d pages restored, %d after the first", i, reboot.PagesRestored, first.PagesRestored)
+		}
+		if err := baseline.leak(now); err != nil {
+			t.Errorf("reboot %d: %v", i, err)
+		}
+	}
+}
+
+// leak compares with a later reading. Xen reports its heap in MiB, so one is
+// let pass.
+func (r resources) leak(now resources) error {
+	if now.freeMiB < r.freeMiB-1 || now.grants > r.grants || now.eventChannels > r.eventChannels || now.nodes > r.nodes {
+		return fmt.Errorf("resources were %+v, are %+v", r, now)
+	}
+	return nil
+}
+
+func TestAgentKilled(t *testing.T) {
+	b := boot(t, lab.Variant{})
+	b.create(t, true)
+	for _, after := range []string{"0.2", "2", "6", "12"} {
+		b.read(t)
+		domid := b.dom0(t, "xl domid domU-web")
+		b.dom0(t, "warmreboot domU-web >/tmp/reboot.out 2>&1 </dev/null & sleep "+after+"; kill -9 $(pidof warmrebootd)")
+		if err := b.StartAgent(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		b.awaitNewDomid(t, domid)
+		b.awaitDomU(t)
+		if _, err := b.Status(t.Context(), "--wait"); err != nil {
+			t.Fatal(err)
+		}
+		pass := b.read(t)
+		t.Logf("killed after %s s: first pass read %d of %d bytes from disk", after, pass.Disks["xvda"].Bytes, pass.Bytes)
+		b.verify(t)
+		b.check(t)
+	}
+}
+
+// awaitNewDomid waits for the domU to be another domain. A reboot that was not
+// asked for before the agent died has to be asked for again.
+func (b *bed) awaitNewDomid(t *testing.T, old string) {
+	t.Helper()
+	asked := false
+	deadline := time.Now().Add(4 * time.Minute)
+	for time.Now().Before(deadline) {
+		now, err := b.Machine.Dom0().Shell(t.Context(), "xl domid domU-web")
+		if err == nil && now != old {
+			return
+		}
+		if err == nil && !asked && time.Until(deadline) < 3*time.Minute {
+			b.dom0(t, "xl reboot domU-web")
+			asked = true
+		}
+		time.Sleep(time.Second) // nothing outside the emulator is told of a new domain
+	}
+	t.Fatal("the domU has not rebooted")
+}
+
+func TestNoAgent(t *testing.T) {
+	b := boot(t, lab.Variant{})
+	b.create(t, true)
+	b.read(t)
+	if err := b.StopAgent(t.Context(), "TERM"); err != nil {
+		t.Fatal(err)
+	}
+	domid := b.dom0(t, "xl domid domU-web")
+	b.dom0(t, "xl reboot domU-web")
+	b.awaitNewDomid(t, domid)
+	b.awaitDomU(t)
+	pass := b.read(t)
+	if 100*pass.Disks["xvda"].Bytes < 95*pass.Bytes {
+		t.Errorf("only %d of %d bytes came from disk, though nobody approved anything", pass.Disks["xvda"].Bytes, pass.Bytes)
+	}
+	restored, err := b.DomU().Shell(t.Context(), "cat /sys/hypervisor/warmcache/restored")
+	if err != nil || restored != "0" {
+		t.Errorf("restored without approval: %q, %v", restored, err)
+	}
+	b.verify(t)
+}

@@ -1,0 +1,88 @@
+package e2e
+
+import (
+	"testing"
+
+	"github.com/warmreboot/warmreboot/tests/lab"
+)
+
+// Exit codes of warmreboot; docs/operations.md has them all.
+const (
+	exitNotAvailable = 4
+	exitNotEnabled   = 5
+)
+
+// refuses asserts that a command ends with the code, says something, and
+// leaves the domain as it is.
+func (b *bed) refuses(t *testing.T, domain, line string, want int) {
+	t.Helper()
+	before := b.dom0(t, "xl domid "+domain)
+	code, output := b.exitCode(t, line)
+	t.Logf("%s: %s", line, output)
+	if code != want {
+		t.Errorf("%s: exit code %d, want %d", line, code, want)
+	}
+	if len(output) < 10 {
+		t.Errorf("%s: no message", line)
+	}
+	if after := b.dom0(t, "xl domid "+domain); after != before {
+		t.Errorf("%s: the domain was rebooted all the same", line)
+	}
+}
+
+// ordinaryReboot asserts that --cold works where warm does not.
+func (b *bed) ordinaryReboot(t *testing.T) {
+	t.Helper()
+	before := b.dom0(t, "xl domid domU-web")
+	b.dom0(t, "warmreboot --cold domU-web")
+	b.awaitDomU(t)
+	if after := b.dom0(t, "xl domid domU-web"); after == before {
+		t.Error("--cold did not reboot the domain")
+	}
+}
+
+func TestNotEnabled(t *testing.T) {
+	b := boot(t, lab.Variant{})
+	b.create(t, false)
+	cold := b.read(t)
+	b.refuses(t, "domU-web", "warmreboot domU-web", exitNotEnabled)
+	for _, counter := range []string{"registered", "committed", "restored", "held"} {
+		value, err := b.DomU().Shell(t.Context(), "cat /sys/hypervisor/warmcache/"+counter+" 2>/dev/null || echo 0")
+		if err != nil || value != "0" {
+			t.Errorf("%s is %q (%v) though nobody has enabled the warm cache", counter, value, err)
+		}
+	}
+	b.ordinaryReboot(t)
+	again := b.read(t)
+	if again.Disks["xvda"].Bytes < cold.Bytes*95/100 {
+		t.Errorf("%d of %d bytes came from disk after an ordinary reboot", again.Disks["xvda"].Bytes, again.Bytes)
+	}
+	b.verify(t)
+}
+
+func TestPVGuest(t *testing.T) {
+	b := boot(t, lab.Variant{})
+	// Debian's kernel is one that a PV domain can boot; it need not get far.
+	b.dom0(t, `printf 'name="pv"\ntype="pv"\nkernel="%s"\nmemory=128\n' /boot/vmlinuz-* >/tmp/pv.cfg; xl create -p /tmp/pv.cfg`)
+	b.refuses(t, "pv", "warmreboot enable pv", exitNotEnabled)
+	b.refuses(t, "pv", "warmreboot pv", exitNotEnabled)
+}
+
+func TestGuestWithoutPatches(t *testing.T) {
+	b := boot(t, lab.Variant{StockKernel: true})
+	b.create(t, true)
+	b.refuses(t, "domU-web", "warmreboot domU-web", exitNotEnabled)
+	b.ordinaryReboot(t)
+	b.read(t)
+	b.verify(t)
+}
+
+func TestXenWithoutPatches(t *testing.T) {
+	b := boot(t, lab.Variant{StockXen: true})
+	b.create(t, false)
+	b.refuses(t, "domU-web", "warmreboot enable domU-web", exitNotAvailable)
+	b.refuses(t, "domU-web", "warmreboot domU-web", exitNotAvailable)
+	b.ordinaryReboot(t)
+	b.read(t)
+	b.verify(t)
+}
