@@ -50,24 +50,33 @@ func clone(s api.Summary) api.Summary {
 	return s
 }
 
+// lookAgainAfter is how often disks that are not there yet are looked for
+// without an event; there should be one.
+const lookAgainAfter = time.Second
+
 // attach resolves the disks of the domain that are not resolved yet.
 func (k *keeper) attach(ctx context.Context, domid xenctl.Domid) {
-	if !k.newDisks {
+	if now := time.Now(); !k.newDisks && (k.lookAgain.IsZero() || now.Before(k.lookAgain)) {
 		return
 	}
+	k.newDisks, k.lookAgain = false, time.Time{}
 	backends, err := disk.Backends(ctx, k.a.Store, domid)
 	if err != nil {
 		k.log.Warn("backends", "domid", domid, "err", err)
 		return
 	}
-	k.newDisks = len(backends) == 0
+	if len(backends) == 0 {
+		k.lookAgain = time.Now().Add(lookAgainAfter)
+	}
 	for _, be := range backends {
 		if k.disks[be.VBD] != nil {
 			continue
 		}
 		b, err := k.a.Disks.Resolve(be)
 		if err != nil {
-			k.newDisks = k.newDisks || !errors.Is(err, disk.ErrUnsupported)
+			if !errors.Is(err, disk.ErrUnsupported) {
+				k.lookAgain = time.Now().Add(lookAgainAfter)
+			}
 			if !errors.Is(err, disk.ErrNotReady) && !errors.Is(err, disk.ErrUnsupported) {
 				k.log.Warn("disk", "vbd", be.VBD, "err", err)
 			}

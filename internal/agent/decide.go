@@ -17,8 +17,9 @@ import (
 	"github.com/warmreboot/warmreboot/xenctl"
 )
 
-// diskWait is how long a new domain's disks may take to be attached before
-// pages of a disk that is not there are refused.
+// diskWait is how long after the new domain has started its disks may take to
+// be attached before pages of a disk that is not there are refused. Until the
+// domain is started, the toolstack is at work and there is no hurry.
 const diskWait = 30 * time.Second
 
 // verdict is what was found of one vbd.
@@ -51,25 +52,23 @@ func (k *keeper) decide(ctx context.Context, d xenctl.DomainInfo) bool {
 	if st.Held == 0 {
 		return true
 	}
-	held, err := k.heldByVBD(d.Domid)
-	if err != nil {
-		k.log.Error("held pages", "domid", d.Domid, "err", err)
-		return false
+	if k.held == nil {
+		if k.held, err = k.heldByVBD(d.Domid); err != nil {
+			k.log.Error("held pages", "domid", d.Domid, "err", err)
+			return false
+		}
 	}
 	k.attach(ctx, d.Domid)
 	k.openNext(d.Domid)
-	if k.waitSince.IsZero() {
-		k.waitSince = time.Now()
-	}
-	for _, h := range held {
-		if k.disks[h.VBD] == nil && s.Trigger != api.Cold && time.Since(k.waitSince) < diskWait && !k.hopeless(ctx, d.Domid, h.VBD) {
+	for _, h := range k.held {
+		if k.disks[h.VBD] == nil && s.Trigger != api.Cold && !k.late() && !k.hopeless(ctx, d.Domid, h.VBD) {
 			return false
 		}
 	}
 
 	s.VBDs, s.PagesApproved = []api.VBDSummary{}, 0
 	faults := k.checkStructure(d.Domid)
-	for _, h := range held {
+	for _, h := range k.held {
 		v := verdict{VBDSummary: api.VBDSummary{VBD: h.VBD, Name: h.VBD.Name(), Held: h.Pages}}
 		k.judge(ctx, d, &v, faults)
 		if ctx.Err() != nil {
@@ -102,6 +101,12 @@ func (k *keeper) decide(ctx context.Context, d xenctl.DomainInfo) bool {
 		k.publish()
 	}
 	return true
+}
+
+// late reports whether it is no use to wait for disks any longer.
+func (k *keeper) late() bool {
+	ran := k.rec.Reboot.Ran
+	return !ran.IsZero() && time.Since(ran) > diskWait
 }
 
 // heldByVBD counts the pages that the new domain holds.

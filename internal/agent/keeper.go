@@ -17,7 +17,7 @@ import (
 // a guest reports, and the disks' counters have none at all.
 const (
 	idleTick = 500 * time.Millisecond
-	busyTick = 100 * time.Millisecond
+	busyTick = 250 * time.Millisecond
 )
 
 // keeper keeps the warm cache of one UUID over its reboots. One goroutine does
@@ -34,9 +34,12 @@ type keeper struct {
 	next map[cachemap.VBD]*custody.Account
 	// pagesBefore is the last count of reusable pages of the domain.
 	pagesBefore uint64
-	gone        bool // the goroutine is to end
-	newDisks    bool // there may be backends that are not in disks
-	waitSince   time.Time
+	gone        bool      // the goroutine is to end
+	newDisks    bool      // there may be backends that are not in disks
+	lookAgain   time.Time // when to look for them even without an event
+	// held is what the new domain holds, counted once: mapping the table takes
+	// its time, and the toolstack should have the machine.
+	held []cachemap.Stats
 
 	wake     chan struct{}
 	commands chan func()
@@ -301,7 +304,7 @@ func (k *keeper) appeared(ctx context.Context, d xenctl.DomainInfo) {
 	}
 	k.disks, k.next, k.newDisks = map[cachemap.VBD]*usedDisk{}, nil, true
 	k.pagesBefore = 0
-	k.waitSince = time.Time{}
+	k.held = nil
 	k.save()
 }
 

@@ -1,0 +1,429 @@
+package agent
+
+import (
+	"context"
+	"errors"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/warmreboot/warmreboot/cachemap"
+	"github.com/warmreboot/warmreboot/internal/api"
+	"github.com/warmreboot/warmreboot/internal/disk"
+	"github.com/warmreboot/warmreboot/xenctl"
+)
+
+func ctx(t *testing.T, d time.Duration) context.Context {
+	c, cancel := context.WithTimeout(context.Background(), d)
+	t.Cleanup(cancel)
+	return c
+}
+
+func code(err error) api.Code {
+	var e *api.Error
+	if errors.As(err, &e) {
+		return e.Code
+	}
+	return ""
+}
+
+// running makes a world with a kept domain that has n pages of each disk.
+func running(t *testing.T, n int, p api.Policy) (*world, *Agent, *fakeDomain, string) {
+	t.Helper()
+	w, dir := newWorld(t), t.TempDir()
+	d := w.create("domU-web", webUUID)
+	a := w.agent(dir)
+	s, err := a.Enable(ctx(t, 5*time.Second), "domU-web", p)
+	if err != nil || !s.Enabled || !s.Armed || !s.Managed {
+		t.Fatalf("enable: %+v, %v", s, err)
+	}
+	w.load(d, n)
+	return w, a, d, dir
+}
+
+func vbd(t *testing.T, s api.Summary, v cachemap.VBD) api.VBDSummary {
+	t.Helper()
+	for _, x := range s.VBDs {
+		if x.VBD == v {
+			return x
+		}
+	}
+	t.Fatalf("no vbd %d in %+v", v, s.VBDs)
+	return api.VBDSummary{}
+}
+
+func TestReboots(t *testing.T) {
+	t.Parallel()
+	_, a, _, _ := running(t, 20, api.Policy{})
+	for i, mode := range []api.Trigger{api.Graceful, api.Force, api.Graceful} {
+		s, err := a.Reboot(ctx(t, 20*time.Second), "domU-web", mode)
+		if err != nil {
+			t.Fatalf("reboot %d: %v, %+v", i, err, s)
+		}
+		if s.Outcome != "warm" || s.Trigger != mode || s.Sequence != uint64(i+1) || !s.Done ||
+			s.PagesBefore != 40 || s.PagesPreserved != 40 || s.PagesApproved != 40 || s.PagesRestored != 40 ||
+			s.DomidAfter != s.DomidBefore+1 || s.DownSeconds <= 0 || s.RestoredSeconds < s.DownSeconds {
+			t.Fatalf("reboot %d: %+v", i, s)
+		}
+		if v := vbd(t, s, xvda); v.Verdict != "approved" || v.Checked != 20 || v.Mismatches != 0 || v.Custody != "certain" {
+			t.Fatalf("reboot %d: %+v", i, v)
+		}
+	}
+	s, err := a.Status(ctx(t, time.Second), "domU-web", true)
+	if err != nil || s.Last == nil || s.Last.Sequence != 3 || s.Current != nil {
+		t.Errorf("status %+v, %v", s, err)
+	}
+}
+
+func TestCrash(t *testing.T) {
+	t.Parallel()
+	w, a, d, _ := running(t, 10, api.Policy{})
+	w.die(d, xenctl.ShutdownCrash)
+	a.Wake()
+	s, err := a.Status(ctx(t, 20*time.Second), webUUID.String(), true)
+	if err != nil || s.Last == nil || s.Last.Trigger != api.Crash || s.Last.Outcome != "warm" {
+		t.Fatalf("%+v, %v", s.Last, err)
+	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if got := w.store["/local/domain/2/control/warmcache"]; got != "51712:approved 51728:approved" {
+		t.Errorf("wake node: %q", got)
+	}
+}
+
+// TestRefusals: whatever happens to xvda while the guest is down, it comes back
+// cold, with a reason; xvdb comes back warm.
+func TestRefusals(t *testing.T) {
+	for name, c := range map[string]struct {
+		policy api.Policy
+		do     func(w *world, d *fakeDisk)
+		reason string
+	}{
+		"written to":  {api.Policy{}, func(_ *world, d *fakeDisk) { d.written += 8 }, "8 sectors of /dev/xvda were written while the guest was down"},
+		"another":     {api.Policy{}, func(_ *world, d *fakeDisk) { d.identity.Block = "7:7" }, "another disk"},
+		"added again": {api.Policy{}, func(_ *world, d *fakeDisk) { d.identity.DiskSeq = 9 }, "added again"},
+		"resized":     {api.Policy{}, func(_ *world, d *fakeDisk) { d.identity.Size += 512 }, "resized"},
+		"mounted":     {api.Policy{}, func(_ *world, d *fakeDisk) { d.user = "mount /mnt" }, "in use in dom0: mount /mnt"},
+		"contents":    {api.Policy{Content: "full"}, func(_ *world, d *fakeDisk) { d.data[5000]++ }, "differ from the disk"},
+		"vbd removed": {api.Policy{}, func(w *world, d *fakeDisk) { delete(w.disks, xvda) }, "no longer has this vbd"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			w, a, d, _ := running(t, 20, c.policy)
+			time.Sleep(100 * time.Millisecond)
+			w.die(d, xenctl.ShutdownReboot)
+			a.Wake()
+			time.Sleep(200 * time.Millisecond)
+			w.mu.Lock()
+			c.do(w, w.disks[xvda])
+			w.mu.Unlock()
+			patience := 20 * time.Second
+			if name == "vbd removed" {
+				patience += diskWait
+				if testing.Short() {
+					t.Skip("waits for the disk")
+				}
+			}
+			w.mu.Lock()
+			w.untold = name == "vbd removed" // the fake guest is not that patient
+			w.mu.Unlock()
+			s, err := a.Status(ctx(t, patience), "domU-web", !w.untold)
+			if w.untold {
+				time.Sleep(diskWait + 4*time.Second)
+				s, err = a.Status(ctx(t, patience), "domU-web", false)
+				s.Last = s.Current
+			}
+			if err != nil || s.Last == nil {
+				t.Fatalf("%+v, %v", s, err)
+			}
+			v := vbd(t, *s.Last, xvda)
+			if v.Verdict != "refused" || !strings.Contains(v.Reason, c.reason) {
+				t.Errorf("%+v", v)
+			}
+			if o := vbd(t, *s.Last, xvdb); o.Verdict != "approved" {
+				t.Errorf("the other disk: %+v", o)
+			}
+			if s.Last.PagesApproved != 20 {
+				t.Errorf("%+v", s.Last)
+			}
+		})
+	}
+}
+
+// TestForeignWriteWhileRunning: what is known of the disk is dropped at once.
+func TestForeignWriteWhileRunning(t *testing.T) {
+	t.Parallel()
+	w, a, d, _ := running(t, 20, api.Policy{})
+	time.Sleep(100 * time.Millisecond)
+	w.mu.Lock()
+	w.disks[xvda].written += 8
+	w.mu.Unlock()
+	a.Wake()
+	for i := 0; ; i++ {
+		w.mu.Lock()
+		n := d.st.Committed
+		w.mu.Unlock()
+		if n == 20 {
+			break
+		}
+		if i == 300 {
+			t.Fatalf("%d pages are still known", n)
+		}
+		time.Sleep(10 * time.Millisecond)
+	}
+	// The account starts anew: the next reboot is warm for what was read since.
+	w.load(d, 20)
+	if s, err := a.Reboot(ctx(t, 20*time.Second), "domU-web", api.Graceful); err != nil || s.PagesRestored != 40 {
+		t.Errorf("%+v, %v", s, err)
+	}
+}
+
+// TestStructure: pages whose entries contradict each other are dropped, the
+// others approved.
+func TestStructure(t *testing.T) {
+	t.Parallel()
+	w, a, d, _ := running(t, 20, api.Policy{})
+	w.mu.Lock()
+	d.entries[1].Sector = d.entries[0].Sector // of another page of the file
+	d.entries[25].Sector = 1 << 40
+	w.mu.Unlock()
+	s, err := a.Reboot(ctx(t, 20*time.Second), "domU-web", api.Graceful)
+	if err != nil || s.PagesApproved != 37 || s.PagesRestored != 37 {
+		t.Fatalf("%+v, %v", s, err)
+	}
+	if v := vbd(t, s, xvdb); !strings.Contains(v.Note, "past the end") {
+		t.Errorf("%+v", v)
+	}
+}
+
+// TestAgentAway: an agent that did not see the domain go down vouches only for
+// what it has compared in full, or, as told, for nothing.
+func TestAgentAway(t *testing.T) {
+	for _, uncertain := range []string{"full", "refuse"} {
+		t.Run(uncertain, func(t *testing.T) {
+			t.Parallel()
+			w, a, d, dir := running(t, 20, api.Policy{Content: "none", Uncertain: uncertain})
+			time.Sleep(100 * time.Millisecond)
+			a.Stop()
+			w.die(d, xenctl.ShutdownReboot)
+			time.Sleep(time.Second) // down and up again
+			a = w.agent(dir)
+			s, err := a.Status(ctx(t, 20*time.Second), "domU-web", true)
+			if err != nil || s.Last == nil {
+				t.Fatalf("%+v, %v", s, err)
+			}
+			v := vbd(t, *s.Last, xvda)
+			if v.Custody != "uncertain" {
+				t.Errorf("%+v", v)
+			}
+			if uncertain == "full" && (v.Verdict != "approved" || v.Checked != 20) || uncertain == "refuse" && v.Verdict != "refused" {
+				t.Errorf("%+v", v)
+			}
+		})
+	}
+}
+
+// TestAgentKilledAnywhere: an agent that is started again at any moment of a
+// reboot finishes it, or it comes back cold; it never hangs.
+func TestAgentKilledAnywhere(t *testing.T) {
+	for _, after := range []time.Duration{0, 100, 300, 600, 720, 760, 800, 900} {
+		t.Run(after.String(), func(t *testing.T) {
+			t.Parallel()
+			w, a, d, dir := running(t, 20, api.Policy{})
+			time.Sleep(100 * time.Millisecond)
+			w.die(d, xenctl.ShutdownCrash)
+			a.Wake()
+			time.Sleep(after * time.Millisecond)
+			a.Stop()
+			a = w.agent(dir)
+			time.Sleep(1200 * time.Millisecond)
+			s, err := a.Status(ctx(t, 20*time.Second), "domU-web", true)
+			if err != nil || s.Last == nil || !s.Last.Done || s.Last.Sequence != 1 || s.Last.Outcome != "warm" {
+				t.Fatalf("%+v, %v", s.Last, err)
+			}
+			for _, v := range s.Last.VBDs {
+				if v.Custody == "uncertain" && v.Checked != 20 {
+					t.Errorf("approved without custody: %+v", v)
+				}
+			}
+		})
+	}
+}
+
+func TestCold(t *testing.T) {
+	t.Parallel()
+	_, a, _, _ := running(t, 20, api.Policy{})
+	s, err := a.Reboot(ctx(t, 20*time.Second), "domU-web", api.Cold)
+	if err != nil || s.Outcome != "cold" || s.PagesApproved != 0 || s.PagesRestored != 0 || s.Trigger != api.Cold || !s.Done {
+		t.Fatalf("%+v, %v", s, err)
+	}
+}
+
+func TestColdOfAnyDomain(t *testing.T) {
+	t.Parallel()
+	for name, prepare := range map[string]func(*world, *fakeDomain){
+		"not enabled": func(*world, *fakeDomain) {},
+		"PV":          func(_ *world, d *fakeDomain) { d.info.HVM = false },
+		"no cache":    func(w *world, _ *fakeDomain) { w.noCache = true },
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			w := newWorld(t)
+			prepare(w, w.create("domU-web", webUUID))
+			dir := t.TempDir()
+			a := w.agent(dir)
+			s, err := a.Reboot(ctx(t, 20*time.Second), "domU-web", api.Cold)
+			if err != nil || s.Outcome != "cold" || !s.Done || s.DomidAfter != 2 {
+				t.Fatalf("%+v, %v", s, err)
+			}
+			// Nothing is left of it.
+			for range 100 {
+				if a.keeper(webUUID) == nil {
+					break
+				}
+				time.Sleep(10 * time.Millisecond)
+			}
+			if found, _ := os.ReadDir(filepath.Join(dir, "domains")); len(found) != 0 {
+				t.Errorf("left in the journal: %v", found)
+			}
+		})
+	}
+}
+
+func TestMistakes(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	d := w.create("domU-web", webUUID)
+	a := w.agent(t.TempDir())
+	c := ctx(t, 10*time.Second)
+	reboot := func() api.Code { _, err := a.Reboot(c, "domU-web", api.Graceful); return code(err) }
+	if _, err := a.Reboot(c, "nobody", api.Graceful); code(err) != api.NotFound {
+		t.Errorf("unknown domain: %v", err)
+	}
+	if got := reboot(); got != api.NotTracked {
+		t.Errorf("not enabled: %s", got)
+	}
+	if _, err := a.Drop(c, "domU-web"); code(err) != api.NotTracked {
+		t.Errorf("drop, not enabled: %v", err)
+	}
+	if _, err := a.Enable(c, "domU-web", api.Policy{Content: "most"}); code(err) != api.BadRequest {
+		t.Errorf("bad policy: %v", err)
+	}
+	d.info.HVM = false
+	if _, err := a.Enable(c, "domU-web", api.Policy{}); code(err) != api.NotTracked {
+		t.Errorf("PV: %v", err)
+	}
+	d.info.HVM = true
+	s, err := a.Enable(c, "domU-web", api.Policy{})
+	if err != nil || s.Message == "" {
+		t.Errorf("enabled while running: %+v, %v", s, err)
+	}
+	if got := reboot(); got != api.NotTracked {
+		t.Errorf("not attached: %s", got)
+	}
+	w.noCache = true
+	if got := reboot(); got != api.NoWarmcache {
+		t.Errorf("no warm cache: %s", got)
+	}
+	w.noCache = false
+	if w.writes != 0 || !d.info.Alive() {
+		t.Error("something was changed")
+	}
+}
+
+func TestDeafGuest(t *testing.T) {
+	t.Parallel()
+	w, a, _, _ := running(t, 20, api.Policy{})
+	w.deaf = true
+	s, err := a.Reboot(ctx(t, 500*time.Millisecond), "domU-web", api.Graceful)
+	if code(err) != api.TimedOut || !strings.Contains(err.Error(), "--force") || s.Done {
+		t.Fatalf("%+v, %v", s, err)
+	}
+	if s, err := a.Reboot(ctx(t, 20*time.Second), "domU-web", api.Force); err != nil || s.Trigger != api.Force {
+		t.Fatalf("%+v, %v", s, err)
+	}
+}
+
+func TestNobodyRecreates(t *testing.T) {
+	t.Parallel()
+	w, a, _, _ := running(t, 20, api.Policy{})
+	w.recreate = false
+	_, err := a.Reboot(ctx(t, 2*time.Second), "domU-web", api.Force)
+	if code(err) != api.TimedOut || !strings.Contains(err.Error(), "nobody has recreated it") {
+		t.Fatal(err)
+	}
+	// It can be brought back by hand, and is warm.
+	w.mu.Lock()
+	go w.restore(w.create("domU-web", webUUID))
+	w.mu.Unlock()
+	s, err := a.Status(ctx(t, 20*time.Second), "domU-web", true)
+	if err != nil || s.Last == nil || s.Last.Outcome != "warm" {
+		t.Fatalf("%+v, %v", s.Last, err)
+	}
+}
+
+// TestBeingBuilt: a domain that has no memory yet is not touched.
+func TestBeingBuilt(t *testing.T) {
+	t.Parallel()
+	w, a, d, _ := running(t, 20, api.Policy{})
+	w.recreate = false
+	w.die(d, xenctl.ShutdownReboot)
+	time.Sleep(time.Second)
+	w.mu.Lock()
+	img := w.images[webUUID]
+	delete(w.images, webUUID)
+	n := w.create("domU-web", webUUID)
+	n.introduced, n.info.Paused = false, true
+	w.mu.Unlock()
+	a.Wake()
+	time.Sleep(700 * time.Millisecond)
+	w.mu.Lock()
+	if n.st.Enabled {
+		t.Error("enabled while it is being built")
+	}
+	w.domains = nil
+	w.images[webUUID] = img
+	go w.restore(w.create("domU-web", webUUID))
+	w.mu.Unlock()
+	s, err := a.Status(ctx(t, 20*time.Second), "domU-web", true)
+	if err != nil || s.Last == nil || s.Last.PagesRestored != 40 {
+		t.Fatalf("%+v, %v", s.Last, err)
+	}
+}
+
+func TestDisableAndDrop(t *testing.T) {
+	t.Parallel()
+	w, a, d, dir := running(t, 20, api.Policy{})
+	c := ctx(t, 10*time.Second)
+	if r, err := a.Drop(c, "domU-web"); err != nil || r.Pages != 40 {
+		t.Errorf("%+v, %v", r, err)
+	}
+	s, err := a.Disable(c, "domU-web")
+	if err != nil || s.Managed || s.Enabled || d.st.Enabled {
+		t.Errorf("%+v, %v", s, err)
+	}
+	if found, _ := os.ReadDir(filepath.Join(dir, "domains")); len(found) != 0 {
+		t.Errorf("left in the journal: %v", found)
+	}
+	_ = w
+}
+
+func TestPlanChangesNothing(t *testing.T) {
+	t.Parallel()
+	w, a, d, _ := running(t, 20, api.Policy{})
+	before := w.writes
+	p, err := a.Plan(ctx(t, 5*time.Second), "domU-web", api.Graceful)
+	if err != nil || p.Pages != 40 || len(p.VBDs) != 2 || p.VBDs[0].Backing != "/dev/xvda" {
+		t.Errorf("%+v, %v", p, err)
+	}
+	if w.writes != before || !d.info.Alive() || d.st.Committed != 40 {
+		t.Error("something was changed")
+	}
+	all, err := a.List(ctx(t, 5*time.Second))
+	if err != nil || len(all) != 1 || all[0].Domain != "domU-web" || all[0].Committed != 40 {
+		t.Errorf("%+v, %v", all, err)
+	}
+	_ = disk.Host
+}

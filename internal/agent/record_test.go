@@ -1,0 +1,141 @@
+package agent
+
+import (
+	"bytes"
+	"errors"
+	"os"
+	"path/filepath"
+	"reflect"
+	"testing"
+	"time"
+
+	"github.com/warmreboot/warmreboot/cachemap"
+	"github.com/warmreboot/warmreboot/internal/api"
+	"github.com/warmreboot/warmreboot/internal/custody"
+	"github.com/warmreboot/warmreboot/internal/disk"
+	"github.com/warmreboot/warmreboot/xenctl"
+)
+
+func sampleRecord() *Record {
+	r := disk.Reading{At: time.Unix(1e9, 0).UTC(), Written: 8, Guest: &disk.GuestIO{Written: 8}}
+	a := custody.Open(disk.Identity{Name: "/dev/vdb", Block: "254:16", Size: 1 << 30}, r)
+	a.Close(r)
+	return &Record{UUID: xenctl.UUID{1, 2, 3}, Name: "web", Enabled: true, Policy: DefaultPolicy,
+		Boot: "b", Sequence: 4, Domid: 7, Accounts: map[cachemap.VBD]*custody.Account{51712: &a},
+		Intent: &Intent{Mode: api.Force, Domid: 7, At: r.At},
+		Reboot: &Reboot{Summary: api.Summary{Domain: "web", Refused: map[string]uint64{"sector": 1}, VBDs: []api.VBDSummary{}}},
+	}
+}
+
+func TestRecordRoundTrip(t *testing.T) {
+	want := sampleRecord()
+	raw, err := encodeRecord(want)
+	if err != nil {
+		t.Fatal(err)
+	}
+	got, err := decodeRecord(raw)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !reflect.DeepEqual(got, want) {
+		t.Errorf("got %+v\nwant %+v", got, want)
+	}
+	for i := range raw {
+		bad := bytes.Clone(raw)
+		bad[i] ^= 4
+		if r, err := decodeRecord(bad); err == nil && !reflect.DeepEqual(r, want) {
+			t.Fatalf("byte %d flipped, taken for %+v", i, r)
+		}
+		if _, err := decodeRecord(raw[:i]); err == nil && i < len(raw)-1 {
+			t.Fatalf("cut off at %d, accepted", i)
+		}
+	}
+}
+
+func TestJournal(t *testing.T) {
+	dir := t.TempDir()
+	j, err := OpenJournal(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	r := sampleRecord()
+	other := *r
+	other.UUID = xenctl.UUID{9}
+	for _, rec := range []*Record{r, &other} {
+		if err := j.Save(rec); err != nil {
+			t.Fatal(err)
+		}
+	}
+	// A crash while saving leaves a half-written new file: of no consequence.
+	if err := os.WriteFile(j.path(r.UUID)+".new", []byte("ha"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	all, err := j.Load()
+	if err != nil || len(all) != 2 {
+		t.Fatalf("%d records, %v", len(all), err)
+	}
+	// A corrupt one is set aside, the other is still there.
+	if err := os.WriteFile(j.path(other.UUID), []byte("garbage"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	all, err = j.Load()
+	if !errors.Is(err, errCorrupt) || len(all) != 1 || all[0].UUID != r.UUID {
+		t.Fatalf("%d records, %v", len(all), err)
+	}
+	if found, _ := filepath.Glob(filepath.Join(dir, "domains", "*.corrupt")); len(found) != 1 {
+		t.Errorf("set aside: %v", found)
+	}
+	if err := j.Remove(r.UUID); err != nil {
+		t.Fatal(err)
+	}
+	if err := j.Remove(r.UUID); err != nil {
+		t.Errorf("removed twice: %v", err)
+	}
+	if all, err = j.Load(); err != nil || len(all) != 0 {
+		t.Errorf("%v, %v", all, err)
+	}
+}
+
+// FuzzDecodeRecord: whatever is in the file, it is a record that encodes again,
+// or an error.
+func FuzzDecodeRecord(f *testing.F) {
+	raw, err := encodeRecord(sampleRecord())
+	if err != nil {
+		f.Fatal(err)
+	}
+	f.Add(raw)
+	f.Add([]byte("00000000\n\n"))
+	f.Add([]byte{})
+	f.Fuzz(func(t *testing.T, raw []byte) {
+		r, err := decodeRecord(raw)
+		if err != nil {
+			return
+		}
+		again, err := encodeRecord(r)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := decodeRecord(again); err != nil {
+			t.Fatal(err)
+		}
+	})
+}
+
+func TestPolicy(t *testing.T) {
+	for in, want := range map[string]int{"none": 0, "full": allPages, "sample=1": 1, "sample=256": 256} {
+		if got, err := contentPages(in); got != want || err != nil {
+			t.Errorf("%s: %d, %v", in, got, err)
+		}
+	}
+	for _, bad := range []string{"", "all", "sample", "sample=", "sample=0", "sample=-1", "sample=x"} {
+		if _, err := contentPages(bad); err == nil {
+			t.Errorf("%q accepted", bad)
+		}
+	}
+	if p, err := withDefaults(api.Policy{}); err != nil || p != DefaultPolicy {
+		t.Errorf("%+v, %v", p, err)
+	}
+	if _, err := withDefaults(api.Policy{Uncertain: "ignore"}); err == nil {
+		t.Error("bad policy accepted")
+	}
+}

@@ -1,0 +1,558 @@
+package agent
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"io/fs"
+	"log/slog"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/warmreboot/warmreboot/cachemap"
+	"github.com/warmreboot/warmreboot/internal/api"
+	"github.com/warmreboot/warmreboot/internal/disk"
+	"github.com/warmreboot/warmreboot/internal/hypervisor"
+	"github.com/warmreboot/warmreboot/xenctl"
+)
+
+// world is a machine without Xen, for the agent's logic: domains whose images
+// are kept and adopted, disks with counters, a toolstack. It is no model of
+// Xen's own rules.
+type world struct {
+	t *testing.T
+
+	mu       sync.Mutex
+	noCache  bool // Xen has no warm cache
+	domains  []*fakeDomain
+	images   map[xenctl.UUID]*fakeImage
+	disks    map[cachemap.VBD]*fakeDisk
+	store    map[string]string
+	nextID   xenctl.Domid
+	recreate bool // there is an xl process
+	deaf     bool // the guest does not react to a reboot request
+	untold   bool // the guest never reports
+	writes   int  // of xenstore
+}
+
+type fakeDomain struct {
+	info       xenctl.DomainInfo
+	introduced bool
+	st         xenctl.WarmcacheStatus
+	entries    []cachemap.Entry
+	memory     []byte
+	reuse      []uint64
+	held       []uint64
+	verdicts   map[cachemap.VBD]xenctl.Verdict
+}
+
+type fakeImage struct {
+	entries []cachemap.Entry
+	memory  []byte
+	reuse   []uint64
+	st      xenctl.WarmcacheStatus
+}
+
+type fakeDisk struct {
+	data     []byte
+	written  uint64
+	identity disk.Identity
+	guest    map[xenctl.Domid]*disk.GuestIO
+	user     string
+	breach   string
+}
+
+const (
+	xvda     = cachemap.VBD(51712)
+	xvdb     = cachemap.VBD(51728)
+	numPages = 128
+)
+
+var webUUID = xenctl.UUID{0x5c, 0x0f}
+
+func newWorld(t *testing.T) *world {
+	w := &world{t: t, images: map[xenctl.UUID]*fakeImage{}, disks: map[cachemap.VBD]*fakeDisk{},
+		store: map[string]string{}, nextID: 1, recreate: true}
+	for i, vbd := range []cachemap.VBD{xvda, xvdb} {
+		d := &fakeDisk{data: make([]byte, 1<<20), guest: map[xenctl.Domid]*disk.GuestIO{},
+			identity: disk.Identity{Name: "/dev/" + vbd.Name(), Size: 1 << 20, Block: fmt.Sprintf("254:%d", 16*i)}}
+		for j := range d.data {
+			d.data[j] = byte(j/4096 + i)
+		}
+		w.disks[vbd] = d
+	}
+	return w
+}
+
+// create makes a domain, adopting what is kept for it.
+func (w *world) create(name string, uuid xenctl.UUID) *fakeDomain {
+	d := &fakeDomain{info: xenctl.DomainInfo{Domid: w.nextID, UUID: uuid, HVM: true, HAP: true},
+		introduced: true, verdicts: map[cachemap.VBD]xenctl.Verdict{},
+		entries: make([]cachemap.Entry, numPages), memory: make([]byte, numPages*4096),
+		reuse: make([]uint64, numPages/64), held: make([]uint64, numPages/64)}
+	w.nextID++
+	if img := w.images[uuid]; img != nil {
+		delete(w.images, uuid)
+		copy(d.entries, img.entries)
+		copy(d.memory, img.memory)
+		copy(d.reuse, img.reuse)
+		copy(d.held, img.reuse)
+		n := uint64(cachemap.NewView(d.entries, d.held).Len())
+		d.st = xenctl.WarmcacheStatus{Enabled: true, Armed: true, MaxPFN: numPages, Preserved: n, Adopted: n}
+		w.count(d)
+	}
+	w.domains = append(w.domains, d)
+	w.store[fmt.Sprintf("/local/domain/%d/name", d.info.Domid)] = name
+	for vbd, k := range w.disks {
+		dir := fmt.Sprintf("/local/domain/0/backend/vbd/%d/%d", d.info.Domid, vbd)
+		w.store[dir+"/params"] = k.identity.Name
+		w.store[dir+"/physical-device"] = "fe:0"
+		k.guest[d.info.Domid] = &disk.GuestIO{}
+	}
+	return d
+}
+
+// load has the guest read n pages of each disk; they become reusable.
+func (w *world) load(d *fakeDomain, n int) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	p := 0
+	for _, vbd := range []cachemap.VBD{xvda, xvdb} {
+		for i := range n {
+			s := cachemap.Sector(8 * i)
+			d.entries[p] = cachemap.Entry{VBD: vbd, Inode: 12, Index: uint64(i), Sector: s}
+			copy(d.memory[p*4096:(p+1)*4096], w.disks[vbd].data[s*512:])
+			d.reuse[p/64] |= 1 << (p % 64)
+			p++
+		}
+	}
+	d.st.Attached = true
+	w.count(d)
+}
+
+func (w *world) count(d *fakeDomain) {
+	d.st.Committed = uint64(cachemap.NewView(d.entries, d.reuse).Len())
+	both := make([]uint64, len(d.held))
+	for i := range both {
+		both[i] = d.held[i] & d.reuse[i]
+	}
+	d.st.Held = uint64(cachemap.NewView(d.entries, both).Len())
+}
+
+// die takes a domain down; xl, if there is one, recreates it a little later.
+func (w *world) die(d *fakeDomain, reason xenctl.ShutdownReason) {
+	w.mu.Lock()
+	d.info.Shutdown, d.info.Reason = true, reason
+	w.mu.Unlock()
+	go func() {
+		time.Sleep(700 * time.Millisecond)
+		w.mu.Lock()
+		defer w.mu.Unlock()
+		if d.st.Enabled && d.st.Armed {
+			w.images[d.info.UUID] = &fakeImage{d.entries, d.memory, d.reuse, d.st}
+		}
+		for i, x := range w.domains {
+			if x == d {
+				w.domains = append(w.domains[:i:i], w.domains[i+1:]...)
+			}
+		}
+		for vbd, k := range w.disks {
+			delete(w.store, fmt.Sprintf("/local/domain/0/backend/vbd/%d/%d/params", d.info.Domid, vbd))
+			delete(k.guest, d.info.Domid)
+		}
+		if !w.recreate {
+			return
+		}
+		n := w.create("domU-web", d.info.UUID)
+		if !w.untold {
+			go w.restore(n)
+		}
+	}()
+}
+
+// restore is the new guest: it takes what is approved and reports.
+func (w *world) restore(d *fakeDomain) {
+	for range 200 {
+		time.Sleep(20 * time.Millisecond)
+		w.mu.Lock()
+		d.st.Attached = true
+		decided := true
+		var restored uint64
+		for p, e := range cachemap.NewView(d.entries, d.held).All() {
+			switch d.verdicts[e.VBD] {
+			case xenctl.Undecided:
+				decided = false
+			case xenctl.Approved:
+				if d.reuse[p/64]>>(p%64)&1 != 0 {
+					restored++
+				}
+			}
+		}
+		if decided {
+			d.st.Report = xenctl.WarmcacheReport{Held: d.st.Adopted, Restored: restored, Done: true, Refused: map[string]uint64{}}
+			w.mu.Unlock()
+			return
+		}
+		w.mu.Unlock()
+	}
+}
+
+func (w *world) domain(id xenctl.Domid) (*fakeDomain, error) {
+	for _, d := range w.domains {
+		if d.info.Domid == id {
+			return d, nil
+		}
+	}
+	return nil, xenctl.ErrNoDomain
+}
+
+// with runs f on a domain under the lock.
+func (w *world) with(id xenctl.Domid, f func(*fakeDomain) error) error {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.noCache {
+		return xenctl.ErrNotSupported
+	}
+	d, err := w.domain(id)
+	if err != nil {
+		return err
+	}
+	return f(d)
+}
+
+func enabled(d *fakeDomain) error {
+	if !d.st.Enabled {
+		return xenctl.ErrNotEnabled
+	}
+	return nil
+}
+
+func (w *world) ProbeWarmcache() (xenctl.Feature, error) {
+	if w.noCache {
+		return xenctl.No, nil
+	}
+	return xenctl.Yes, nil
+}
+
+func (w *world) Domains() ([]xenctl.DomainInfo, error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	all := []xenctl.DomainInfo{{Domid: 0}}
+	for _, d := range w.domains {
+		all = append(all, d.info)
+	}
+	return all, nil
+}
+
+func (w *world) ShutdownDomain(id xenctl.Domid, r xenctl.ShutdownReason) error {
+	w.mu.Lock()
+	d, err := w.domain(id)
+	w.mu.Unlock()
+	if err != nil {
+		return err
+	}
+	w.die(d, r)
+	return nil
+}
+
+func (w *world) WarmcacheEnable(id xenctl.Domid, _ time.Duration) error {
+	return w.with(id, func(d *fakeDomain) error {
+		if !d.info.HVM {
+			return xenctl.ErrNotSupported
+		}
+		if d.st.Enabled {
+			return xenctl.ErrExists
+		}
+		d.st.Enabled, d.st.MaxPFN = true, numPages
+		return nil
+	})
+}
+
+func (w *world) WarmcacheDisable(id xenctl.Domid) error {
+	return w.with(id, func(d *fakeDomain) error {
+		defer func() { d.st = xenctl.WarmcacheStatus{} }()
+		return enabled(d)
+	})
+}
+
+func (w *world) WarmcacheArm(id xenctl.Domid, _ time.Duration) error {
+	return w.with(id, func(d *fakeDomain) error { d.st.Armed = true; return enabled(d) })
+}
+
+func (w *world) WarmcacheDisarm(id xenctl.Domid) error {
+	return w.with(id, func(d *fakeDomain) error { d.st.Armed = false; return enabled(d) })
+}
+
+func (w *world) WarmcacheStatus(id xenctl.Domid) (st xenctl.WarmcacheStatus, err error) {
+	err = w.with(id, func(d *fakeDomain) error { st = d.st; return nil })
+	return st, err
+}
+
+func (w *world) WarmcacheVerdict(id xenctl.Domid, vbd cachemap.VBD, v xenctl.Verdict) (n uint64, err error) {
+	err = w.with(id, func(d *fakeDomain) error {
+		if d.verdicts[vbd] == xenctl.Refused && v != xenctl.Refused {
+			return unix.EBUSY
+		}
+		d.verdicts[vbd] = v
+		for p, e := range cachemap.NewView(d.entries, d.held).All() {
+			if e.VBD != vbd || d.reuse[p/64]>>(p%64)&1 == 0 {
+				continue
+			}
+			n++
+			if v == xenctl.Refused {
+				d.reuse[p/64] &^= 1 << (p % 64)
+			}
+		}
+		w.count(d)
+		return enabled(d)
+	})
+	return n, err
+}
+
+func (w *world) WarmcacheDrop(id xenctl.Domid) (uint64, error) {
+	return w.dropIf(id, func(cachemap.PFN, cachemap.Entry) bool { return true })
+}
+
+func (w *world) WarmcacheDropVBD(id xenctl.Domid, vbd cachemap.VBD) (uint64, error) {
+	return w.dropIf(id, func(_ cachemap.PFN, e cachemap.Entry) bool { return e.VBD == vbd })
+}
+
+func (w *world) WarmcacheDropPFNs(id xenctl.Domid, pfns []cachemap.PFN) (uint64, error) {
+	set := map[cachemap.PFN]bool{}
+	for _, p := range pfns {
+		set[p] = true
+	}
+	return w.dropIf(id, func(p cachemap.PFN, _ cachemap.Entry) bool { return set[p] })
+}
+
+func (w *world) dropIf(id xenctl.Domid, which func(cachemap.PFN, cachemap.Entry) bool) (n uint64, err error) {
+	err = w.with(id, func(d *fakeDomain) error {
+		for p, e := range cachemap.NewView(d.entries, d.reuse).All() {
+			if which(p, e) {
+				d.reuse[p/64] &^= 1 << (p % 64)
+				n++
+			}
+		}
+		w.count(d)
+		return enabled(d)
+	})
+	return n, err
+}
+
+func (w *world) Image(u xenctl.UUID) (xenctl.Image, error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if img := w.images[u]; img != nil {
+		return xenctl.Image{UUID: u, Pages: img.st.Committed}, nil
+	}
+	return xenctl.Image{}, xenctl.ErrNoImage
+}
+
+func (w *world) DropImage(u xenctl.UUID) (uint64, error) {
+	img, err := w.Image(u)
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	delete(w.images, u)
+	return img.Pages, err
+}
+
+// mapped is any of the mappings: a copy, which is what a short-lived mapping
+// amounts to.
+type mapped struct {
+	entries []cachemap.Entry
+	words   []uint64
+	pages   [][]byte
+}
+
+func (m mapped) Entries() []cachemap.Entry  { return m.entries }
+func (m mapped) Words() []uint64            { return m.words }
+func (m mapped) Page(i int) ([]byte, error) { return m.pages[i], nil }
+func (mapped) Close() error                 { return nil }
+
+func (w *world) MapTable(id xenctl.Domid) (t hypervisor.Table, err error) {
+	err = w.with(id, func(d *fakeDomain) error {
+		t = mapped{entries: append([]cachemap.Entry(nil), d.entries...)}
+		return enabled(d)
+	})
+	return t, err
+}
+
+func (w *world) MapReuse(id xenctl.Domid) (b hypervisor.Bitmap, err error) {
+	err = w.with(id, func(d *fakeDomain) error {
+		b = mapped{words: append([]uint64(nil), d.reuse...)}
+		return enabled(d)
+	})
+	return b, err
+}
+
+func (w *world) MapHeld(id xenctl.Domid) (b hypervisor.Bitmap, err error) {
+	err = w.with(id, func(d *fakeDomain) error {
+		b = mapped{words: append([]uint64(nil), d.held...)}
+		return enabled(d)
+	})
+	return b, err
+}
+
+func (w *world) MapPages(id xenctl.Domid, pfns []cachemap.PFN) (p hypervisor.Pages, err error) {
+	err = w.with(id, func(d *fakeDomain) error {
+		m := mapped{}
+		for _, p := range pfns {
+			m.pages = append(m.pages, append([]byte(nil), d.memory[p*4096:(p+1)*4096]...))
+		}
+		p = m
+		return nil
+	})
+	return p, err
+}
+
+// Xenstore.
+
+func (w *world) Read(_ context.Context, path string) (string, error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	v, ok := w.store[path]
+	if !ok {
+		return "", fs.ErrNotExist
+	}
+	return v, nil
+}
+
+func (w *world) Directory(_ context.Context, path string) ([]string, error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	names := map[string]bool{}
+	for p := range w.store {
+		if rest, ok := strings.CutPrefix(p, path+"/"); ok {
+			name, _, _ := strings.Cut(rest, "/")
+			names[name] = true
+		}
+	}
+	if len(names) == 0 {
+		return nil, fs.ErrNotExist
+	}
+	var all []string
+	for n := range names {
+		all = append(all, n)
+	}
+	return all, nil
+}
+
+func (w *world) Write(_ context.Context, path, value string) error {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.store[path] = value
+	w.writes++
+	return nil
+}
+
+func (w *world) Introduced(_ context.Context, id uint16) (bool, error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	d, err := w.domain(xenctl.Domid(id))
+	return err == nil && d.introduced, nil
+}
+
+// Lifecycle.
+
+func (w *world) Reboot(_ context.Context, id xenctl.Domid) error {
+	if w.deaf {
+		return nil
+	}
+	return w.ShutdownDomain(id, xenctl.ShutdownReboot)
+}
+
+func (w *world) ForceReboot(_ context.Context, id xenctl.Domid) error {
+	return w.ShutdownDomain(id, xenctl.ShutdownReboot)
+}
+
+// fakeDisks are the world's disks; a Backing names its vbd in Path.
+type fakeDisks struct{ w *world }
+
+func (f fakeDisks) disk(b disk.Backing) *fakeDisk {
+	for _, d := range f.w.disks {
+		if d.identity.Name == b.Path {
+			return d
+		}
+	}
+	f.w.t.Errorf("no disk %q", b.Path)
+	return nil
+}
+
+func (f fakeDisks) Resolve(be disk.Backend) (disk.Backing, error) {
+	f.w.mu.Lock()
+	defer f.w.mu.Unlock()
+	d := f.w.disks[be.VBD]
+	return disk.Backing{Identity: d.identity, Path: d.identity.Name}, nil
+}
+
+func (f fakeDisks) Read(b disk.Backing, be disk.Backend) (disk.Reading, error) {
+	f.w.mu.Lock()
+	defer f.w.mu.Unlock()
+	d := f.disk(b)
+	r := disk.Reading{At: time.Now(), Written: d.written}
+	if g := d.guest[be.Domid]; g != nil {
+		c := *g
+		r.Guest = &c
+	}
+	return r, nil
+}
+
+type fakeReader struct{ d *fakeDisk }
+
+func (r fakeReader) ReadAt(p []byte, off int64) (int, error) {
+	if off+int64(len(p)) > int64(len(r.d.data)) {
+		return 0, io.ErrUnexpectedEOF
+	}
+	return copy(p, r.d.data[off:]), nil
+}
+func (r fakeReader) Size() int64 { return int64(len(r.d.data)) }
+func (fakeReader) Close() error  { return nil }
+
+func (f fakeDisks) Open(b disk.Backing) (Reader, error) { return fakeReader{f.disk(b)}, nil }
+
+func (f fakeDisks) InUse(b disk.Backing) (string, error) {
+	f.w.mu.Lock()
+	defer f.w.mu.Unlock()
+	return f.disk(b).user, nil
+}
+
+func (fakeDisks) Flush(disk.Backing) error { return nil }
+
+func (fakeDisks) Trace(disk.Backing, disk.Backend) (Tracer, error) {
+	return nil, disk.ErrUnsupported
+}
+
+func (fakeDisks) WatchFile(disk.Backing) (FileWatcher, error) { return nil, disk.ErrUnsupported }
+
+func (fakeDisks) CloseTraces(func(domid, vbd uint32) bool) error { return nil }
+
+// agent starts an agent in the world; it ends with the test.
+func (w *world) agent(dir string) *Agent {
+	w.t.Helper()
+	j, err := OpenJournal(dir)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	a := New(Options{Xen: w, Store: w, Lifecycle: w, Disks: fakeDisks{w}, Journal: j, Boot: "boot",
+		Log: slog.New(slog.NewTextHandler(testWriter{w.t}, nil))})
+	if err := a.Start(); err != nil {
+		w.t.Fatal(err)
+	}
+	w.t.Cleanup(a.Stop)
+	return a
+}
+
+type testWriter struct{ t *testing.T }
+
+func (t testWriter) Write(p []byte) (int, error) {
+	if testing.Verbose() {
+		fmt.Print(string(p))
+	}
+	return len(p), nil
+}
+
+var _ api.Service = (*Agent)(nil)
