@@ -2,7 +2,15 @@
 # ~/.cache/warmreboot), except for what lies in build/.
 
 SHELL = /bin/bash
-PATH := $(PATH):/usr/local/go/bin
+CACHE = $(or $(WARMREBOOT_CACHE),$(HOME)/.cache/warmreboot)
+# Go of Debian 13, for machines that have none, or an old one. It is linked
+# statically, so that it runs on Debian 12 too.
+GO_ROOT = $(CACHE)/go-root
+export PATH := $(PATH):/usr/local/go/bin
+GO_IS_NEW = go version 2>/dev/null | grep -Eq 'go1\.(2[4-9]|[3-9][0-9])'
+ifneq ($(shell $(GO_IS_NEW) && echo yes),yes)
+export PATH := $(GO_ROOT)/usr/lib/go-1.24/bin:$(PATH)
+endif
 BUILD = build
 HOST_PACKAGES = ca-certificates debian-archive-keyring mmdebstrap git patch xz-utils util-linux
 STATICCHECK = honnef.co/go/tools/cmd/staticcheck@v0.6.1
@@ -16,7 +24,10 @@ demo: $(BUILD)/labcmd ## the main job: nine steps on real Xen; writes build/demo
 	$(BUILD)/labcmd -name demo demo
 
 .PHONY: test
-test: lint test-unit test-lab ## lint + unit + lab
+test: deps ## lint + unit + lab
+	$(MAKE) lint
+	$(MAKE) test-unit
+	$(MAKE) test-lab
 
 .PHONY: test-unit
 test-unit: ## tests that need neither root nor the lab
@@ -47,11 +58,17 @@ patches-refresh: $(BUILD)/labcmd ## edit the series: make git trees of them, or 
 	$(BUILD)/labcmd patches refresh
 
 .PHONY: deps
-deps: ## install what the host needs (as root, by apt-get)
+deps: ## install what the host needs (as root, by apt-get), and Go if it has none
 	@missing=; for p in $(HOST_PACKAGES); do \
-		case $$p in golang-go) command -v go >/dev/null && continue;; esac; \
 		dpkg-query -W -f '$${db:Status-Status}' $$p 2>/dev/null | grep -qx installed || missing="$$missing $$p"; done; \
 	[ -z "$$missing" ] || { apt-get update -q && DEBIAN_FRONTEND=noninteractive apt-get install -y -q --no-install-recommends $$missing; }
+	@$(GO_IS_NEW) || { set -e; \
+		mirror=$${WARMREBOOT_MIRROR:-$$(apt-get indextargets --format '$$(LABEL)|$$(REPO_URI)' | sed -n 's/^Debian|//p' | head -n 1)}; \
+		[ -n "$$mirror" ] || { echo 'apt knows no Debian mirror: run apt-get update, or set WARMREBOOT_MIRROR' >&2; exit 1; }; \
+		mkdir -p $(CACHE); rm -rf $(GO_ROOT).tmp; \
+		mmdebstrap --quiet --variant=extract --include=golang-1.24-go,golang-1.24-src trixie $(GO_ROOT).tmp \
+			"deb [signed-by=/usr/share/keyrings/debian-archive-keyring.gpg] $$mirror trixie main"; \
+		mv $(GO_ROOT).tmp $(GO_ROOT); }
 
 .PHONY: FORCE
 $(BUILD)/labcmd: FORCE deps
