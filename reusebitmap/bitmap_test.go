@@ -21,7 +21,8 @@ func (m model) members() []uint64 {
 func randomSet(r *rand.Rand) (Set, model, []uint64) {
 	words := make([]uint64, r.IntN(6))
 	for i := range words {
-		words[i] = r.Uint64() & r.Uint64()
+		words[i] = r.Uint64()
+		words[i] &= r.Uint64()
 	}
 	length := uint64(r.IntN(64*len(words) + 70))
 	m := model{}

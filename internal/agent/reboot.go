@@ -41,40 +41,46 @@ func (a *Agent) Reboot(ctx context.Context, domain string, mode api.Trigger) (ap
 		k.rec.Intent = intent
 		sequence = k.rec.Sequence
 		k.save()
-		return k.trigger(ctx, intent)
+		return nil
 	})
 	if err != nil {
 		return api.Summary{}, err
 	}
-	return a.await(ctx, k, t, sequence, mode)
+	// Not in the keeper's goroutine: a toolstack may wait for the guest, and
+	// the keeper has to see it go.
+	asked := make(chan error, 1)
+	go func() { asked <- a.trigger(ctx, intent) }()
+	return a.await(ctx, k, t, sequence, mode, asked)
 }
 
 // trigger has the domain go down.
-func (k *keeper) trigger(ctx context.Context, i *Intent) error {
-	k.log.Info("reboot", "domid", i.Domid, "mode", i.Mode)
-	var err error
+func (a *Agent) trigger(ctx context.Context, i *Intent) error {
+	a.Log.Info("reboot", "domid", i.Domid, "mode", i.Mode)
 	switch i.Mode {
 	case api.Force:
-		err = k.a.Lifecycle.ForceReboot(ctx, i.Domid)
+		return a.Lifecycle.ForceReboot(ctx, i.Domid)
 	case api.Cold:
 		// What the guest commits until it is down is refused when it is back.
-		_, dropErr := k.a.Xen.WarmcacheDrop(i.Domid)
-		if dropErr != nil && !errors.Is(dropErr, xenctl.ErrNotEnabled) && !errors.Is(dropErr, xenctl.ErrNotSupported) {
-			k.log.Warn("drop", "domid", i.Domid, "err", dropErr)
+		_, err := a.Xen.WarmcacheDrop(i.Domid)
+		if err != nil && !errors.Is(err, xenctl.ErrNotEnabled) && !errors.Is(err, xenctl.ErrNotSupported) {
+			a.Log.Warn("drop", "domid", i.Domid, "err", err)
 		}
-		fallthrough
-	default:
-		err = k.a.Lifecycle.Reboot(ctx, i.Domid)
 	}
-	if err != nil {
-		k.rec.Intent = nil
-		k.save()
-	}
-	return err
+	return a.Lifecycle.Reboot(ctx, i.Domid)
 }
 
+// ackWait is less than what libxl waits for a guest to acknowledge a request:
+// an error that comes later is that the guest does not react.
+const ackWait = 30 * time.Second
+
 // await waits until the reboot after number sequence has ended.
-func (a *Agent) await(ctx context.Context, k *keeper, t target, sequence uint64, mode api.Trigger) (api.Summary, error) {
+func (a *Agent) await(ctx context.Context, k *keeper, t target, sequence uint64, mode api.Trigger, asked <-chan error) (api.Summary, error) {
+	nothing := api.Summary{Domain: t.name, UUID: t.uuid, DomidBefore: t.info.Domid, Trigger: mode,
+		Refused: map[string]uint64{}, VBDs: []api.VBDSummary{}}
+	begun := time.Now()
+	forget := func() { // what was asked for no longer counts
+		_ = k.do(a.ctx, func() error { k.rec.Intent = nil; k.save(); return nil })
+	}
 	for {
 		s, changed := k.watch()
 		if s.Last != nil && s.Last.Sequence > sequence {
@@ -86,6 +92,18 @@ func (a *Agent) await(ctx context.Context, k *keeper, t target, sequence uint64,
 		select {
 		case <-changed:
 			continue
+		case err := <-asked:
+			asked = nil
+			s, _ := k.watch()
+			if wentDown := s.Current != nil || s.Last != nil && s.Last.Sequence > sequence; err != nil && !wentDown && ctx.Err() == nil {
+				forget()
+				code := api.Failed
+				if time.Since(begun) > ackWait {
+					code = api.TimedOut
+				}
+				return nothing, api.Errorf(code, "domain %s cannot be asked to reboot: %v; --force reboots it without the guest's help", t.name, err)
+			}
+			continue
 		case <-k.ended:
 			if s, _ := k.watch(); s.Last != nil && s.Last.Sequence > sequence {
 				continue
@@ -96,10 +114,7 @@ func (a *Agent) await(ctx context.Context, k *keeper, t target, sequence uint64,
 		if s.Current != nil {
 			return *s.Current, api.Errorf(api.TimedOut, "domain %s: %s", t.name, progressText(s.Current))
 		}
-		// It has not gone down. What was asked for no longer counts.
-		_ = k.do(a.ctx, func() error { k.rec.Intent = nil; k.save(); return nil })
-		return api.Summary{Domain: t.name, UUID: t.uuid, DomidBefore: t.info.Domid, Trigger: mode,
-				Refused: map[string]uint64{}, VBDs: []api.VBDSummary{}},
-			api.Errorf(api.TimedOut, "domain %s has not gone down: the guest does not react; use --force to reboot it without its help", t.name)
+		forget()
+		return nothing, api.Errorf(api.TimedOut, "domain %s has not gone down: the guest does not react; use --force to reboot it without its help", t.name)
 	}
 }

@@ -63,7 +63,6 @@ type fakeDisk struct {
 	identity disk.Identity
 	guest    map[xenctl.Domid]*disk.GuestIO
 	user     string
-	breach   string
 }
 
 const (

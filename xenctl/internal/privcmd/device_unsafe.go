@@ -19,7 +19,7 @@ var (
 
 // ioctl numbers of linux/include/uapi/xen/privcmd.h: _IOC(_IOC_NONE, 'P', nr, size).
 const (
-	ioctlHypercall    = uintptr(unsafe.Sizeof(hypercallArg{}))<<16 | 'P'<<8 | 0
+	ioctlHypercall    = uintptr(unsafe.Sizeof(hypercallArg{}))<<16 | 'P'<<8
 	ioctlMmapBatchV2  = uintptr(unsafe.Sizeof(mmapBatchArg{}))<<16 | 'P'<<8 | 4
 	ioctlMmapResource = uintptr(unsafe.Sizeof(mmapResourceArg{}))<<16 | 'P'<<8 | 7
 )

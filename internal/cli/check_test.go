@@ -1,0 +1,179 @@
+package cli
+
+import (
+	"bytes"
+	"context"
+	"io"
+	"io/fs"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/warmreboot/warmreboot/cachemap"
+	"github.com/warmreboot/warmreboot/internal/agent"
+	"github.com/warmreboot/warmreboot/internal/disk"
+	"github.com/warmreboot/warmreboot/internal/hypervisor"
+	"github.com/warmreboot/warmreboot/xenctl"
+)
+
+// fakeXen has one domain "web" with three reusable pages of xvda, and notes
+// whatever would change something.
+type fakeXen struct {
+	hypervisor.Xen // nil: what is not implemented here must not be called
+	info           xenctl.DomainInfo
+	status         xenctl.WarmcacheStatus
+	feature        xenctl.Feature
+	entries        []cachemap.Entry
+	memory         []byte
+	disk           []byte
+	changed        []string
+}
+
+func newFakeXen() *fakeXen {
+	x := &fakeXen{info: xenctl.DomainInfo{Domid: 3, UUID: xenctl.UUID{1}, HVM: true}, feature: xenctl.Yes,
+		status:  xenctl.WarmcacheStatus{Enabled: true, Armed: true, Attached: true, Committed: 3},
+		entries: make([]cachemap.Entry, 64), memory: make([]byte, 64*4096), disk: make([]byte, 16*4096)}
+	for i := range x.disk {
+		x.disk[i] = byte(i >> 12)
+	}
+	for i, page := range []int{9, 2, 3} {
+		x.entries[i] = cachemap.Entry{VBD: 51712, Inode: 1, Index: uint64(page), Sector: cachemap.Sector(8 * page)}
+		copy(x.memory[i*4096:], x.disk[page*4096:(page+1)*4096])
+	}
+	return x
+}
+
+func (x *fakeXen) local() *local {
+	return &local{xen: x, store: fakeStore{}, disks: fakeDisks{x}, close: func() {}}
+}
+
+func (x *fakeXen) ProbeWarmcache() (xenctl.Feature, error) { return x.feature, nil }
+func (x *fakeXen) Domains() ([]xenctl.DomainInfo, error)   { return []xenctl.DomainInfo{{}, x.info}, nil }
+func (x *fakeXen) Image(xenctl.UUID) (xenctl.Image, error) { return xenctl.Image{}, xenctl.ErrNoImage }
+func (x *fakeXen) WarmcacheStatus(xenctl.Domid) (xenctl.WarmcacheStatus, error) {
+	return x.status, nil
+}
+
+func (x *fakeXen) WarmcacheDrop(xenctl.Domid) (uint64, error) {
+	x.changed = append(x.changed, "drop")
+	return 0, nil
+}
+
+type fakeMapping struct{ x *fakeXen }
+
+func (m fakeMapping) Entries() []cachemap.Entry { return m.x.entries }
+func (m fakeMapping) Words() []uint64           { return []uint64{7} }
+func (fakeMapping) Close() error                { return nil }
+
+type fakePages struct {
+	x    *fakeXen
+	pfns []cachemap.PFN
+}
+
+func (p fakePages) Page(i int) ([]byte, error) { return p.x.memory[p.pfns[i]*4096:][:4096], nil }
+func (fakePages) Close() error                 { return nil }
+
+func (x *fakeXen) MapTable(xenctl.Domid) (hypervisor.Table, error)  { return fakeMapping{x}, nil }
+func (x *fakeXen) MapReuse(xenctl.Domid) (hypervisor.Bitmap, error) { return fakeMapping{x}, nil }
+func (x *fakeXen) MapPages(_ xenctl.Domid, p []cachemap.PFN) (hypervisor.Pages, error) {
+	return fakePages{x, p}, nil
+}
+
+type fakeStore struct{}
+
+func (fakeStore) Read(_ context.Context, path string) (string, error) {
+	v, ok := map[string]string{"/local/domain/3/name": "web",
+		"/local/domain/0/backend/vbd/3/51712/params":          "/dev/vdb",
+		"/local/domain/0/backend/vbd/3/51712/physical-device": "fe:10"}[path]
+	if !ok {
+		return "", fs.ErrNotExist
+	}
+	return v, nil
+}
+
+func (fakeStore) Directory(context.Context, string) ([]string, error) { return nil, fs.ErrNotExist }
+
+type fakeDisks struct{ x *fakeXen }
+
+type diskReader struct{ *bytes.Reader }
+
+func (diskReader) Close() error { return nil }
+
+func (f fakeDisks) Resolve(disk.Backend) (disk.Backing, error) { return disk.Backing{}, nil }
+func (f fakeDisks) Open(disk.Backing) (agent.Reader, error) {
+	return diskReader{bytes.NewReader(f.x.disk)}, nil
+}
+func (fakeDisks) Read(disk.Backing, disk.Backend) (disk.Reading, error) { panic("not needed") }
+func (fakeDisks) InUse(disk.Backing) (string, error)                    { panic("not needed") }
+func (fakeDisks) Flush(disk.Backing) error                              { panic("would write") }
+func (fakeDisks) Trace(disk.Backing, disk.Backend) (agent.Tracer, error) {
+	panic("not needed")
+}
+func (fakeDisks) WatchFile(disk.Backing) (agent.FileWatcher, error) { panic("not needed") }
+func (fakeDisks) CloseTraces(func(a, b uint32) bool) error          { panic("not needed") }
+
+var _ io.ReaderAt = diskReader{}
+
+func TestCheck(t *testing.T) {
+	x := newFakeXen()
+	r := runCLI(&fakeService{}, x.local(), "check", "web", "-o", "json")
+	var got checkResult
+	r.json(t, &got)
+	if r.code != 0 || got.Pages != 3 || got.Checked != 3 || got.Mismatches != 0 || got.Unreadable != 0 || got.Domid != 3 {
+		t.Errorf("%+v", r)
+	}
+	x.memory[2*4096+77]++
+	r = runCLI(&fakeService{}, x.local(), "check", "web", "-o", "json")
+	r.json(t, &got)
+	if r.code != ExitMismatch || got.Mismatches != 1 || len(got.Examples) != 1 || got.Examples[0] != (checkExample{2, 51712, 24}) {
+		t.Errorf("%+v", r)
+	}
+	r = runCLI(&fakeService{}, x.local(), "check", "web")
+	if r.code != ExitMismatch || !strings.Contains(r.out, "PFN 0x2 differs from xvda sector 24") {
+		t.Errorf("%+v", r)
+	}
+	x.entries[2].Sector = 1 << 40 // a page cannot equal what is not there
+	if r := runCLI(&fakeService{}, x.local(), "check", "web"); r.code != ExitMismatch {
+		t.Errorf("%+v", r)
+	}
+	if len(x.changed) != 0 {
+		t.Errorf("changed: %q", x.changed)
+	}
+}
+
+func TestCheckMistakes(t *testing.T) {
+	for name, c := range map[string]struct {
+		prepare func(*fakeXen)
+		domain  string
+		code    int
+	}{
+		"unknown":     {func(*fakeXen) {}, "nobody", ExitNotFound},
+		"no cache":    {func(x *fakeXen) { x.feature = xenctl.No }, "web", ExitNoWarmcache},
+		"PV":          {func(x *fakeXen) { x.info.HVM = false }, "web", ExitNotTracked},
+		"not enabled": {func(x *fakeXen) { x.status.Enabled = false }, "3", ExitNotTracked},
+	} {
+		x := newFakeXen()
+		c.prepare(x)
+		if r := runCLI(&fakeService{}, x.local(), "check", c.domain); r.code != c.code {
+			t.Errorf("%s: %+v", name, r)
+		}
+	}
+	if r := runCLI(&fakeService{}, nil, "check", "web"); r.code != ExitFailure || !strings.Contains(r.stderr, "not a Xen dom0") {
+		t.Errorf("%+v", r)
+	}
+}
+
+// TestProgress: on a terminal, something is shown once it takes long.
+func TestProgress(t *testing.T) {
+	if testing.Short() {
+		t.Skip("takes seconds")
+	}
+	var stderr bytes.Buffer
+	e := &env{stderr: &stderr, terminal: true}
+	stop := e.progress(context.Background(), &fakeService{}, "web")
+	time.Sleep(progressAfter + progressEvery/2)
+	stop()
+	if !strings.Contains(stderr.String(), "waiting for the guest to go down") {
+		t.Errorf("%q", stderr.String())
+	}
+}

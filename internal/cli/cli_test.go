@@ -1,0 +1,140 @@
+package cli
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/warmreboot/warmreboot/internal/api"
+	"github.com/warmreboot/warmreboot/xenctl"
+)
+
+// fakeService answers what it is told to, and notes what it was asked.
+type fakeService struct {
+	asked    []string
+	policy   api.Policy
+	deadline time.Duration
+
+	status  api.DomainStatus
+	list    []api.DomainStatus
+	plan    api.Plan
+	summary api.Summary
+	drop    api.DropResult
+	err     error
+}
+
+func (f *fakeService) note(s string) { f.asked = append(f.asked, s) }
+
+func (f *fakeService) List(context.Context) ([]api.DomainStatus, error) {
+	f.note("list")
+	return f.list, f.err
+}
+
+func (f *fakeService) Status(_ context.Context, d string, wait bool) (api.DomainStatus, error) {
+	if wait {
+		d += " wait"
+	}
+	f.note("status " + d)
+	return f.status, f.err
+}
+
+func (f *fakeService) Enable(_ context.Context, d string, p api.Policy) (api.DomainStatus, error) {
+	f.note("enable " + d)
+	f.policy = p
+	return f.status, f.err
+}
+
+func (f *fakeService) Disable(_ context.Context, d string) (api.DomainStatus, error) {
+	f.note("disable " + d)
+	return f.status, f.err
+}
+
+func (f *fakeService) Drop(_ context.Context, d string) (api.DropResult, error) {
+	f.note("drop " + d)
+	return f.drop, f.err
+}
+
+func (f *fakeService) Plan(_ context.Context, d string, m api.Trigger) (api.Plan, error) {
+	f.note("plan " + d + " " + string(m))
+	return f.plan, f.err
+}
+
+func (f *fakeService) Reboot(ctx context.Context, d string, m api.Trigger) (api.Summary, error) {
+	f.note("reboot " + d + " " + string(m))
+	if t, ok := ctx.Deadline(); ok {
+		f.deadline = time.Until(t).Round(time.Second)
+	}
+	return f.summary, f.err
+}
+
+// result is what one call of the command line did.
+type result struct {
+	code        int
+	out, stderr string
+}
+
+// runCLI calls the command line in this process.
+func runCLI(s *fakeService, l *local, args ...string) result {
+	var out, stderr bytes.Buffer
+	e := &env{stdout: &out, stderr: &stderr,
+		service: func(string) api.Service { return s },
+		local: func() (local, error) {
+			if l == nil {
+				return local{}, xenctl.ErrNotXen
+			}
+			return *l, nil
+		}}
+	code := e.run(context.Background(), append([]string{"warmreboot"}, args...))
+	return result{code, out.String(), stderr.String()}
+}
+
+func (r result) json(t *testing.T, v any) {
+	t.Helper()
+	if err := json.Unmarshal([]byte(r.out), v); err != nil {
+		t.Fatalf("%v: %q", err, r.out)
+	}
+}
+
+// TestExitCodes: every kind of error has its own code, which the documentation
+// names, and its message goes to stderr.
+func TestExitCodes(t *testing.T) {
+	for code, want := range map[api.Code]int{
+		api.Failed: 1, api.BadRequest: 2, api.NotFound: 3, api.NoWarmcache: 4, api.NotTracked: 5,
+		api.AgentDown: 6, api.CameBackCold: 7, api.TimedOut: 8, api.MismatchFound: 9, "other": 1,
+	} {
+		r := runCLI(&fakeService{err: api.Errorf(code, "so it is")}, nil, "drop", "web")
+		if r.code != want || r.out != "" || r.stderr != "warmreboot: so it is\n" {
+			t.Errorf("%s: %+v, want %d", code, r, want)
+		}
+	}
+	for err, want := range map[error]int{errors.New("x"): 1, context.DeadlineExceeded: 8, nil: 0} {
+		if got := exitCode(err); got != want {
+			t.Errorf("%v: %d, want %d", err, got, want)
+		}
+	}
+}
+
+func TestUsage(t *testing.T) {
+	for _, args := range [][]string{
+		{}, {"a", "b"}, {"--bogus", "a"}, {"a", "--bogus"}, {"a", "--force", "--cold"}, {"--timeout", "0s", "a"},
+		{"a", "--timeout"}, {"-o", "xml", "a"}, {"status", "a", "b"}, {"status", "--wait"}, {"enable"},
+		{"enable", "a", "--ttl", "1.5s"}, {"enable", "--ttl", "-1s", "a"}, {"check"}, {"drop"}, {"disable", "a", "b"},
+		{"a", "--timeout", "soon"},
+	} {
+		s := &fakeService{}
+		r := runCLI(s, nil, args...)
+		if r.code != ExitUsage || !strings.Contains(r.stderr, "Try 'warmreboot --help'") {
+			t.Errorf("%q: %+v", args, r)
+		}
+		if len(s.asked) != 0 {
+			t.Errorf("%q: asked %q", args, s.asked)
+		}
+	}
+	if r := runCLI(&fakeService{}, nil, "--help"); r.code != 0 || !strings.Contains(r.out, "Exit codes") {
+		t.Errorf("%+v", r)
+	}
+}
