@@ -1,0 +1,127 @@
+// Package internal_test holds the rules of this module that no compiler
+// checks: who may import what, and where unsafe is allowed.
+package internal_test
+
+import (
+	"go/parser"
+	"go/token"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+)
+
+const module = "github.com/warmreboot/warmreboot/"
+
+// rule restricts the importers of packages. Test files are exempt where said.
+type rule struct {
+	what    string
+	imports func(path string) bool
+	allowed func(file string) bool
+}
+
+var rules = []rule{
+	{"unsafe is fenced into xenctl/**/*_unsafe.go",
+		func(p string) bool { return p == "unsafe" },
+		func(f string) bool { return strings.HasPrefix(f, "xenctl/") && strings.HasSuffix(f, "_unsafe.go") }},
+	{"golang.org/x/sys/unix belongs to xenctl, to internal/disk, which reads disks past the page cache, and to errno comparisons of the agent",
+		func(p string) bool { return strings.HasPrefix(p, "golang.org/x/sys/") },
+		func(f string) bool {
+			return strings.HasPrefix(f, "xenctl/") || strings.HasPrefix(f, "internal/disk/") ||
+				f == "internal/agent/decide.go" || strings.HasSuffix(f, "_test.go") || strings.HasPrefix(f, "tests/")
+		}},
+	{"cgo and xenlight belong to xenctl/libxl",
+		func(p string) bool { return p == "C" || strings.Contains(p, "xenlight") },
+		func(f string) bool { return strings.HasPrefix(f, "xenctl/libxl/") }},
+	{"xenctl's internals belong to xenctl",
+		func(p string) bool { return strings.HasPrefix(p, module+"xenctl/internal/") },
+		func(f string) bool { return strings.HasPrefix(f, "xenctl/") }},
+	{"fsnotify belongs to internal/disk",
+		func(p string) bool { return strings.Contains(p, "fsnotify") },
+		func(f string) bool { return strings.HasPrefix(f, "internal/disk/") }},
+	{"cachemap and reusebitmap know neither xenctl nor the agent; xenctl knows no policy",
+		func(p string) bool { return strings.HasPrefix(p, module+"internal/") },
+		func(f string) bool {
+			return !slices.ContainsFunc([]string{"cachemap/", "reusebitmap/", "xenctl/"},
+				func(dir string) bool { return strings.HasPrefix(f, dir) })
+		}},
+	{"cachemap and reusebitmap do not import xenctl",
+		func(p string) bool { return strings.HasPrefix(p, module+"xenctl") },
+		func(f string) bool {
+			return !strings.HasPrefix(f, "cachemap/") && !strings.HasPrefix(f, "reusebitmap/")
+		}},
+}
+
+func TestImports(t *testing.T) {
+	root, err := filepath.Abs("..")
+	if err != nil {
+		t.Fatal(err)
+	}
+	files := 0
+	for _, dir := range []string{"cachemap", "cmd", "internal", "reusebitmap", "xenctl"} {
+		err := filepath.WalkDir(filepath.Join(root, dir), func(path string, d fs.DirEntry, err error) error {
+			if err != nil || d.IsDir() || !strings.HasSuffix(path, ".go") {
+				return err
+			}
+			files++
+			name, err := filepath.Rel(root, path)
+			if err != nil {
+				return err
+			}
+			f, err := parser.ParseFile(token.NewFileSet(), path, nil, parser.ImportsOnly)
+			if err != nil {
+				return err
+			}
+			for _, i := range f.Imports {
+				p, err := strconv.Unquote(i.Path.Value)
+				if err != nil {
+					return err
+				}
+				for _, r := range rules {
+					if r.imports(p) && !r.allowed(filepath.ToSlash(name)) {
+						t.Errorf("%s imports %s: %s", name, p, r.what)
+					}
+				}
+			}
+			return nil
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	if files < 30 {
+		t.Errorf("only %d files looked at", files)
+	}
+}
+
+func TestMainsAreThin(t *testing.T) {
+	found, err := filepath.Glob("../cmd/*/main.go")
+	if err != nil || len(found) < 2 {
+		t.Fatalf("%v, %v", found, err)
+	}
+	for _, path := range found {
+		raw, err := os.ReadFile(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if n := strings.Count(string(raw), "\n"); n > 20 {
+			t.Errorf("%s has %d lines", path, n)
+		}
+	}
+}
+
+// TestExitCodesAreDocumented: the operator's guide names every exit code.
+func TestExitCodesAreDocumented(t *testing.T) {
+	raw, err := os.ReadFile("../docs/operations.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for code := range 10 {
+		if !strings.Contains(string(raw), "| "+strconv.Itoa(code)+" |") {
+			t.Errorf("exit code %d is not in docs/operations.md", code)
+		}
+	}
+}
