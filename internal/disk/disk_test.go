@@ -1,0 +1,212 @@
+package disk
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"errors"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+)
+
+type mapStore map[string]string
+
+func (m mapStore) Read(_ context.Context, path string) (string, error) {
+	v, ok := m[path]
+	if !ok {
+		return "", fs.ErrNotExist
+	}
+	return v, nil
+}
+
+func (m mapStore) Directory(_ context.Context, path string) ([]string, error) {
+	names := map[string]bool{}
+	for p := range m {
+		if rest, ok := strings.CutPrefix(p, path+"/"); ok {
+			name, _, _ := strings.Cut(rest, "/")
+			names[name] = true
+		}
+	}
+	if len(names) == 0 {
+		return nil, fs.ErrNotExist
+	}
+	var all []string
+	for n := range names {
+		all = append(all, n)
+	}
+	return all, nil
+}
+
+func TestBackends(t *testing.T) {
+	s := mapStore{
+		"/local/domain/0/backend/vbd/3/51712/params":          "/dev/vdb",
+		"/local/domain/0/backend/vbd/3/51712/physical-device": "fe:10",
+		"/local/domain/0/backend/vbd/3/51712/mode":            "w",
+		"/local/domain/0/backend/vbd/3/51712/dev":             "xvda",
+		"/local/domain/0/backend/qdisk/3/51728/params":        "aio:/srv/a.img",
+		"/local/domain/0/backend/qdisk/3/51728/mode":          "r",
+		// What the guest says of its backend is not asked.
+		"/local/domain/3/device/vbd/51712/backend": "/local/domain/3/mine",
+	}
+	ctx := context.Background()
+	all, err := Backends(ctx, s, 3)
+	if err != nil || len(all) != 2 {
+		t.Fatalf("%+v, %v", all, err)
+	}
+	if b := all[0]; b.Kind != "vbd" || b.PhysicalDevice != "fe:10" || b.ReadOnly || b.DevName != "xvda" {
+		t.Errorf("%+v", b)
+	}
+	if b := all[1]; b.Kind != "qdisk" || b.Params != "aio:/srv/a.img" || !b.ReadOnly {
+		t.Errorf("%+v", b)
+	}
+	if _, err := FindBackend(ctx, s, 3, 51744); !errors.Is(err, ErrNoBackend) {
+		t.Error(err)
+	}
+	if all, err := Backends(ctx, s, 4); err != nil || len(all) != 0 {
+		t.Errorf("%+v, %v", all, err)
+	}
+}
+
+// sysfs makes a tree of files below a new directory.
+func sysfs(t *testing.T, files map[string]string) System {
+	t.Helper()
+	root := t.TempDir()
+	for name, content := range files {
+		path := filepath.Join(root, name)
+		if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(path, []byte(content), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return System{Sys: root, Dev: "/dev"}
+}
+
+func TestResolveBlockDevice(t *testing.T) {
+	s := sysfs(t, map[string]string{
+		"dev/block/254:16/uevent":                                   "MAJOR=254\nMINOR=16\nDEVNAME=vdb\n",
+		"dev/block/254:16/size":                                     "2048\n",
+		"dev/block/254:16/diskseq":                                  "9\n",
+		"dev/block/254:16/stat":                                     " 313 0 43938 7396 179 0 21656 5157 0 7836 13382 4 0 96 0 28 828\n",
+		"bus/xen-backend/devices/vbd-3-51712/statistics/wr_sect":    "21000\n",
+		"bus/xen-backend/devices/vbd-3-51712/statistics/ds_req":     "4\n",
+		"bus/xen-backend/devices/vbd-3-51712/statistics/irrelevant": "1\n",
+	})
+	be := Backend{Kind: "vbd", VBD: 51712, Domid: 3, PhysicalDevice: "fe:10", DevName: "xvda"}
+	b, err := s.Resolve(be)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if want := (Identity{Name: "/dev/vdb", Size: 1 << 20, Block: "254:16", DiskSeq: 9}); b.Identity != want || b.Path != "/dev/vdb" {
+		t.Errorf("%+v", b)
+	}
+	r, err := b.Read(be)
+	if err != nil || r.Written != 21656 || r.Discards != 4 || r.Discarded != 96 || r.Guest == nil || *r.Guest != (GuestIO{21000, 4}) || r.File != nil {
+		t.Errorf("%+v, %v", r, err)
+	}
+	be.Domid = 4 // no such backend
+	if r, err := b.Read(be); err != nil || r.Guest != nil {
+		t.Errorf("%+v, %v", r, err)
+	}
+	filter, err := b.traceFilter(Backend{Kind: "vbd", Domid: 3, DevName: "xvda"})
+	if want := `(dev == 266338320) && nr_sector > 0 && (rwbs ~ "*W*" || rwbs ~ "*D*") && !(comm ~ "[3].xvda-*")`; err != nil || filter != want {
+		t.Errorf("%s, %v", filter, err)
+	}
+	if _, err := b.traceFilter(Backend{Kind: "vbd", Domid: 30000, DevName: "mapper/web"}); !errors.Is(err, ErrUnsupported) {
+		t.Errorf("cut-off thread name: %v", err)
+	}
+	if _, err := s.Resolve(Backend{Kind: "vbd"}); !errors.Is(err, ErrNotReady) {
+		t.Error(err)
+	}
+	if _, err := s.Resolve(Backend{Kind: "vbd", PhysicalDevice: "so"}); !errors.Is(err, ErrUnsupported) {
+		t.Error(err)
+	}
+}
+
+func TestResolveImageFile(t *testing.T) {
+	img := filepath.Join(t.TempDir(), "a.img")
+	if err := os.WriteFile(img, make([]byte, 8192), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	s := sysfs(t, map[string]string{
+		"dev/block/7:0/uevent":            "DEVNAME=loop0\n",
+		"dev/block/7:0/size":              "16\n",
+		"dev/block/7:0/loop/backing_file": img + "\n",
+		"dev/block/7:0/loop/offset":       "0\n",
+		"dev/block/7:0/stat":              "0 0 0 0 0 0 8 0 0 0 0\n",
+	})
+	viaLoop, err := s.Resolve(Backend{Kind: "vbd", PhysicalDevice: "7:0"})
+	if err != nil || viaLoop.Name != img || viaLoop.Loop != "/dev/loop0" || viaLoop.Path != "/dev/loop0" || viaLoop.Block != "" {
+		t.Fatalf("%+v, %v", viaLoop, err)
+	}
+	plain, err := s.Resolve(Backend{Kind: "qdisk", Params: "aio:" + img})
+	if err != nil || plain.Path != img || plain.Size != 8192 {
+		t.Fatalf("%+v, %v", plain, err)
+	}
+	if why := plain.Differs(viaLoop.Identity); why != "" {
+		t.Errorf("the same file: %s", why)
+	}
+	r, err := viaLoop.Read(Backend{Kind: "vbd"})
+	if err != nil || r.File == nil || r.Written != 8 {
+		t.Fatalf("%+v, %v", r, err)
+	}
+	if err := os.Rename(img, img+".old"); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(img, make([]byte, 8192), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := viaLoop.Read(Backend{Kind: "vbd"}); err == nil || !strings.Contains(err.Error(), "another file") {
+		t.Errorf("replaced: %v", err)
+	}
+	other, err := s.Resolve(Backend{Kind: "qdisk", Params: "aio:" + img})
+	if err != nil || !strings.Contains(plain.Differs(other.Identity), "replaced") {
+		t.Errorf("%q, %v", plain.Differs(other.Identity), err)
+	}
+	for _, params := range []string{"qcow2:" + img, img, "aio:/dev/null"} {
+		if _, err := s.Resolve(Backend{Kind: "qdisk", Params: params}); !errors.Is(err, ErrUnsupported) {
+			t.Errorf("%s: %v", params, err)
+		}
+	}
+}
+
+func TestMounted(t *testing.T) {
+	const info = "36 35 98:0 / / rw - ext4 /dev/root rw\n37 35 254:17 / /mnt/a\\040b rw shared:1 - xfs /dev/vdb1 rw\n"
+	for device, want := range map[string]string{"254:17": "mount /mnt/a\\040b", "254:16": ""} {
+		got, err := mounted(bufio.NewScanner(strings.NewReader(info)), map[string]bool{device: true})
+		if got != want || err != nil {
+			t.Errorf("%s: %q, %v", device, got, err)
+		}
+	}
+}
+
+func TestReader(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "disk")
+	content := bytes.Repeat([]byte("warm"), 4096)
+	if err := os.WriteFile(path, content, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	r, err := openDirect(path, int64(len(content)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer r.Close()
+	buf, err := AlignedBuffer(8192)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer buf.Free()
+	if n, err := r.ReadAt(buf, 4096); n != 8192 || err != nil || !bytes.Equal(buf, content[4096:12288]) {
+		t.Errorf("%d, %v", n, err)
+	}
+	for _, off := range []int64{-4096, 12288, 1 << 60} {
+		if _, err := r.ReadAt(buf, off); !errors.Is(err, io.ErrUnexpectedEOF) {
+			t.Errorf("at %d: %v", off, err)
+		}
+	}
+}

@@ -1,0 +1,108 @@
+package xenctl
+
+import (
+	"errors"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/warmreboot/warmreboot/xenctl/internal/abi"
+)
+
+func TestUUID(t *testing.T) {
+	const s = "5c0f3a60-7d0b-4a57-9d2b-77a26d6c0b01"
+	u, err := ParseUUID(s)
+	if err != nil || u.String() != s || u.IsZero() {
+		t.Errorf("%v, %v", u, err)
+	}
+	if up, err := ParseUUID("5C0F3A60-7D0B-4A57-9D2B-77A26D6C0B01"); err != nil || up != u {
+		t.Errorf("%v, %v", up, err)
+	}
+	var v UUID
+	if raw, _ := u.MarshalText(); v.UnmarshalText(raw) != nil || v != u {
+		t.Errorf("%v", v)
+	}
+	for _, bad := range []string{"", s[1:], s + "0", "5c0f3a60x7d0b-4a57-9d2b-77a26d6c0b01", "5c0f3a60-7d0b-4a57-9d2b-77a26d6c0b0g"} {
+		if _, err := ParseUUID(bad); err == nil {
+			t.Errorf("%q accepted", bad)
+		}
+	}
+}
+
+func FuzzParseUUID(f *testing.F) {
+	f.Add("5c0f3a60-7d0b-4a57-9d2b-77a26d6c0b01")
+	f.Fuzz(func(t *testing.T, s string) {
+		u, err := ParseUUID(s)
+		if err != nil {
+			return
+		}
+		if v, err := ParseUUID(u.String()); err != nil || v != u {
+			t.Fatalf("%q: %v, %v", s, v, err)
+		}
+	})
+}
+
+// TestErrors: both the sentinel and the errno are found, and the message names
+// the operation and its arguments.
+func TestErrors(t *testing.T) {
+	err := wrap(unix.ENODEV, warmcacheErrors, "warmcache_arm", "domid=%d", 7)
+	if !errors.Is(err, ErrNotEnabled) || !errors.Is(err, unix.ENODEV) || errors.Is(err, ErrNoDomain) {
+		t.Error(err)
+	}
+	if got, want := err.Error(), "warmcache_arm(domid=7): warm cache not enabled: no such device"; got != want {
+		t.Errorf("%q, want %q", got, want)
+	}
+	err = wrap(unix.EPERM, warmcacheErrors, "op", "")
+	if !errors.Is(err, unix.EPERM) || errors.Is(err, ErrNotEnabled) {
+		t.Error(err)
+	}
+	if wrap(nil, nil, "op", "") != nil {
+		t.Error("an error without one")
+	}
+}
+
+func TestDomainInfo(t *testing.T) {
+	raw := abi.DomctlGetDomainInfo{Domain: 3, Handle: UUID{1}, TotPages: 9,
+		Flags: abi.DominfHVMGuest | abi.DominfHAP | abi.DominfShutdown | abi.ShutdownCrash<<abi.DominfShutdownShift}
+	d := infoFromABI(&raw)
+	if d.Domid != 3 || !d.HVM || !d.HAP || d.Dying || !d.Shutdown || d.Reason != ShutdownCrash || d.Pages != 9 || d.Alive() {
+		t.Errorf("%+v", d)
+	}
+}
+
+func TestStatus(t *testing.T) {
+	raw := abi.WarmcacheStatus{Flags: abi.WarmcacheStatusEnabled | abi.WarmcacheStatusAttached, TTL: 90, Committed: 5}
+	raw.Report.Refused[abi.WarmcacheRefusedSector] = 3
+	raw.Report.Refused[11] = 4 // of a later version
+	raw.Report.Flags = abi.WarmcacheReportDone
+	s := statusFromABI(&raw)
+	if !s.Enabled || s.Armed || !s.Attached || s.TTL != 90*time.Second || s.Committed != 5 || !s.Report.Done ||
+		len(s.Report.Refused) != 2 || s.Report.Refused["sector"] != 3 || s.Report.Refused["other"] != 4 {
+		t.Errorf("%+v", s)
+	}
+	for i, name := range refusedNames {
+		if name == "" {
+			t.Errorf("reason %d has no name", i)
+		}
+	}
+}
+
+func TestSeconds(t *testing.T) {
+	for d, want := range map[time.Duration]uint32{0: 0, -time.Second: 0, 1500 * time.Millisecond: 1, time.Minute: 60, 1 << 62: 1 << 31} {
+		if got := seconds(d); got != want {
+			t.Errorf("%v: %d, want %d", d, got, want)
+		}
+	}
+}
+
+func TestOpenWithoutXen(t *testing.T) {
+	h, err := Open()
+	if err == nil {
+		h.Close()
+		t.Skip("this is a Xen dom0")
+	}
+	if !errors.Is(err, ErrNotXen) {
+		t.Skipf("there is a privcmd device: %v", err)
+	}
+}
