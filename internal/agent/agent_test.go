@@ -225,6 +225,25 @@ func TestAgentAway(t *testing.T) {
 	}
 }
 
+// TestAgentRestarted: an agent that is killed and started again while the guest
+// runs goes on with the accounts, and is as sure as before.
+func TestAgentRestarted(t *testing.T) {
+	t.Parallel()
+	w, a, d, dir := running(t, 20, api.Policy{})
+	time.Sleep(100 * time.Millisecond)
+	a.Stop()
+	w.mu.Lock()
+	w.disks[xvda].written += 24
+	w.disks[xvda].guest[d.info.Domid].Written += 24
+	w.mu.Unlock()
+	a = w.agent(dir)
+	time.Sleep(100 * time.Millisecond)
+	s, err := a.Reboot(ctx(t, 20*time.Second), "domU-web", api.Graceful)
+	if v := vbd(t, s, xvda); err != nil || v.Custody != "certain" || v.Verdict != "approved" {
+		t.Errorf("%+v, %v", s, err)
+	}
+}
+
 // TestAgentKilledAnywhere: an agent that is started again at any moment of a
 // reboot finishes it, or it comes back cold; it never hangs.
 func TestAgentKilledAnywhere(t *testing.T) {

@@ -52,8 +52,8 @@ type keeper struct {
 
 func newKeeper(a *Agent, r *Record) *keeper {
 	k := &keeper{a: a, rec: r, log: a.Log.With("uuid", r.UUID.String(), "domain", r.Name),
-		disks: map[cachemap.VBD]*usedDisk{},
-		wake:  make(chan struct{}, 1), commands: make(chan func()), ended: make(chan struct{}),
+		disks: map[cachemap.VBD]*usedDisk{}, newDisks: true,
+		wake: make(chan struct{}, 1), commands: make(chan func()), ended: make(chan struct{}),
 		changed: make(chan struct{})}
 	k.publish()
 	return k

@@ -196,7 +196,7 @@ func TestContentUnreadable(t *testing.T) {
 		t.Errorf("%+v", c)
 	}
 	// A sector that the disk does not have cannot hold the page.
-	m, d, list = newMemory(100)
+	m, d, _ = newMemory(100)
 	m.entries[3].Sector = 1 << 50
 	list, _, _ = Collect(cachemap.NewView(m.entries, m.words), 1, 0, 100)
 	if c := run1(t, m, d, list); c.Mismatches != 1 || c.Equal != 99 {
