@@ -139,7 +139,7 @@ func (b *bed) read(t *testing.T) agent.ReadResult {
 // with its disk block.
 func (b *bed) verify(t *testing.T) {
 	t.Helper()
-	sums, err := lab.JSON[agent.Sums](t.Context(), b.DomU(), "labagent", "sums", build.WebRoot)
+	sums, err := b.DomU().Sums(t.Context(), build.WebRoot)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -150,6 +150,20 @@ func (c *Client) Get(ctx context.Context, remote string) ([]byte, error) {
 	return io.ReadAll(response.Body)
 }
 
+// Sums fetches all files of a folder and returns their SHA-256.
+func (c *Client) Sums(ctx context.Context, root string) (agent.Sums, error) {
+	response, err := c.do(ctx, http.MethodGet, "/tree?"+url.Values{"path": {root}}.Encode(), nil)
+	if err != nil {
+		return nil, err
+	}
+	defer response.Body.Close()
+	sums, err := agent.SumTar(response.Body)
+	if err != nil {
+		return nil, fmt.Errorf("sums of %s: %w", root, err)
+	}
+	return sums, nil
+}
+
 func (c *Client) do(ctx context.Context, method, path string, body io.Reader) (*http.Response, error) {
 	request, err := http.NewRequestWithContext(ctx, method, c.base+path, body)
 	if err != nil {

@@ -29,7 +29,7 @@ const (
 
 // Throttle is what the domU's disk is limited to. See README.md of this folder
 // for where the figures come from.
-var Throttle = struct{ BytesPerSecond, RequestsPerSecond int }{24 << 20, 600}
+var Throttle = struct{ BytesPerSecond int }{24 << 20}
 
 // Config says what to boot. All paths are the host's.
 type Config struct {
@@ -117,8 +117,7 @@ func (m *Machine) awaitDom0(ctx context.Context) error {
 func (c Config) arguments(m *Machine) []string {
 	throttle := ""
 	if !c.Unthrottled {
-		throttle = fmt.Sprintf(",throttling.bps-total=%d,throttling.iops-total=%d",
-			Throttle.BytesPerSecond, Throttle.RequestsPerSecond)
+		throttle = fmt.Sprintf(",throttling.bps-total=%d", Throttle.BytesPerSecond)
 	}
 	const disk = "file=%s,if=virtio,format=raw,snapshot=on,cache=unsafe%s"
 	return []string{

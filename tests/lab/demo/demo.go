@@ -81,7 +81,7 @@ func (s *session) play(ctx context.Context) error {
 		{"the disk changed behind the guest", s.diskChanged},
 	} {
 		s.say(step.name)
-		ctx, cancel := context.WithTimeout(ctx, 10*time.Minute)
+		ctx, cancel := context.WithTimeout(ctx, 15*time.Minute)
 		err := step.play(ctx)
 		cancel()
 		if err != nil {
@@ -128,7 +128,7 @@ func (s *session) read(ctx context.Context) (agent.ReadResult, error) {
 }
 
 func (s *session) verify(ctx context.Context, step *Step) error {
-	sums, err := s.sums(ctx, build.WebRoot)
+	sums, err := s.domU.Sums(ctx, build.WebRoot)
 	if err != nil {
 		return err
 	}
@@ -139,10 +139,6 @@ func (s *session) verify(ctx context.Context, step *Step) error {
 	}
 	step.Mismatches, err = s.product.Check(ctx)
 	return err
-}
-
-func (s *session) sums(ctx context.Context, root string) (agent.Sums, error) {
-	return lab.JSON[agent.Sums](ctx, s.domU, "labagent", "sums", root)
 }
 
 // contentSum is the truth about a file that `labagent content` has written.
