@@ -81,7 +81,7 @@ func (s *session) play(ctx context.Context) error {
 		{"the disk changed behind the guest", s.diskChanged},
 	} {
 		s.say(step.name)
-		ctx, cancel := context.WithTimeout(ctx, 15*time.Minute)
+		ctx, cancel := context.WithTimeout(ctx, 20*time.Minute)
 		err := step.play(ctx)
 		cancel()
 		if err != nil {

@@ -72,7 +72,7 @@ func (p Product) StopAgent(ctx context.Context, signal string) error {
 
 // Reboot runs `warmreboot domU-web` and returns its summary.
 func (p Product) Reboot(ctx context.Context, flags ...string) (Reboot, error) {
-	return lab.JSON[Reboot](ctx, p.Dom0, append([]string{"warmreboot", "-o", "json"}, append(flags, lab.Domain)...)...)
+	return lab.JSON[Reboot](ctx, p.Dom0, append([]string{"warmreboot", "-o", "json", "--timeout", patience.String()}, append(flags, lab.Domain)...)...)
 }
 
 // Status runs `warmreboot status domU-web`.
@@ -94,6 +94,10 @@ func (p Product) Check(ctx context.Context) (int64, error) {
 	}
 	return result.Mismatches, err
 }
+
+// patience is how long one reboot may take; it is generous, as others may be
+// using the machine's processors too.
+const patience = 10 * time.Minute
 
 // exitMismatches is the exit code of `warmreboot check` that found some.
 const exitMismatches = 9
@@ -120,7 +124,7 @@ func (p Product) awaitReboot(ctx context.Context, after int) (Reboot, error) {
 	if err != nil {
 		return Reboot{}, err
 	}
-	status, err := p.Status(ctx, "--wait")
+	status, err := p.Status(ctx, "--wait", "--timeout", patience.String())
 	if err != nil {
 		return Reboot{}, err
 	}
@@ -130,7 +134,7 @@ func (p Product) awaitReboot(ctx context.Context, after int) (Reboot, error) {
 // poll tries again and again what nothing reports as an event, at least not to
 // this side of the emulator.
 func poll(ctx context.Context, try func() error) error {
-	ctx, cancel := context.WithTimeout(ctx, 4*time.Minute)
+	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
 	ticker := time.NewTicker(300 * time.Millisecond)
 	defer ticker.Stop()
