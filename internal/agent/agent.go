@@ -16,6 +16,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"time"
 
 	"github.com/warmreboot/warmreboot/internal/api"
 	"github.com/warmreboot/warmreboot/internal/disk"
@@ -41,7 +42,14 @@ type Options struct {
 	Log       *slog.Logger
 	// Boot identifies this boot of dom0.
 	Boot string
+	// DiskWait is how long after a new domain has started its disks may take
+	// to be attached before pages of a disk that is not there are refused.
+	// Until it is started, the toolstack is at work and there is no hurry.
+	DiskWait time.Duration
 }
+
+// DefaultDiskWait is DiskWait unless told otherwise.
+const DefaultDiskWait = 30 * time.Second
 
 // Agent serves api.Service.
 type Agent struct {
@@ -58,6 +66,9 @@ var _ api.Service = (*Agent)(nil)
 
 // New makes an agent. Nothing happens before Start.
 func New(o Options) *Agent {
+	if o.DiskWait == 0 {
+		o.DiskWait = DefaultDiskWait
+	}
 	a := &Agent{Options: o, keepers: map[xenctl.UUID]*keeper{}}
 	a.ctx, a.cancel = context.WithCancel(context.Background())
 	return a

@@ -119,22 +119,7 @@ func TestRefusals(t *testing.T) {
 			w.mu.Lock()
 			c.do(w, w.disks[xvda])
 			w.mu.Unlock()
-			patience := 20 * time.Second
-			if name == "vbd removed" {
-				patience += diskWait
-				if testing.Short() {
-					t.Skip("waits for the disk")
-				}
-			}
-			w.mu.Lock()
-			w.untold = name == "vbd removed" // the fake guest is not that patient
-			w.mu.Unlock()
-			s, err := a.Status(ctx(t, patience), "domU-web", !w.untold)
-			if w.untold {
-				time.Sleep(diskWait + 4*time.Second)
-				s, err = a.Status(ctx(t, patience), "domU-web", false)
-				s.Last = s.Current
-			}
+			s, err := a.Status(ctx(t, 20*time.Second), "domU-web", true)
 			if err != nil || s.Last == nil {
 				t.Fatalf("%+v, %v", s, err)
 			}

@@ -17,11 +17,6 @@ import (
 	"github.com/warmreboot/warmreboot/xenctl"
 )
 
-// diskWait is how long after the new domain has started its disks may take to
-// be attached before pages of a disk that is not there are refused. Until the
-// domain is started, the toolstack is at work and there is no hurry.
-const diskWait = 30 * time.Second
-
 // verdict is what was found of one vbd.
 type verdict struct {
 	api.VBDSummary
@@ -106,7 +101,7 @@ func (k *keeper) decide(ctx context.Context, d xenctl.DomainInfo) bool {
 // late reports whether it is no use to wait for disks any longer.
 func (k *keeper) late() bool {
 	ran := k.rec.Reboot.Ran
-	return !ran.IsZero() && time.Since(ran) > diskWait
+	return !ran.IsZero() && time.Since(ran) > k.a.DiskWait
 }
 
 // heldByVBD counts the pages that the new domain holds.

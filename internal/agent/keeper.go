@@ -227,8 +227,13 @@ func (a *Agent) built(ctx context.Context, d xenctl.DomainInfo) bool {
 // the backends away, and their counters with them.
 func (k *keeper) down(ctx context.Context, cur *xenctl.DomainInfo) {
 	now := time.Now()
-	k.closeAccounts()
 	r := k.rec
+	if cur != nil && cur.Domid == r.Domid {
+		if st, err := k.a.Xen.WarmcacheStatus(r.Domid); err == nil {
+			k.pagesBefore = st.Committed
+		}
+	}
+	k.closeAccounts()
 	s := api.Summary{Domain: r.Name, UUID: r.UUID, DomidBefore: r.Domid, Started: now,
 		PagesBefore: k.pagesBefore, Trigger: api.Unknown, Refused: map[string]uint64{}, VBDs: []api.VBDSummary{}}
 	if cur != nil && cur.Domid == r.Domid {
@@ -237,9 +242,6 @@ func (k *keeper) down(ctx context.Context, cur *xenctl.DomainInfo) {
 			s.Trigger = api.Crash
 		case xenctl.ShutdownReboot:
 			s.Trigger = api.Guest
-		}
-		if st, err := k.a.Xen.WarmcacheStatus(r.Domid); err == nil {
-			s.PagesBefore = st.Committed
 		}
 	}
 	if r.Intent != nil && r.Intent.Domid == r.Domid && s.Trigger != api.Crash {

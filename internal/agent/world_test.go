@@ -536,7 +536,7 @@ func (w *world) agent(dir string) *Agent {
 	if err != nil {
 		w.t.Fatal(err)
 	}
-	a := New(Options{Xen: w, Store: w, Lifecycle: w, Disks: fakeDisks{w}, Journal: j, Boot: "boot",
+	a := New(Options{Xen: w, Store: w, Lifecycle: w, Disks: fakeDisks{w}, Journal: j, Boot: "boot", DiskWait: time.Second,
 		Log: slog.New(slog.NewTextHandler(testWriter{w.t}, nil))})
 	if err := a.Start(); err != nil {
 		w.t.Fatal(err)
