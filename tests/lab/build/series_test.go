@@ -1,0 +1,157 @@
+package build
+
+import (
+	"context"
+	"errors"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"testing"
+	"time"
+)
+
+const onePatch = `From 0000000000000000000000000000000000000000 Mon Sep 17 00:00:00 2001
+From: someone <someone@localhost>
+Date: Sat, 21 Nov 2026 12:00:00 +0000
+Subject: [PATCH] change a line
+
+diff --git a/dir/file b/dir/file
+--- a/dir/file
++++ b/dir/file
+@@ -1,3 +1,3 @@
+ one
+-two
++TWO
+ three
+`
+
+func write(t *testing.T, path, content string) {
+	t.Helper()
+	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(path, []byte(content), 0o644); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func newSeries(t *testing.T, names ...string) Series {
+	t.Helper()
+	dir := t.TempDir()
+	write(t, filepath.Join(dir, "UPSTREAM"), "# base\nname = toy\npackage = toy\nversion = 1\nfile = toy.tar\nsha256 = 00\n")
+	list := "# comment\n"
+	for _, name := range names {
+		write(t, filepath.Join(dir, name), onePatch)
+		list += name + "\n"
+	}
+	write(t, filepath.Join(dir, "series"), list)
+	s, err := ReadSeries(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return s
+}
+
+func TestReadUpstreamWantsEveryField(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "UPSTREAM")
+	write(t, path, "name = toy\n")
+	if _, err := ReadUpstream(path); err == nil {
+		t.Error("a file without a checksum was accepted")
+	}
+}
+
+func TestSync(t *testing.T) {
+	if _, err := exec.LookPath("patch"); err != nil {
+		t.Fatal("patch is needed: ", err)
+	}
+	s := newSeries(t, "0001-change.patch")
+	pristine, tree := filepath.Join(t.TempDir(), "pristine"), filepath.Join(t.TempDir(), "tree")
+	write(t, filepath.Join(pristine, "dir/file"), "one\ntwo\nthree\n")
+	write(t, filepath.Join(pristine, "other"), "other\n")
+	content := func() string {
+		text, err := os.ReadFile(filepath.Join(tree, "dir/file"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return string(text)
+	}
+	for _, step := range []struct {
+		patches int
+		want    string
+	}{{0, "one\ntwo\nthree\n"}, {1, "one\nTWO\nthree\n"}, {0, "one\ntwo\nthree\n"}, {1, "one\nTWO\nthree\n"}} {
+		if err := s.First(step.patches).Sync(t.Context(), pristine, tree); err != nil {
+			t.Fatal(err)
+		}
+		if got := content(); got != step.want {
+			t.Fatalf("with %d patches the file is %q", step.patches, got)
+		}
+	}
+	// What is right already keeps its time, or make would rebuild it.
+	old := time.Now().Add(-time.Hour).Truncate(time.Second)
+	if err := os.Chtimes(filepath.Join(tree, "dir/file"), old, old); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Sync(t.Context(), pristine, tree); err != nil {
+		t.Fatal(err)
+	}
+	info, err := os.Stat(filepath.Join(tree, "dir/file"))
+	if err != nil || !info.ModTime().Equal(old) {
+		t.Errorf("an unchanged file was written: %v, %v", info, err)
+	}
+}
+
+func TestApplyAllowsNoOffset(t *testing.T) {
+	s := newSeries(t, "0001-change.patch")
+	dir := t.TempDir()
+	write(t, filepath.Join(dir, "dir/file"), "zero\none\ntwo\nthree\n")
+	if err := s.Apply(t.Context(), dir); !errors.Is(err, ErrFuzz) {
+		t.Errorf("a patch that is a line off applies: %v", err)
+	}
+}
+
+func TestCheckLedger(t *testing.T) {
+	s := newSeries(t, "0001-change.patch", "0002-change.patch")
+	for readme, good := range map[string]bool{
+		"| patch | what |\n|---|---|\n| 0001 a | b |\n| 0002 c | d |\n": true,
+		"| 0001 a | b |\n":                   false,
+		"| 0002 c | d |\n| 0001 a | b |\n":   false,
+		"| `0001` a | b |\n| `0002` | d |\n": true,
+	} {
+		write(t, filepath.Join(s.Dir, "README.md"), readme)
+		if err := s.checkLedger(); (err == nil) != good {
+			t.Errorf("ledger %q: %v", readme, err)
+		}
+	}
+	write(t, filepath.Join(s.Dir, "README.md"), "| 0001 a |\n| 0002 c |\n")
+	write(t, filepath.Join(s.Dir, "0003-stray.patch"), "")
+	if err := s.checkLedger(); err == nil {
+		t.Error("a patch that is not in the list was not noticed")
+	}
+}
+
+func TestEntryIsMadeOnce(t *testing.T) {
+	c := &Cache{Dir: t.TempDir()}
+	calls := 0
+	for range 2 {
+		dir, err := c.Entry(t.Context(), "thing", KeyOf("a"), func(_ context.Context, dir string) error {
+			calls++
+			return os.WriteFile(filepath.Join(dir, "x"), nil, 0o644)
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := os.Stat(filepath.Join(dir, "x")); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if calls != 1 {
+		t.Errorf("made %d times", calls)
+	}
+	failure := errors.New("no")
+	for range 2 {
+		_, err := c.Entry(t.Context(), "thing", KeyOf("b"), func(context.Context, string) error { return failure })
+		if !errors.Is(err, failure) {
+			t.Errorf("a failed build was kept: %v", err)
+		}
+	}
+}
