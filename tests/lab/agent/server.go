@@ -25,7 +25,6 @@ import (
 //	POST /exec                    ExecRequest in, Frames out
 //	GET  /file?path=P             the file's bytes
 //	PUT  /file?path=P&mode=0755   replace the file
-//	GET  /tree?path=P             all regular files below P, as a tar stream
 //	any  /via/HOST:PORT/...       the same, asked of another agent
 //
 // The last one is how a domU is reached through dom0.
@@ -45,11 +44,6 @@ func Handler() http.Handler {
 		_, _ = io.Copy(w, file) // a broken connection is the client's to see
 	})
 	mux.HandleFunc("PUT /file", servePut)
-	mux.HandleFunc("GET /tree", func(w http.ResponseWriter, r *http.Request) {
-		if err := writeTar(w, r.URL.Query().Get("path")); err != nil {
-			panic(http.ErrAbortHandler) // the reader must not take a cut stream for a whole one
-		}
-	})
 	mux.HandleFunc("/via/", serveVia)
 	return mux
 }

@@ -8,6 +8,9 @@ import "encoding/json"
 // Port is where the agent listens, in dom0 and in the domU alike.
 const Port = 7
 
+// Program is where the agent's program lies in dom0 and in the domU.
+const Program = "/usr/local/sbin/labagent"
+
 // ExecRequest asks for one command to be run to its end.
 type ExecRequest struct {
 	Args  []string `json:"args"`
