@@ -31,6 +31,7 @@ type session struct {
 	product Product
 	truth   agent.Sums // what the served files have to be
 	report  Report
+	results string // folder
 	say     func(string)
 }
 
@@ -49,7 +50,7 @@ func Run(ctx context.Context, parts lab.Parts, dir, results string, out io.Write
 		return err
 	}
 	s := &session{machine: machine, dom0: machine.Dom0(), domU: machine.DomU(), product: Product{Dom0: machine.Dom0()},
-		truth: maps.Clone(parts.Config.Guest.Sums), say: say}
+		truth: maps.Clone(parts.Config.Guest.Sums), results: results, say: say}
 	err = s.play(ctx)
 	s.report.Missed = s.report.missed()
 	err = errors.Join(err, s.report.print(out), s.report.write(results), s.saveLogs(results), machine.Stop())
@@ -120,7 +121,10 @@ func (s *session) measure(ctx context.Context, name, kind, trigger string, reboo
 		return fmt.Errorf("%s: %w", name, err)
 	}
 	s.report.Steps = append(s.report.Steps, step)
-	return nil
+	s.say(fmt.Sprintf("  %s: %.2f s, %.1f MiB from disk, %d pages restored, sums equal: %t, mismatches: %d", step.Name, step.Seconds,
+		mebibytes(step.VBDReadBytes), step.PagesRestored, step.SHA256OK, step.Mismatches))
+	// A run that is broken off leaves what it has measured.
+	return s.report.write(s.results)
 }
 
 func (s *session) read(ctx context.Context) (agent.ReadResult, error) {
