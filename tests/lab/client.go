@@ -151,9 +151,22 @@ func (c *Client) Get(ctx context.Context, remote string) ([]byte, error) {
 }
 
 // Sums returns the SHA-256 of all files of a folder, as the machine computes
-// them. To fetch the files and hash them here would take ten times as long.
+// them. To fetch the files and hash them here would take ten times as long, and
+// to hash them with Go four times: busybox is what the emulator is best at.
 func (c *Client) Sums(ctx context.Context, root string) (agent.Sums, error) {
-	return JSON[agent.Sums](ctx, c, agent.Program, "sums", root)
+	output, err := c.Shell(ctx, "cd "+root+" && find . -type f -print0 | xargs -0 busybox sha256sum")
+	if err != nil {
+		return nil, err
+	}
+	sums := make(agent.Sums)
+	for line := range strings.Lines(output) {
+		sum, name, ok := strings.Cut(strings.TrimSuffix(line, "\n"), "  ./")
+		if !ok {
+			return nil, fmt.Errorf("sums of %s: unknown line %q", root, line)
+		}
+		sums[name] = sum
+	}
+	return sums, nil
 }
 
 func (c *Client) do(ctx context.Context, method, path string, body io.Reader) (*http.Response, error) {

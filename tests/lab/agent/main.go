@@ -14,7 +14,6 @@ import (
 //
 //	serve                     listen on Port
 //	read ROOT [DISK...]       ReadTree
-//	sums ROOT                 SumTree
 //	content PATH SEED SIZE    WriteContent and sync
 //	dataset ROOT SEED BYTES   Dataset.Write
 //	prepare-writes ROOT       PrepareScenarios
@@ -24,7 +23,7 @@ func Main(args []string, out io.Writer) error {
 		return fmt.Errorf("no command")
 	}
 	command, args := args[0], args[1:]
-	if need := map[string]int{"read": 1, "sums": 1, "content": 3, "dataset": 3, "prepare-writes": 1, "writes": 1}[command]; len(args) < need {
+	if need := map[string]int{"read": 1, "content": 3, "dataset": 3, "prepare-writes": 1, "writes": 1}[command]; len(args) < need {
 		return fmt.Errorf("%s: too few arguments", command)
 	}
 	switch command {
@@ -39,8 +38,6 @@ func Main(args []string, out io.Writer) error {
 			return err
 		}
 		return printJSON(out)(ReadTree(args[0], args[1:]))
-	case "sums":
-		return printJSON(out)(SumTree(args[0]))
 	case "content":
 		numbers, err := parseNumbers(args[1:])
 		if err != nil {
