@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"net/url"
 	"os"
+	"strconv"
 	"strings"
 	"time"
 
@@ -114,6 +115,42 @@ func (c *Client) Run(ctx context.Context, args ...string) ([]byte, error) {
 func (c *Client) Shell(ctx context.Context, line string) (string, error) {
 	output, err := c.Run(ctx, "sh", "-c", line)
 	return strings.TrimSpace(string(output)), err
+}
+
+// Busy is how many of the machine's processors are not idle, over two seconds.
+func (c *Client) Busy(ctx context.Context) (float64, error) {
+	output, err := c.Shell(ctx, "head -n 1 /proc/stat; sleep 2; head -n 1 /proc/stat")
+	if err != nil {
+		return 0, err
+	}
+	before, after, _ := strings.Cut(output, "\n")
+	was, err := busyTicks(before)
+	if err != nil {
+		return 0, err
+	}
+	is, err := busyTicks(after)
+	return float64(is-was) / (2 * ticksPerSecond), err
+}
+
+// ticksPerSecond is USER_HZ.
+const ticksPerSecond = 100
+
+// busyTicks parses the first line of /proc/stat (proc_stat(5)): user, nice,
+// system, idle, iowait, irq, softirq and others, in ticks.
+func busyTicks(line string) (int64, error) {
+	fields := strings.Fields(line)
+	if len(fields) < 8 || fields[0] != "cpu" {
+		return 0, fmt.Errorf("unknown line of /proc/stat: %q", line)
+	}
+	var busy int64
+	for _, i := range []int{1, 2, 3, 6, 7} {
+		n, err := strconv.ParseInt(fields[i], 10, 64)
+		if err != nil {
+			return 0, fmt.Errorf("unknown line of /proc/stat: %q", line)
+		}
+		busy += n
+	}
+	return busy, nil
 }
 
 // Put copies a file of the host into the machine.

@@ -86,3 +86,18 @@ func TestScenariosChangeEveryFile(t *testing.T) {
 		t.Error("the new file was not renamed")
 	}
 }
+
+func TestBusyTicks(t *testing.T) {
+	for line, want := range map[string]int64{
+		"cpu  1858 0 8135 12251 15 0 210 13114 0 0": 1858 + 8135 + 210,
+		"cpu 1 2 3 4 5 6 7 8":                       1 + 2 + 3 + 6 + 7,
+		"cpu 1 2 3":                                 -1,
+		"intr 1 2 3 4 5 6 7 8":                      -1,
+		"cpu a 2 3 4 5 6 7 8":                       -1,
+	} {
+		got, err := busyTicks(line)
+		if want == -1 && err == nil || want != -1 && (err != nil || got != want) {
+			t.Errorf("%q: %d, %v, want %d", line, got, err, want)
+		}
+	}
+}

@@ -110,6 +110,9 @@ func (s *session) create(ctx context.Context) error {
 // measure reads all served files once, compares them with the truth, checks
 // the invariant and files the result as a step.
 func (s *session) measure(ctx context.Context, name, kind, trigger string, reboot Reboot) error {
+	if err := s.settle(ctx); err != nil {
+		return err
+	}
 	read, err := s.read(ctx)
 	if err != nil {
 		return err
@@ -126,6 +129,27 @@ func (s *session) measure(ctx context.Context, name, kind, trigger string, reboo
 	// A run that is broken off leaves what it has measured.
 	return s.report.write(s.results)
 }
+
+// settle waits until neither machine is busy with what a boot leaves behind:
+// they share the emulator's one processor with what is measured.
+func (s *session) settle(ctx context.Context) error {
+	return poll(ctx, func() error {
+		for _, machine := range []*lab.Client{s.dom0, s.domU} {
+			busy, err := machine.Busy(ctx)
+			if err != nil {
+				return err
+			}
+			if busy > mostBusy {
+				return fmt.Errorf("%.0f %% of a processor are busy", 100*busy)
+			}
+		}
+		return nil
+	})
+}
+
+// mostBusy is the share of a processor that a quiet machine may use. The
+// agent in dom0 uses about 0.2 of an emulated one.
+const mostBusy = 0.4
 
 func (s *session) read(ctx context.Context) (agent.ReadResult, error) {
 	return lab.JSON[agent.ReadResult](ctx, s.domU, "labagent", "read", build.WebRoot, "xvda")
