@@ -1,6 +1,7 @@
 package e2e
 
 import (
+	"errors"
 	"os"
 	"path/filepath"
 	"testing"
@@ -13,6 +14,11 @@ func TestDemo(t *testing.T) {
 	parts, checkout, cache := prepare(t, lab.Variant{})
 	dir := filepath.Join(cache.Dir, "labs", "e2e")
 	err := demo.Run(t.Context(), parts, dir, filepath.Join(checkout.Dir, "build", "demo"), os.Stdout, func(what string) { t.Log(what) })
+	if errors.Is(err, demo.ErrSlow) {
+		// `make demo` fails of this; here other programs may run beside us.
+		t.Logf("not judged here: %v", err)
+		return
+	}
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -1,6 +1,7 @@
 package demo
 
 import (
+	"slices"
 	"strings"
 	"testing"
 )
@@ -17,7 +18,7 @@ func good() *Report {
 }
 
 func TestMissed(t *testing.T) {
-	if missed := good().missed(); len(missed) != 0 {
+	if missed := slices.Concat(good().missed(), good().slow()); len(missed) != 0 {
 		t.Fatalf("a good report misses %v", missed)
 	}
 	for name, test := range map[string]struct {
@@ -35,7 +36,7 @@ func TestMissed(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			r := good()
 			test.spoil(r)
-			missed := r.missed()
+			missed := slices.Concat(r.missed(), r.slow())
 			if len(missed) != 1 || !strings.Contains(missed[0], test.want) {
 				t.Errorf("missed %q, want one with %q", missed, test.want)
 			}

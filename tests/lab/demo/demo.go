@@ -12,6 +12,7 @@ import (
 	"maps"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -22,6 +23,9 @@ import (
 
 // ErrMissed says that the demo ran to its end, but a bound does not hold.
 var ErrMissed = errors.New("the demo missed a bound")
+
+// ErrSlow says that every bound holds but that on the time of a warm pass.
+var ErrSlow = errors.New("the demo was too slow")
 
 // session is one run of the demo.
 type session struct {
@@ -52,7 +56,8 @@ func Run(ctx context.Context, parts lab.Parts, dir, results string, out io.Write
 	s := &session{machine: machine, dom0: machine.Dom0(), domU: machine.DomU(), product: Product{Dom0: machine.Dom0()},
 		truth: maps.Clone(parts.Config.Guest.Sums), results: results, say: say}
 	err = s.play(ctx)
-	s.report.Missed = s.report.missed()
+	missed, slow := s.report.missed(), s.report.slow()
+	s.report.Missed = slices.Concat(missed, slow)
 	err = errors.Join(err, s.report.print(out), s.report.write(results), s.saveLogs(results), machine.Stop())
 	if err != nil {
 		return err
@@ -60,8 +65,11 @@ func Run(ctx context.Context, parts lab.Parts, dir, results string, out io.Write
 	for _, line := range s.report.Missed {
 		fmt.Fprintln(out, "MISSED", line)
 	}
-	if len(s.report.Missed) != 0 {
+	switch {
+	case len(missed) != 0:
 		return fmt.Errorf("%w: %s", ErrMissed, strings.Join(s.report.Missed, "; "))
+	case len(slow) != 0:
+		return fmt.Errorf("%w: %s", ErrSlow, strings.Join(slow, "; "))
 	}
 	return nil
 }
