@@ -200,6 +200,17 @@ func (s *session) olderGeneration(ctx context.Context) error {
 	if err := s.rewrite(ctx, s.domU, build.WebRoot, 4242); err != nil {
 		return err
 	}
+	// An agent that comes before the guest's deadline would still approve.
+	err := poll(ctx, func() error {
+		done, err := s.domU.Shell(ctx, "cat /sys/hypervisor/warmcache/done")
+		if err == nil && done != "1" {
+			err = errors.New("the domU still waits for an approval")
+		}
+		return err
+	})
+	if err != nil {
+		return err
+	}
 	restored, err := s.domU.Shell(ctx, "cat /sys/hypervisor/warmcache/restored")
 	if err != nil {
 		return err
@@ -208,6 +219,9 @@ func (s *session) olderGeneration(ctx context.Context) error {
 		return fmt.Errorf("%s pages were restored without an agent's approval", restored)
 	}
 	if err := s.product.StartAgent(ctx); err != nil {
+		return err
+	}
+	if _, err := s.product.Status(ctx, "--wait"); err != nil {
 		return err
 	}
 	reboot, err := s.reboot(ctx)
