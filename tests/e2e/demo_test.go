@@ -11,9 +11,9 @@ import (
 )
 
 func TestDemo(t *testing.T) {
+	t.Parallel()
 	parts, checkout, cache := prepare(t, lab.Variant{})
-	dir := filepath.Join(cache.Dir, "labs", "e2e")
-	err := demo.Run(t.Context(), parts, dir, filepath.Join(checkout.Dir, "build", "demo"), os.Stdout, func(what string) { t.Log(what) })
+	err := demo.Run(t.Context(), parts, labDir(t, cache), filepath.Join(checkout.Dir, "build", "demo"), os.Stdout, func(what string) { t.Log(what) })
 	if errors.Is(err, demo.ErrSlow) {
 		// `make demo` fails of this; here other programs may run beside us.
 		t.Logf("not judged here: %v", err)

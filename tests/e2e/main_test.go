@@ -65,11 +65,17 @@ func prepare(t *testing.T, v lab.Variant) (lab.Parts, build.Checkout, *build.Cac
 	return parts, checkout, cache
 }
 
+// labDir is the folder of the test's own lab: tests run side by side, two at a
+// time on two processors.
+func labDir(t *testing.T, cache *build.Cache) string {
+	return filepath.Join(cache.Dir, "labs", "e2e-"+t.Name())
+}
+
 // boot boots a lab that ends with the test, and starts the agent in dom0.
 func boot(t *testing.T, v lab.Variant) *bed {
 	t.Helper()
 	parts, _, cache := prepare(t, v)
-	m, err := parts.Start(t.Context(), filepath.Join(cache.Dir, "labs", "e2e"))
+	m, err := parts.Start(t.Context(), labDir(t, cache))
 	if err != nil {
 		t.Fatal(err)
 	}

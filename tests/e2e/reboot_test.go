@@ -37,6 +37,7 @@ func (b *bed) resources(t *testing.T) resources {
 }
 
 func TestFiveWarmReboots(t *testing.T) {
+	t.Parallel()
 	b := boot(t, lab.Variant{})
 	b.create(t, true)
 	b.read(t)
@@ -81,6 +82,7 @@ func (r resources) leak(now resources) error {
 }
 
 func TestAgentKilled(t *testing.T) {
+	t.Parallel()
 	b := boot(t, lab.Variant{})
 	b.create(t, true)
 	for _, after := range []string{"0.2", "2", "6", "12"} {
@@ -123,6 +125,7 @@ func (b *bed) awaitNewDomid(t *testing.T, old string) {
 }
 
 func TestNoAgent(t *testing.T) {
+	t.Parallel()
 	b := boot(t, lab.Variant{})
 	b.create(t, true)
 	b.read(t)

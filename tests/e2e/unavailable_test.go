@@ -42,6 +42,7 @@ func (b *bed) ordinaryReboot(t *testing.T) {
 }
 
 func TestNotEnabled(t *testing.T) {
+	t.Parallel()
 	b := boot(t, lab.Variant{})
 	b.create(t, false)
 	cold := b.read(t)
@@ -61,6 +62,7 @@ func TestNotEnabled(t *testing.T) {
 }
 
 func TestPVGuest(t *testing.T) {
+	t.Parallel()
 	b := boot(t, lab.Variant{})
 	// Debian's kernel is one that a PV domain can boot; it need not get far.
 	b.dom0(t, `printf 'name="pv"\ntype="pv"\nkernel="%s"\nmemory=128\n' /boot/vmlinuz-* >/tmp/pv.cfg; xl create -p /tmp/pv.cfg`)
@@ -69,6 +71,7 @@ func TestPVGuest(t *testing.T) {
 }
 
 func TestGuestWithoutPatches(t *testing.T) {
+	t.Parallel()
 	b := boot(t, lab.Variant{StockKernel: true})
 	b.create(t, true)
 	b.refuses(t, "domU-web", "warmreboot domU-web", exitNotEnabled)
@@ -78,6 +81,7 @@ func TestGuestWithoutPatches(t *testing.T) {
 }
 
 func TestXenWithoutPatches(t *testing.T) {
+	t.Parallel()
 	b := boot(t, lab.Variant{StockXen: true})
 	b.create(t, false)
 	b.refuses(t, "domU-web", "warmreboot enable domU-web", exitNotAvailable)
