@@ -13,6 +13,7 @@ import (
 // own.
 type Variant struct {
 	StockXen    bool   // without the patches
+	TrustingXen bool   // with the patches, but the guest is trusted: a test's counterpart
 	StockKernel bool   // without the patches
 	XenFile     string // instead of building one; may be gzipped
 	KernelFile  string // instead of building one
@@ -74,6 +75,9 @@ func (p *Parts) hypervisor(ctx context.Context, cache *build.Cache, from build.C
 	variant := "patched"
 	if v.StockXen {
 		series, variant = series.First(0), "stock"
+	}
+	if v.TrustingXen {
+		variant = build.Trusting
 	}
 	p.Config.Xen, err = cache.Xen(ctx, p.Config.Root, series, variant)
 	return err

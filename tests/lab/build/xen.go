@@ -10,6 +10,12 @@ import (
 	"path/filepath"
 )
 
+// Trusting is the variant of Xen that believes whatever the guest says of its
+// page cache. The fault injection compares with it.
+const Trusting = "trusting"
+
+const trustingSettings = "CONFIG_DEBUG=y\nCONFIG_WARMCACHE_TRUST_GUEST=y\n"
+
 // Xen builds Xen from its series and returns the file that QEMU boots: the
 // 32-bit ELF, not compressed. variant names the working copy, so that the
 // patched and the plain build each keep their objects.
@@ -21,6 +27,9 @@ func (c *Cache) Xen(ctx context.Context, tools Root, series Series, variant stri
 	settings, err := os.ReadFile(filepath.Join(series.Dir, "config"))
 	if err != nil {
 		return "", err
+	}
+	if variant == Trusting {
+		settings = append(settings, trustingSettings...)
 	}
 	dir, err := c.Entry(ctx, "xen-"+variant, KeyOf("xen 2", tools.Key, key, settings), func(ctx context.Context, dir string) error {
 		tree, unlock, err := c.workingCopy(ctx, series, variant)

@@ -18,7 +18,8 @@ import (
 
 const usage = `usage: lab [-name NAME] COMMAND
 
-  prepare [-stock-xen] [-stock-kernel]      build what is not in the cache
+  prepare [-stock-xen] [-trusting-xen] [-stock-kernel]
+                                            build what is not in the cache
   boot [-xen FILE] [-kernel FILE] [-hang FILE] [-stock-xen] [-stock-kernel] [-no-product] [-unthrottled]
                                             boot Xen and dom0; returns when dom0 is up
   exec [-u] COMMAND [ARG...]                run a command in dom0, with -u in the domU
@@ -119,6 +120,7 @@ func (c *command) withParts(ctx context.Context, args []string, do func(lab.Part
 	flags.StringVar(&v.KernelFile, "kernel", "", "")
 	flags.StringVar(&v.HangFile, "hang", "", "")
 	flags.BoolVar(&v.StockXen, "stock-xen", false, "")
+	flags.BoolVar(&v.TrustingXen, "trusting-xen", false, "")
 	flags.BoolVar(&v.StockKernel, "stock-kernel", false, "")
 	flags.BoolVar(&v.NoProduct, "no-product", false, "")
 	flags.BoolVar(&v.Unthrottled, "unthrottled", false, "")
