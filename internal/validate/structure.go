@@ -46,7 +46,7 @@ func CheckStructure(v cachemap.View, maxPFN cachemap.PFN, size func(cachemap.VBD
 			last, known = e.VBD, true
 		}
 		switch {
-		case p >= maxPFN:
+		case p >= maxPFN || p >= cachemap.MaxPages: // what FindConflicts looks at
 			s.fault(p, e, "page number out of range")
 		case e.VBD == 0:
 			s.fault(p, e, "no vbd")
@@ -57,11 +57,11 @@ func CheckStructure(v cachemap.View, maxPFN cachemap.PFN, size func(cachemap.VBD
 		}
 	}
 	c := cachemap.FindConflicts(v)
-	for _, p := range c.SameKey {
-		s.fault(p, v.Entry(p), "another page holds the same page of the same file")
+	for p, e := range c.SameKey.All() {
+		s.fault(p, e, "another page holds the same page of the same file")
 	}
-	for _, p := range c.SameSector {
-		s.fault(p, v.Entry(p), "another page holds the same sector")
+	for p, e := range c.SameSector.All() {
+		s.fault(p, e, "another page holds the same sector")
 	}
 	slices.Sort(s.Drop)
 	s.Drop = slices.Compact(s.Drop)
