@@ -3,11 +3,9 @@ package cachemap
 import (
 	"fmt"
 	"math/bits"
-	"runtime"
-	"runtime/debug"
-	"syscall"
 	"testing"
-	"time"
+
+	"github.com/warmreboot/warmreboot/tests/bench/measure"
 )
 
 // table makes a full table of n pages, page i being page order(i) of the disk.
@@ -47,7 +45,7 @@ func BenchmarkFindConflicts(b *testing.B) {
 		for _, n := range []int{1 << 16, 1 << 20} {
 			b.Run(fmt.Sprintf("%s/%d", s.name, n), func(b *testing.B) {
 				v := table(n, s.order)
-				measure(b, n, func() { FindConflicts(v) })
+				measure.Benchmark(b, n, func() { FindConflicts(v) })
 			})
 		}
 	}
@@ -55,44 +53,10 @@ func BenchmarkFindConflicts(b *testing.B) {
 
 func BenchmarkByVBD(b *testing.B) {
 	v := table(1<<20, scatter)
-	measure(b, 1<<20, func() { v.ByVBD() })
+	measure.Benchmark(b, 1<<20, func() { v.ByVBD() })
 }
 
 func BenchmarkIndexByKey(b *testing.B) {
 	v := table(1<<20, scatter)
-	measure(b, 1<<20, func() { IndexByKey(v) })
-}
-
-// measure reports time by wall clock and processor, and the memory allocated,
-// for each of n entries, and the longest pause that the garbage collector made.
-func measure(b *testing.B, n int, f func()) {
-	runtime.GC()
-	var before, after runtime.MemStats
-	var gc debug.GCStats
-	runtime.ReadMemStats(&before)
-	cpu := processor()
-	for b.Loop() {
-		f()
-	}
-	cpu = processor() - cpu
-	runtime.ReadMemStats(&after)
-	debug.ReadGCStats(&gc)
-	var longest time.Duration
-	for _, p := range gc.Pause[:min(len(gc.Pause), int(after.NumGC-before.NumGC))] {
-		longest = max(longest, p)
-	}
-	entries := float64(n) * float64(b.N)
-	b.ReportMetric(float64(b.Elapsed().Nanoseconds())/entries, "ns/entry")
-	b.ReportMetric(float64(cpu.Nanoseconds())/entries, "cpu-ns/entry")
-	b.ReportMetric(float64(after.TotalAlloc-before.TotalAlloc)/entries, "B/entry")
-	b.ReportMetric(float64(longest.Microseconds()), "max-GC-pause-µs")
-}
-
-// processor is the time that this process has used.
-func processor() time.Duration {
-	var u syscall.Rusage
-	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &u); err != nil {
-		panic(err)
-	}
-	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
+	measure.Benchmark(b, 1<<20, func() { IndexByKey(v) })
 }

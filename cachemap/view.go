@@ -1,6 +1,7 @@
 package cachemap
 
 import (
+	"cmp"
 	"iter"
 	"math/bits"
 	"slices"
@@ -32,6 +33,9 @@ func (v View) Has(p PFN) bool {
 //
 // Preconditions: p is below the number of entries.
 func (v View) Entry(p PFN) Entry { return v.entries[p] }
+
+// Words is the number of words of a bitmap that has all of the view's pages.
+func (v View) Words() int { return len(v.words) }
 
 // Len counts the selected PFNs.
 func (v View) Len() int {
@@ -78,24 +82,37 @@ type Stats struct {
 	From, To Sector
 }
 
+// MaxVBDs is the number of vbds that a domain is believed to have. The number of
+// an entry's vbd is the guest's word.
+const MaxVBDs = 1024
+
 // ByVBD returns the statistics of every vbd in the view, in order of VBD. It
-// looks at each selected entry once.
+// looks at each selected entry once. Pages of more than MaxVBDs vbds are left
+// out: those of the vbds that come last, in the order of PFN.
 func (v View) ByVBD() []Stats {
 	var all []Stats
+	index := map[VBD]int{}
 	last := -1 // entries of one vbd come in runs
-	for _, e := range v.All() {
-		if last < 0 || all[last].VBD != e.VBD {
-			last = slices.IndexFunc(all, func(s Stats) bool { return s.VBD == e.VBD })
-			if last < 0 {
-				last = len(all)
-				all = append(all, Stats{VBD: e.VBD, From: e.Sector, To: e.Sector})
+	for p := range v.All() {
+		e := &v.entries[p]
+		vbd, sector := e.VBD, e.Sector
+		if last < 0 || all[last].VBD != vbd {
+			at, ok := index[vbd]
+			if !ok {
+				if len(all) == MaxVBDs {
+					continue
+				}
+				at = len(all)
+				index[vbd] = at
+				all = append(all, Stats{VBD: vbd, From: sector, To: sector})
 			}
+			last = at
 		}
 		s := &all[last]
 		s.Pages++
-		s.From = min(s.From, e.Sector)
-		s.To = max(s.To, e.Sector+SectorsPerPage)
+		s.From = min(s.From, sector)
+		s.To = max(s.To, sector+SectorsPerPage)
 	}
-	slices.SortFunc(all, func(a, b Stats) int { return int(int64(a.VBD) - int64(b.VBD)) })
+	slices.SortFunc(all, func(a, b Stats) int { return cmp.Compare(a.VBD, b.VBD) })
 	return all
 }

@@ -132,6 +132,23 @@ func TestViewBounds(t *testing.T) {
 	}
 }
 
+// TestManyVBDs: the guest makes up a vbd for each page.
+func TestManyVBDs(t *testing.T) {
+	v := table(3*MaxVBDs, scatter)
+	for p := range v.entries {
+		v.entries[p].VBD = VBD(len(v.entries) - p%(2*MaxVBDs))
+	}
+	stats := v.ByVBD()
+	if len(stats) != MaxVBDs {
+		t.Fatalf("%d vbds", len(stats))
+	}
+	for i, s := range stats { // those of the first pages
+		if want := VBD(2*MaxVBDs + 1 + i); s.VBD != want || s.Pages != 2 {
+			t.Fatalf("%d: %+v, want vbd %d with 2 pages", i, s, want)
+		}
+	}
+}
+
 func TestVBDName(t *testing.T) {
 	for v, want := range map[VBD]string{
 		51712: "xvda", 51728: "xvdb", 51713: "xvda1", 51952: "xvdp",

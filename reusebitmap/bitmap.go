@@ -52,15 +52,16 @@ func (s Set) Has(page uint64) bool {
 
 // Snapshot copies the set, so that it no longer changes nor depends on the
 // mapping.
-func (s Set) Snapshot() Set {
-	words := make([]uint64, (s.n+63)/64)
-	if s.bits != nil {
-		copy(words, s.bits.Words())
-	}
+func (s Set) Snapshot() Set { return s.grow(s.n) }
+
+// grow copies the set into one of length n, not below its own.
+func (s Set) grow(n uint) Set {
+	words := make([]uint64, (n+63)/64)
+	copy(words, s.Words())
 	if tail := s.n % 64; tail != 0 {
-		words[len(words)-1] &= 1<<tail - 1
+		words[s.n/64] &= 1<<tail - 1
 	}
-	return Set{bitset.FromWithLength(s.n, words), s.n}
+	return Set{bitset.FromWithLength(n, words), n}
 }
 
 // Words is the set's memory; it must not be written.
@@ -117,12 +118,6 @@ func (s Set) Equal(o Set) bool {
 func pair(s, o Set) (Set, Set) {
 	n := max(s.n, o.n)
 	return s.grow(n), o.grow(n)
-}
-
-func (s Set) grow(n uint) Set {
-	words := make([]uint64, (n+63)/64)
-	copy(words, s.Snapshot().bits.Words())
-	return Set{bitset.FromWithLength(n, words), n}
 }
 
 // All yields the members in ascending order.

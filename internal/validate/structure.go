@@ -5,6 +5,7 @@ import (
 	"slices"
 
 	"github.com/warmreboot/warmreboot/cachemap"
+	"github.com/warmreboot/warmreboot/reusebitmap"
 )
 
 // Fault is one way in which entries are wrong.
@@ -30,14 +31,29 @@ type Structure struct {
 // for each sector of a vbd, sectors within the vbd, page numbers below maxPFN.
 // Size gives a vbd's size in sectors, or false if the domain has no such vbd;
 // the pages of such a vbd are left to the caller.
+//
+// The entries are the guest's word. Whatever they are, the time is proportional
+// to the number of pages; size is called for cachemap.MaxVBDs vbds at most, and
+// faults of further ones are put down to vbd 0.
 func CheckStructure(v cachemap.View, maxPFN cachemap.PFN, size func(cachemap.VBD) (cachemap.Sector, bool)) Structure {
+	maxPFN = min(maxPFN, cachemap.MaxPages) // FindConflicts looks no further
 	s := Structure{Faults: map[cachemap.VBD][]Fault{}}
+	drop := make([]uint64, v.Words())
+	fault := func(p cachemap.PFN, e cachemap.Entry, what string) {
+		drop[p/64] |= 1 << (p % 64)
+		s.fault(p, e, what)
+	}
 	sizes := map[cachemap.VBD]cachemap.Sector{}
 	last, end, known := cachemap.VBD(0), cachemap.Sector(0), false
 	for p, e := range v.All() {
 		if e.VBD != last || !known {
 			var ok bool
 			if end, ok = sizes[e.VBD]; !ok {
+				if len(sizes) == cachemap.MaxVBDs {
+					known = false
+					fault(p, e, "more vbds than a domain has")
+					continue
+				}
 				if end, ok = size(e.VBD); !ok {
 					end = ^cachemap.Sector(0)
 				}
@@ -46,36 +62,43 @@ func CheckStructure(v cachemap.View, maxPFN cachemap.PFN, size func(cachemap.VBD
 			last, known = e.VBD, true
 		}
 		switch {
-		case p >= maxPFN || p >= cachemap.MaxPages: // what FindConflicts looks at
-			s.fault(p, e, "page number out of range")
+		case p >= maxPFN:
+			fault(p, e, "page number out of range")
 		case e.VBD == 0:
-			s.fault(p, e, "no vbd")
+			fault(p, e, "no vbd")
 		case e.Sector%cachemap.SectorsPerPage != 0:
-			s.fault(p, e, "sector not aligned")
+			fault(p, e, "sector not aligned")
 		case e.Sector > end || end-e.Sector < cachemap.SectorsPerPage:
-			s.fault(p, e, "sector past the end of the disk")
+			fault(p, e, "sector past the end of the disk")
 		}
 	}
 	c := cachemap.FindConflicts(v)
 	for p, e := range c.SameKey.All() {
-		s.fault(p, e, "another page holds the same page of the same file")
+		fault(p, e, "another page holds the same page of the same file")
 	}
 	for p, e := range c.SameSector.All() {
-		s.fault(p, e, "another page holds the same sector")
+		fault(p, e, "another page holds the same sector")
 	}
-	slices.Sort(s.Drop)
-	s.Drop = slices.Compact(s.Drop)
+	dropped := reusebitmap.FromWords(drop, ^uint64(0))
+	s.Drop = make([]cachemap.PFN, 0, dropped.Count())
+	for p := range dropped.All() {
+		s.Drop = append(s.Drop, cachemap.PFN(p))
+	}
 	return s
 }
 
 func (s *Structure) fault(p cachemap.PFN, e cachemap.Entry, what string) {
-	s.Drop = append(s.Drop, p)
-	list := s.Faults[e.VBD]
+	vbd := e.VBD
+	list, ok := s.Faults[vbd]
+	if !ok && len(s.Faults) >= cachemap.MaxVBDs {
+		vbd = 0
+		list = s.Faults[vbd]
+	}
 	i := slices.IndexFunc(list, func(f Fault) bool { return f.What == what })
 	if i < 0 {
 		i = len(list)
 		list = append(list, Fault{What: what, First: fmt.Sprintf("PFN %#x, %v", uint64(p), e)})
+		s.Faults[vbd] = list
 	}
 	list[i].Pages++
-	s.Faults[e.VBD] = list
 }

@@ -49,6 +49,23 @@ func TestCheckStructure(t *testing.T) {
 	}
 }
 
+// TestCheckStructureManyVBDs: what is kept of each vbd does not grow with the
+// number of them.
+func TestCheckStructureManyVBDs(t *testing.T) {
+	const n = 3 * cachemap.MaxVBDs
+	asked := 0
+	s := CheckStructure(fullTable(n, func(i int, e *cachemap.Entry) { e.VBD = cachemap.VBD(i + 1) }), n,
+		func(cachemap.VBD) (cachemap.Sector, bool) { asked++; return 1 << 40, true })
+	if asked != cachemap.MaxVBDs || len(s.Drop) != n-cachemap.MaxVBDs || s.Drop[0] != cachemap.MaxVBDs {
+		t.Errorf("asked for %d sizes, dropped %d pages from %d on", asked, len(s.Drop), s.Drop[0])
+	}
+	// Every vbd with a fault: each of the first has its own, the rest shares.
+	s = CheckStructure(fullTable(n, func(i int, e *cachemap.Entry) { *e = cachemap.Entry{VBD: cachemap.VBD(i + 1), Sector: 1} }), n, everyVBD)
+	if len(s.Drop) != n || len(s.Faults) > cachemap.MaxVBDs+1 || len(s.Faults[1]) != 1 {
+		t.Errorf("dropped %d, faults of %d vbds", len(s.Drop), len(s.Faults))
+	}
+}
+
 // memory is a domain's, with hooks for what happens while it is compared.
 type memory struct {
 	entries []cachemap.Entry
