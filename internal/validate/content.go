@@ -2,10 +2,12 @@ package validate
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"slices"
+	"sync"
 	"time"
 
 	"github.com/warmreboot/warmreboot/cachemap"
@@ -29,8 +31,8 @@ type Disk interface {
 }
 
 // Content is the outcome of a comparison of pages with a disk. Every page that
-// was to be compared is counted in exactly one of Equal, Mismatches,
-// Unreadable and Gone.
+// was compared is counted in exactly one of Equal, Mismatches, Unreadable and
+// Gone.
 type Content struct {
 	Equal      uint64
 	Mismatches uint64
@@ -47,10 +49,13 @@ func (c Content) Checked() uint64 { return c.Equal + c.Mismatches }
 const MaxExamples = 10
 
 const (
-	mapBatch = 256     // pages mapped at a time
+	mapBatch = 256     // most pages mapped at a time by one worker
 	readSize = 1 << 20 // most bytes read at a time
 	gap      = 8       // pages read for nothing rather than read twice
-	attempts = 3       // for a page that differs
+	attempts = 3       // for pages that differ
+	// workers is how many batches are under way at a time, so that the disk has
+	// the next reads while pages are compared, and several if they are scattered.
+	workers = 8
 )
 
 // ContentCheck compares pages of one vbd of a domain with its disk.
@@ -61,6 +66,9 @@ type ContentCheck struct {
 	// Held restricts what counts as remembered to the pages that were adopted
 	// at creation; else the reuse bitmap counts.
 	Held bool
+	// Enough, if not 0, is the number of pages that differ or cannot be read
+	// after which Run returns, without looking at the rest.
+	Enough uint64
 	// Progress, if set, is told of every batch.
 	Progress func(done int)
 }
@@ -72,45 +80,131 @@ type ContentCheck struct {
 // that differs counts only if Xen remembers it, with the same entry, before and
 // after it was compared again.
 func (c ContentCheck) Run(ctx context.Context, pages []Page) (Content, error) {
-	slices.SortFunc(pages, func(a, b Page) int {
-		switch {
-		case a.Entry.Sector < b.Entry.Sector:
-			return -1
-		case a.Entry.Sector > b.Entry.Sector:
-			return 1
+	slices.SortFunc(pages, func(a, b Page) int { return cmp.Compare(a.Entry.Sector, b.Entry.Sector) })
+	// A sample is split among all workers.
+	size := min(mapBatch, (len(pages)+workers-1)/workers)
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	batches := make(chan []Page)
+	go func() {
+		defer close(batches)
+		for rest := pages; len(rest) > 0; {
+			n := min(size, len(rest))
+			select {
+			case batches <- rest[:n]:
+			case <-ctx.Done():
+				return
+			}
+			rest = rest[n:]
 		}
-		return 0
-	})
-	buf, err := disk.AlignedBuffer(readSize)
-	if err != nil {
-		return Content{}, err
+	}()
+	var (
+		wait sync.WaitGroup
+		lock sync.Mutex
+		out  Content
+		done int
+	)
+	for range min(workers, len(pages)) {
+		wait.Add(1)
+		go func() {
+			defer wait.Done()
+			buf, err := disk.AlignedBuffer(readSize)
+			if err != nil {
+				cancel(err)
+				return
+			}
+			defer buf.Free()
+			for batch := range batches {
+				found, err := c.batch(ctx, batch, buf)
+				lock.Lock()
+				out.add(found)
+				done += len(batch)
+				if c.Progress != nil {
+					c.Progress(done)
+				}
+				if c.Enough > 0 && out.Mismatches+out.Unreadable >= c.Enough {
+					cancel(errEnough)
+				}
+				lock.Unlock()
+				if err != nil {
+					cancel(err)
+					return
+				}
+			}
+		}()
 	}
-	defer buf.Free()
+	wait.Wait()
+	if err := context.Cause(ctx); err != errEnough {
+		return out, err
+	}
+	return out, nil
+}
+
+// add adds what was found of other pages.
+func (c *Content) add(o Content) {
+	c.Equal += o.Equal
+	c.Mismatches += o.Mismatches
+	c.Unreadable += o.Unreadable
+	c.Gone += o.Gone
+	c.Examples = append(c.Examples, o.Examples[:min(len(o.Examples), MaxExamples-len(c.Examples))]...)
+	if c.FirstError == nil {
+		c.FirstError = o.FirstError
+	}
+}
+
+// suspect is a page that differs, or that could not be read.
+type suspect struct {
+	Page
+	err error
+}
+
+// batch compares pages, and looks closely at those that differ or could not be
+// read. It returns what it found also with an error.
+func (c ContentCheck) batch(ctx context.Context, pages []Page, buf []byte) (Content, error) {
 	var out Content
-	for done := 0; done < len(pages); {
-		if err := ctx.Err(); err != nil {
-			return out, err
-		}
-		n := min(mapBatch, len(pages)-done)
-		suspects, err := c.batch(pages[done:done+n], buf, &out)
-		if err != nil {
-			return out, err
-		}
-		for _, p := range suspects {
-			if err := c.suspect(ctx, p, buf, &out); err != nil {
-				return out, err
+	suspects, err := c.compare(pages, buf, &out)
+	for i := 0; i < attempts && err == nil && len(suspects) > 0; i++ {
+		if i > 0 {
+			select {
+			case <-ctx.Done():
+				return out, ctx.Err()
+			case <-time.After(2 * time.Millisecond):
 			}
 		}
-		done += n
-		if c.Progress != nil {
-			c.Progress(done)
+		if suspects, err = c.remembered(suspects, &out); err != nil {
+			return out, err
+		}
+		again := make([]Page, len(suspects))
+		for i, s := range suspects {
+			again[i] = s.Page
+		}
+		suspects, err = c.compare(again, buf, &out)
+	}
+	if err != nil || len(suspects) == 0 {
+		return out, err
+	}
+	if suspects, err = c.remembered(suspects, &out); err != nil {
+		return out, err
+	}
+	for _, s := range suspects {
+		if s.err != nil && !errors.Is(s.err, errPastEnd) {
+			out.Unreadable++
+			if out.FirstError == nil {
+				out.FirstError = fmt.Errorf("PFN %#x, %v: %w", uint64(s.PFN), s.Entry, s.err)
+			}
+			continue
+		}
+		out.Mismatches++
+		if len(out.Examples) < MaxExamples {
+			out.Examples = append(out.Examples, s.Page)
 		}
 	}
 	return out, nil
 }
 
-// batch compares pages and returns those that differ or could not be read.
-func (c ContentCheck) batch(pages []Page, buf []byte, out *Content) ([]Page, error) {
+// compare compares pages, which are in order of sector, counts those that are
+// equal, and returns the others.
+func (c ContentCheck) compare(pages []Page, buf []byte, out *Content) ([]suspect, error) {
 	pfns := make([]cachemap.PFN, len(pages))
 	for i, p := range pages {
 		pfns[i] = p.PFN
@@ -120,25 +214,36 @@ func (c ContentCheck) batch(pages []Page, buf []byte, out *Content) ([]Page, err
 		return nil, err
 	}
 	defer m.Close()
-	var suspects []Page
-	for i := 0; i < len(pages); {
-		n := run(pages[i:])
+	var suspects []suspect
+	// check compares pages [i, end), whose sectors one read gets.
+	var check func(i, end int)
+	check = func(i, end int) {
 		first := pages[i].Entry.Sector
-		data := buf[:(pages[i+n-1].Entry.Sector-first+cachemap.SectorsPerPage)*cachemap.SectorSize]
-		if err := c.read(data, first); err != nil {
-			suspects = append(suspects, pages[i:i+n]...)
-			i += n
-			continue
-		}
-		for ; n > 0; n, i = n-1, i+1 {
-			mem, err := m.Page(i)
-			off := (pages[i].Entry.Sector - first) * cachemap.SectorSize
-			if err == nil && bytes.Equal(mem, data[off:off+cachemap.PageSize]) {
-				out.Equal++
-			} else {
-				suspects = append(suspects, pages[i])
+		data := buf[:(pages[end-1].Entry.Sector-first+cachemap.SectorsPerPage)*cachemap.SectorSize]
+		err := c.read(data, first)
+		switch {
+		case err != nil && end-i > 1: // one bad sector says nothing of the others
+			for ; i < end; i++ {
+				check(i, i+1)
+			}
+		case err != nil:
+			suspects = append(suspects, suspect{pages[i], err})
+		default:
+			for ; i < end; i++ {
+				mem, err := m.Page(i)
+				off := (pages[i].Entry.Sector - first) * cachemap.SectorSize
+				if err == nil && bytes.Equal(mem, data[off:off+cachemap.PageSize]) {
+					out.Equal++
+				} else {
+					suspects = append(suspects, suspect{pages[i], err})
+				}
 			}
 		}
+	}
+	for i := 0; i < len(pages); {
+		n := run(pages[i:])
+		check(i, i+n)
+		i += n
 	}
 	return suspects, nil
 }
@@ -165,76 +270,28 @@ func (c ContentCheck) read(p []byte, s cachemap.Sector) error {
 	return err
 }
 
-var errPastEnd = errors.New("sector past the end of the disk")
+var (
+	errPastEnd = errors.New("sector past the end of the disk")
+	errEnough  = errors.New("enough pages differ")
+)
 
-// suspect looks closely at a page that differs or could not be read.
-func (c ContentCheck) suspect(ctx context.Context, p Page, buf []byte, out *Content) error {
-	var failed error
-	for range attempts {
-		remembered, err := c.remembered(p)
-		if err != nil {
-			return err
-		}
-		if !remembered {
-			out.Gone++
-			return nil
-		}
-		var equal bool
-		if equal, failed = c.compare(p, buf); equal {
-			out.Equal++
-			return nil
-		}
-		select {
-		case <-ctx.Done():
-			return ctx.Err()
-		case <-time.After(2 * time.Millisecond):
-		}
-	}
-	remembered, err := c.remembered(p)
-	switch {
-	case err != nil:
-		return err
-	case !remembered:
-		out.Gone++
-	case failed != nil && !errors.Is(failed, errPastEnd):
-		out.Unreadable++
-		if out.FirstError == nil {
-			out.FirstError = fmt.Errorf("PFN %#x, %v: %w", uint64(p.PFN), p.Entry, failed)
-		}
-	default:
-		out.Mismatches++
-		if len(out.Examples) < MaxExamples {
-			out.Examples = append(out.Examples, p)
-		}
-	}
-	return nil
-}
-
-func (c ContentCheck) compare(p Page, buf []byte) (bool, error) {
-	data := buf[:cachemap.PageSize]
-	if err := c.read(data, p.Entry.Sector); err != nil {
-		return false, err
-	}
-	m, err := c.Memory.MapPages(c.Domid, []cachemap.PFN{p.PFN})
-	if err != nil {
-		return false, err
-	}
-	defer m.Close()
-	mem, err := m.Page(0)
-	if err != nil {
-		return false, err
-	}
-	return bytes.Equal(mem, data), nil
-}
-
-// remembered asks Xen whether it still claims the page equals its sector.
-func (c ContentCheck) remembered(p Page) (bool, error) {
+// remembered returns the pages that Xen still claims to equal their
+// sectors, and counts the others.
+func (c ContentCheck) remembered(pages []suspect, out *Content) ([]suspect, error) {
 	v, closeView, err := MapView(c.Memory, c.Domid, c.Held)
 	if err != nil {
-		return false, err
+		return nil, err
 	}
 	defer closeView()
-	return v.Has(p.PFN) && v.Entry(p.PFN) == p.Entry && v.Has(p.PFN), nil
+	var still []suspect
+	for _, p := range pages {
+		if v.Has(p.PFN) && v.Entry(p.PFN) == p.Entry && v.Has(p.PFN) {
+			still = append(still, p)
+		} else {
+			out.Gone++
+		}
+	}
+	return still, nil
 }
 
 // MapView maps the table and the reuse bitmap of a domain; with held, only the

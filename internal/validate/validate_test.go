@@ -6,6 +6,8 @@ import (
 	"io"
 	"math/rand/v2"
 	"slices"
+	"sync"
+	"sync/atomic"
 	"testing"
 
 	"github.com/warmreboot/warmreboot/cachemap"
@@ -74,6 +76,7 @@ type memory struct {
 	bad     map[cachemap.PFN]bool
 	onMap   func()
 	maps    int
+	lock    sync.Mutex
 }
 
 func (m *memory) Entries() []cachemap.Entry { return m.entries }
@@ -84,6 +87,8 @@ func (m *memory) MapTable(xenctl.Domid) (hypervisor.Table, error)  { return m, n
 func (m *memory) MapReuse(xenctl.Domid) (hypervisor.Bitmap, error) { return m, nil }
 func (m *memory) MapHeld(xenctl.Domid) (hypervisor.Bitmap, error)  { return m, nil }
 func (m *memory) MapPages(_ xenctl.Domid, p []cachemap.PFN) (hypervisor.Pages, error) {
+	m.lock.Lock()
+	defer m.lock.Unlock()
 	m.maps++
 	if m.onMap != nil {
 		m.onMap()
@@ -108,12 +113,12 @@ func (pages) Close() error { return nil }
 
 type diskBytes struct {
 	b     []byte
-	reads int
+	reads atomic.Int64
 	bad   map[int64]bool // offsets of pages that cannot be read
 }
 
 func (d *diskBytes) ReadAt(p []byte, off int64) (int, error) {
-	d.reads++
+	d.reads.Add(1)
 	if off+int64(len(p)) > int64(len(d.b)) {
 		return 0, io.ErrUnexpectedEOF
 	}
@@ -161,8 +166,8 @@ func TestContentEqual(t *testing.T) {
 	if c.Equal != 1000 || c.Checked() != 1000 {
 		t.Errorf("%+v", c)
 	}
-	if d.reads > 30 || m.maps > 4 {
-		t.Errorf("%d reads, %d mappings for 1000 pages", d.reads, m.maps)
+	if d.reads.Load() > 30 || m.maps > workers {
+		t.Errorf("%d reads, %d mappings for 1000 pages", d.reads.Load(), m.maps)
 	}
 }
 
@@ -177,6 +182,25 @@ func TestContentMismatch(t *testing.T) {
 	}
 }
 
+// TestContentEnough: on a disk that is another one, all pages differ; that is
+// known after a few.
+func TestContentEnough(t *testing.T) {
+	const n = 40 * mapBatch
+	m, d, list := newMemory(n)
+	clear(d.b)
+	c, err := ContentCheck{Memory: m, Disk: d, Domid: 1, Enough: MaxExamples}.Run(context.Background(), list)
+	if err != nil || c.Mismatches < MaxExamples || c.Checked() == n || len(c.Examples) != MaxExamples {
+		t.Errorf("%+v, %v", c, err)
+	}
+	if c := run1(t, m, d, list); c.Mismatches != n {
+		t.Errorf("without a limit: %+v", c)
+	}
+	// Each page that differs is looked at again, but not each for itself.
+	if m.maps > 2*(1+attempts)*n/mapBatch {
+		t.Errorf("%d mappings", m.maps)
+	}
+}
+
 // TestContentGone: a page that the guest writes while it is compared is no
 // mismatch: Xen has forgotten it.
 func TestContentGone(t *testing.T) {
@@ -187,7 +211,8 @@ func TestContentGone(t *testing.T) {
 	}
 	// Forgotten, and known again for other bytes of another sector.
 	m, d, list = newMemory(100)
-	m.onMap = func() { m.bytes[5*4096]++; m.entries[5].Sector ^= 8 }
+	other := m.entries[5].Sector ^ 8
+	m.onMap = func() { m.bytes[5*4096]++; m.entries[5].Sector = other }
 	if c := run1(t, m, d, list); c.Gone != 1 || c.Equal != 99 {
 		t.Errorf("%+v", c)
 	}
