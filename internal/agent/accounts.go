@@ -19,8 +19,14 @@ import (
 type usedDisk struct {
 	backend disk.Backend
 	backing disk.Backing
-	trace   Tracer      // while a guest uses it; nil if there is none
-	watch   FileWatcher // of an image file, while no guest uses it
+	trace   Tracer        // while a guest uses it; nil if there is none
+	access  AccessWatcher // of an image file, while a guest uses it
+	watch   FileWatcher   // of an image file, while no guest uses it
+	// unwatched is why nobody sees who opens the image file, "" if somebody
+	// does, or if there is none.
+	unwatched string
+	// swapped: the guest was given it instead of another one.
+	swapped bool
 	// opening is the reading with which the account was opened after a reboot,
 	// ran whether the new guest may have run before it was taken.
 	opening disk.Reading
@@ -33,9 +39,17 @@ func (d *usedDisk) release() {
 		_ = d.trace.Close()
 		d.trace = nil
 	}
+	d.releaseAccess()
 	if d.watch != nil {
 		_ = d.watch.Close()
 		d.watch = nil
+	}
+}
+
+func (d *usedDisk) releaseAccess() {
+	if d.access != nil {
+		_ = d.access.Close()
+		d.access = nil
 	}
 }
 
@@ -47,6 +61,9 @@ func sortCustody(c []api.VBDCustody) {
 func clone(s api.Summary) api.Summary {
 	s.Refused = maps.Clone(s.Refused)
 	s.VBDs = slices.Clone(s.VBDs)
+	for i := range s.VBDs {
+		s.VBDs[i].Refusals = slices.Clone(s.VBDs[i].Refusals)
+	}
 	return s
 }
 
@@ -69,9 +86,6 @@ func (k *keeper) attach(ctx context.Context, domid xenctl.Domid) {
 		k.lookAgain = time.Now().Add(lookAgainAfter)
 	}
 	for _, be := range backends {
-		if k.disks[be.VBD] != nil {
-			continue
-		}
 		b, err := k.a.Disks.Resolve(be)
 		if err != nil {
 			if !errors.Is(err, disk.ErrUnsupported) {
@@ -82,16 +96,57 @@ func (k *keeper) attach(ctx context.Context, domid xenctl.Domid) {
 			}
 			continue
 		}
-		d := &usedDisk{backend: be, backing: b}
-		// Before the first reading, so that nothing falls in between.
-		if d.trace, err = k.a.Disks.Trace(b, be); err != nil {
-			d.trace = nil
-			k.log.Warn("writes by others to this disk cannot be traced; the counters have to do", "vbd", be.VBD, "err", err)
+		old := k.disks[be.VBD]
+		if old != nil && old.backing.Differs(b.Identity) == "" && old.backend == be {
+			continue
 		}
-		if a := k.rec.Accounts[be.VBD]; a != nil && a.Closed == nil && (d.trace == nil || d.trace.Fresh()) {
-			a.Traced = false // the agent was started anew, the trace is not the one it was
+		if old != nil {
+			// The toolstack may be taking it away, node by node.
+			if again, err := disk.FindBackend(ctx, k.a.Store, domid, be.VBD); err != nil || again != be {
+				k.lookAgain = time.Now().Add(lookAgainAfter)
+				continue
+			}
+		}
+		d := &usedDisk{backend: be, backing: b}
+		a := k.rec.Accounts[be.VBD]
+		if old != nil {
+			old.release()
+			delete(k.next, be.VBD)
+			if why := old.backing.Differs(b.Identity); why != "" && a != nil && a.Closed == nil {
+				d.swapped = true
+				a.Blame("while the guest ran: %s", why)
+			}
+		}
+		// Before the first reading, so that nothing falls in between.
+		k.observe(d)
+		if a != nil && a.Closed == nil && old == nil { // the agent was started anew
+			a.Resume()
+			if d.trace == nil || d.trace.Fresh() {
+				a.Traced = false // it is not the trace that it was
+			}
+			if b.File != nil && be.Kind == "vbd" {
+				a.Question("the agent was away while the guest used %s: nobody saw who opened it", b.Name)
+			}
 		}
 		k.disks[be.VBD] = d
+	}
+}
+
+// observe starts what watches over a disk while a guest uses it.
+func (k *keeper) observe(d *usedDisk) {
+	vbd := d.backend.VBD
+	var err error
+	if d.trace, err = k.a.Disks.Trace(d.backing, d.backend); err != nil {
+		d.trace = nil
+		k.log.Warn("writes by others to this disk cannot be traced; the counters have to do", "vbd", vbd, "err", err)
+	}
+	d.unwatched = ""
+	if d.access, err = k.a.Disks.WatchAccess(d.backing); err != nil {
+		d.access = nil
+		if !errors.Is(err, disk.ErrUnsupported) {
+			d.unwatched = err.Error()
+			k.log.Warn("who opens this file cannot be seen", "vbd", vbd, "err", err)
+		}
 	}
 }
 
@@ -103,6 +158,9 @@ func (k *keeper) open(d *usedDisk) (*custody.Account, error) {
 	}
 	a := custody.Open(d.backing.Identity, r)
 	a.Traced = d.trace != nil
+	if d.unwatched != "" {
+		a.Question("who opens %s cannot be seen: %s", a.Identity.Name, d.unwatched)
+	}
 	return &a, nil
 }
 
@@ -112,13 +170,42 @@ func (k *keeper) enter(a *custody.Account, d *usedDisk) error {
 	if err != nil {
 		return err
 	}
+	if g := a.Last.Guest; g != nil && (r.Guest == nil || r.Guest.Written < g.Written) {
+		k.trust(a, d) // only the trace knows what was written meanwhile
+	}
 	a.Enter(r)
 	k.ask(a, d)
 	return nil
 }
 
-// ask asks the trace. A reading that is to be believed was taken before.
+// trust makes sure that the trace is what the account takes it for.
+func (k *keeper) trust(a *custody.Account, d *usedDisk) {
+	if !a.Traced {
+		return
+	}
+	if d.trace == nil {
+		a.Traced = false
+	} else if err := d.trace.Holds(); err != nil {
+		k.log.Warn("trace", "vbd", d.backend.VBD, "err", err)
+		a.Traced = false
+	}
+}
+
+// ask asks what watches over the disk. A reading that is to be believed was
+// taken before.
 func (k *keeper) ask(a *custody.Account, d *usedDisk) {
+	if d.access != nil {
+		doubt, breach, err := d.access.Ask()
+		if err != nil {
+			a.Question("who opened %s can no longer be seen: %v", a.Identity.Name, err)
+		}
+		if doubt != "" {
+			a.Question("%s", doubt)
+		}
+		if breach != "" {
+			a.Blame("%s", breach)
+		}
+	}
 	if d.trace == nil {
 		return
 	}
@@ -133,47 +220,117 @@ func (k *keeper) ask(a *custody.Account, d *usedDisk) {
 }
 
 // readAccounts opens the accounts of disks that have none and enters a reading
-// into the others. A breach makes everything known of the disk worthless: it
-// is dropped, and the account starts anew.
+// into the others. A breach makes everything known of the disk worthless.
 func (k *keeper) readAccounts(ctx context.Context, dom xenctl.DomainInfo) {
 	k.attach(ctx, dom.Domid)
 	changed := false
 	for vbd, d := range k.disks {
 		a := k.rec.Accounts[vbd]
 		if a != nil && a.Closed == nil {
+			doubt := a.Doubt
 			if err := k.enter(a, d); err != nil {
 				k.log.Warn("disk counters", "vbd", vbd, "err", err)
-				continue
+				if !d.swapped {
+					continue
+				}
+			}
+			if a.Doubt != doubt {
+				k.log.Warn("custody of a disk is not certain any more: every page will be compared", "vbd", vbd, "why", a.Doubt)
+				changed = true
 			}
 			if a.Breach == "" {
 				continue
 			}
-			n, err := k.a.Xen.WarmcacheDropVBD(dom.Domid, vbd)
-			k.log.Warn("disk was written to behind the guest's back; its pages are dropped",
-				"vbd", vbd, "why", a.Breach, "dropped", n, "err", err)
-			if err != nil {
+			if err := k.startOver(dom, d, a.Breach); err != nil {
+				k.log.Warn("disk was written to behind the guest's back", "vbd", vbd, "why", a.Breach, "err", err)
 				continue
 			}
-			if d.trace != nil { // it would go on telling the same
-				_ = d.trace.Close()
-				if d.trace, err = k.a.Disks.Trace(d.backing, d.backend); err != nil {
-					d.trace = nil
-				}
-			}
+			changed = true
+			continue
 		}
 		a, err := k.open(d)
 		if err != nil {
 			k.log.Warn("disk counters", "vbd", vbd, "err", err)
 			continue
 		}
-		if k.rec.Accounts == nil {
-			k.rec.Accounts = map[cachemap.VBD]*custody.Account{}
+		if k.knowsPages(dom.Domid) {
+			a.Question("pages had been read before %s was watched", a.Identity.Name)
 		}
-		k.rec.Accounts[vbd] = a
+		k.enterAccount(vbd, a)
 		changed = true
 	}
 	if changed {
 		k.save()
+	}
+}
+
+func (k *keeper) enterAccount(vbd cachemap.VBD, a *custody.Account) {
+	if k.rec.Accounts == nil {
+		k.rec.Accounts = map[cachemap.VBD]*custody.Account{}
+	}
+	k.rec.Accounts[vbd] = a
+}
+
+// knowsPages reports whether Xen may know pages of the domain; if in doubt, it
+// does.
+func (k *keeper) knowsPages(domid xenctl.Domid) bool {
+	st, err := k.a.Xen.WarmcacheStatus(domid)
+	return err != nil || st.Committed+st.Pending > 0
+}
+
+// startOver drops what is known of a disk that a guest uses, and opens a new
+// account. That is opened first: of what is written before its reading, nothing
+// is known once the pages are dropped; of what is written after it, it tells.
+func (k *keeper) startOver(dom xenctl.DomainInfo, d *usedDisk, why string) error {
+	vbd := d.backend.VBD
+	// They would go on telling the same.
+	if d.trace != nil {
+		_ = d.trace.Close()
+	}
+	d.releaseAccess()
+	k.observe(d)
+	a, err := k.open(d)
+	if err != nil {
+		return err
+	}
+	n, err := k.a.Xen.WarmcacheDropVBD(dom.Domid, vbd)
+	if err != nil {
+		return err
+	}
+	// Xen has not dropped what the guest is just reading, which may be from
+	// before the write.
+	if st, err := k.a.Xen.WarmcacheStatus(dom.Domid); err != nil || st.Pending > 0 {
+		a.Question("the guest was reading when somebody else wrote to %s", a.Identity.Name)
+	}
+	reason := api.Written
+	if d.swapped {
+		reason, d.swapped = api.Swapped, false
+	}
+	k.log.Warn("disk was changed behind the guest's back; its pages are dropped", "vbd", vbd, "reason", reason, "why", why, "dropped", n)
+	k.refused(vbd, reason, n, why)
+	k.enterAccount(vbd, a)
+	return nil
+}
+
+// refused counts pages of a vbd that do not come back.
+func (k *keeper) refused(vbd cachemap.VBD, reason api.Reason, pages uint64, example string) {
+	if k.rec.Refusals == nil {
+		k.rec.Refusals = map[cachemap.VBD]*api.Refusals{}
+	}
+	r := k.rec.Refusals[vbd]
+	if r == nil {
+		r = new(api.Refusals)
+		k.rec.Refusals[vbd] = r
+	}
+	now := time.Now()
+	r.Add(now, reason, pages, example)
+	// A reboot that is not over yet shows what was taken back after its verdict.
+	if b := k.rec.Reboot; b != nil && b.Decided {
+		for i := range b.Summary.VBDs {
+			if v := &b.Summary.VBDs[i]; v.VBD == vbd {
+				v.Refusals.Add(now, reason, pages, example)
+			}
+		}
 	}
 }
 
@@ -204,6 +361,7 @@ func (k *keeper) closeAccounts() {
 			a.Enter(r)
 			gone := r.Guest == nil // no more counters to wait for
 			if a.Exact || gone || a.Breach != "" || time.Now().After(deadline) {
+				k.trust(a, d)
 				a.Close(r)
 				k.ask(a, d)
 				delete(open, vbd)
@@ -211,6 +369,7 @@ func (k *keeper) closeAccounts() {
 			}
 		}
 	}
+	k.settle()
 }
 
 // guard changes from watching over a disk that a guest uses to one that nobody
@@ -220,6 +379,7 @@ func (k *keeper) guard(d *usedDisk) {
 		_ = d.trace.Close()
 		d.trace = nil
 	}
+	d.releaseAccess()
 	if d.backing.File == nil || d.backend.Kind == "qdisk" {
 		return // the counters tell; or QEMU may still be writing
 	}
@@ -227,6 +387,20 @@ func (k *keeper) guard(d *usedDisk) {
 	if d.watch, err = k.a.Disks.WatchFile(d.backing); err != nil {
 		d.watch = nil
 		k.log.Warn("watch", "err", err)
+	}
+}
+
+// settle writes out what dom0 has of the image files that the domain let
+// go of. It takes its time: all counters were read before.
+func (k *keeper) settle() {
+	for vbd, d := range k.disks {
+		a := k.rec.Accounts[vbd]
+		if a == nil || a.Closed == nil || d.backend.Kind == "qdisk" {
+			continue
+		}
+		if err := k.a.Disks.Settle(d.backing); err != nil {
+			a.Question("%s cannot be written out: %v", a.Identity.Name, err)
+		}
 	}
 }
 

@@ -38,7 +38,7 @@ type Options struct {
 	Store     Store
 	Lifecycle libxl.Lifecycle
 	Disks     Disks
-	Journal   *Journal
+	Journal   Records
 	Log       *slog.Logger
 	// Boot identifies this boot of dom0.
 	Boot string

@@ -86,10 +86,8 @@ func TestCrash(t *testing.T) {
 	if err != nil || s.Last == nil || s.Last.Trigger != api.Crash || s.Last.Outcome != "warm" {
 		t.Fatalf("%+v, %v", s.Last, err)
 	}
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	if got := w.store["/local/domain/2/control/warmcache"]; got != "51712:approved 51728:approved" {
-		t.Errorf("wake node: %q", got)
+	if got, err := w.store.Read(ctx(t, time.Second), "/local/domain/2/control/warmcache"); got != "51712:approved 51728:approved" {
+		t.Errorf("wake node: %q, %v", got, err)
 	}
 }
 
@@ -332,7 +330,7 @@ func TestMistakes(t *testing.T) {
 		t.Errorf("no warm cache: %s", got)
 	}
 	w.noCache = false
-	if w.writes != 0 || !d.info.Alive() {
+	if w.store.Writes() != 0 || !d.info.Alive() {
 		t.Error("something was changed")
 	}
 }
@@ -417,12 +415,12 @@ func TestDisableAndDrop(t *testing.T) {
 func TestPlanChangesNothing(t *testing.T) {
 	t.Parallel()
 	w, a, d, _ := running(t, 20, api.Policy{})
-	before := w.writes
+	before := w.store.Writes()
 	p, err := a.Plan(ctx(t, 5*time.Second), "domU-web", api.Graceful)
 	if err != nil || p.Pages != 40 || len(p.VBDs) != 2 || p.VBDs[0].Backing != "/dev/xvda" {
 		t.Errorf("%+v, %v", p, err)
 	}
-	if w.writes != before || !d.info.Alive() || d.st.Committed != 40 {
+	if w.store.Writes() != before || !d.info.Alive() || d.st.Committed != 40 {
 		t.Error("something was changed")
 	}
 	all, err := a.List(ctx(t, 5*time.Second))

@@ -21,14 +21,27 @@ import (
 type verdict struct {
 	api.VBDSummary
 	approve bool
+	why     api.Reason
 	disk    *usedDisk
 }
 
-func (v *verdict) refuse(format string, args ...any) {
+func (v *verdict) refuse(why api.Reason, format string, args ...any) {
 	if v.Reason == "" {
-		v.Reason = fmt.Sprintf(format, args...)
+		v.why, v.Reason = why, fmt.Sprintf(format, args...)
 	}
 	v.approve = false
+}
+
+// skewed reports whether an error is that Xen and this program do not speak the
+// same version of the interface.
+func skewed(err error) bool { return errors.Is(err, unix.EACCES) }
+
+// plain says what an error of Xen's means to an operator.
+func plain(err error) string {
+	if skewed(err) {
+		return fmt.Sprintf("this Xen has another version of the warm cache than this warmrebootd: install those that belong together (%v)", err)
+	}
+	return err.Error()
 }
 
 // decide gives its verdict on every vbd whose pages the new domain holds, and
@@ -41,7 +54,7 @@ func (k *keeper) decide(ctx context.Context, d xenctl.DomainInfo) bool {
 	st, err := k.a.Xen.WarmcacheStatus(d.Domid)
 	if err != nil {
 		k.log.Error("status", "domid", d.Domid, "err", err)
-		return errors.Is(err, xenctl.ErrNotEnabled) || errors.Is(err, xenctl.ErrNotSupported)
+		return errors.Is(err, xenctl.ErrNotEnabled) || errors.Is(err, xenctl.ErrNotSupported) || skewed(err)
 	}
 	s.PagesPreserved, s.PagesAdopted = st.Preserved, st.Adopted
 	if st.Held == 0 {
@@ -62,9 +75,10 @@ func (k *keeper) decide(ctx context.Context, d xenctl.DomainInfo) bool {
 	}
 
 	s.VBDs, s.PagesApproved = []api.VBDSummary{}, 0
+	now := time.Now()
 	faults := k.checkStructure(d.Domid)
 	for _, h := range k.held {
-		v := verdict{VBDSummary: api.VBDSummary{VBD: h.VBD, Name: h.VBD.Name(), Held: h.Pages}}
+		v := verdict{VBDSummary: api.VBDSummary{VBD: h.VBD, Name: h.VBD.Name(), Held: h.Pages, Refusals: api.Refusals{}}}
 		k.judge(ctx, d, &v, faults)
 		if ctx.Err() != nil {
 			return false
@@ -78,7 +92,7 @@ func (k *keeper) decide(ctx context.Context, d xenctl.DomainInfo) bool {
 		if errors.Is(err, unix.ENOENT) || errors.Is(err, unix.EBUSY) {
 			// Nothing is held any more, or it was refused before the agent was
 			// restarted.
-			v.refuse("Xen no longer takes a verdict: %v", err)
+			v.refuse(api.TooLate, "Xen no longer takes a verdict: %v", err)
 			n, err, v.Verdict = 0, nil, "refused"
 		}
 		if err != nil {
@@ -88,14 +102,45 @@ func (k *keeper) decide(ctx context.Context, d xenctl.DomainInfo) bool {
 		if v.approve {
 			s.PagesApproved += n
 			v.Held = n
+		} else {
+			pages := v.Held
+			if n > 0 { // without those that have just been dropped
+				pages = n
+			}
+			v.Refusals.Add(now, v.why, pages, v.Reason)
 		}
-		k.log.Info("verdict", "domid", d.Domid, "vbd", v.VBD, "verdict", v.Verdict, "reason", v.Reason,
+		k.log.Info("verdict", "domid", d.Domid, "vbd", v.VBD, "verdict", v.Verdict, "why", v.why, "reason", v.Reason,
 			"custody", v.Custody, "note", v.Note, "held", v.Held, "checked", v.Checked, "mismatches", v.Mismatches)
 		s.VBDs = append(s.VBDs, v.VBDSummary)
 		k.wakeGuest(ctx, d.Domid, s.VBDs)
 		k.publish()
 	}
+	// Only now: a decision that is begun again counts once.
+	for _, v := range s.VBDs {
+		for _, r := range v.Refusals {
+			k.refused(v.VBD, r.Reason, r.Pages, r.Example)
+		}
+	}
+	k.doubtUnseen()
 	return true
+}
+
+// doubtUnseen enters into the new accounts that the guest may have read from a
+// disk before that was watched, while it is not certain that nobody else wrote.
+func (k *keeper) doubtUnseen() {
+	for vbd, u := range k.disks {
+		next := k.next[vbd]
+		if next == nil || !u.ran {
+			continue
+		}
+		judgement, why := custody.Uncertain, "it was not being watched before"
+		if a := k.rec.Accounts[vbd]; a != nil {
+			judgement, why = a.Judge(u.backing.Identity, u.opening, u.ran)
+		}
+		if judgement != custody.Certain {
+			next.Question("pages may have been read before %s was watched: %s", u.backing.Name, why)
+		}
+	}
 }
 
 // late reports whether it is no use to wait for disks any longer.
@@ -165,13 +210,16 @@ func (k *keeper) judge(ctx context.Context, d xenctl.DomainInfo, v *verdict, fau
 		v.Backing = account.Identity.Name
 	}
 	if r.Reboot.Summary.Trigger == api.Cold {
-		v.refuse("a normal reboot was asked for")
+		v.refuse(api.ColdAsked, "a normal reboot was asked for")
 		return
 	}
 	found, err := faults(v.VBD)
 	if err != nil {
-		v.refuse("the table cannot be checked: %v", err)
+		v.refuse(api.Failure, "the table cannot be checked: %v", err)
 		return
+	}
+	for _, f := range found {
+		v.Refusals.Add(time.Now(), api.Structure, f.Pages, f.String())
 	}
 	if len(found) > 0 {
 		v.Note = found[0].String() + " (dropped)"
@@ -180,29 +228,44 @@ func (k *keeper) judge(ctx context.Context, d xenctl.DomainInfo, v *verdict, fau
 	if v.disk == nil {
 		if be, err := disk.FindBackend(ctx, k.a.Store, d.Domid, v.VBD); err == nil {
 			_, err = k.a.Disks.Resolve(be)
-			v.refuse("what is behind it cannot be checked: %v", err)
+			v.refuse(api.NoDisk, "what is behind it cannot be checked: %v", err)
 		} else {
-			v.refuse("the domain no longer has this vbd")
+			v.refuse(api.NoDisk, "the domain no longer has this vbd")
 		}
 		return
 	}
 	v.Backing = v.disk.backing.Name
-	if k.next[v.VBD] == nil {
-		v.refuse("its counters cannot be read")
+	if account != nil {
+		if why := account.Identity.Differs(v.disk.backing.Identity); why != "" {
+			v.Custody = string(custody.Broken)
+			v.refuse(api.Identity, "%s", why)
+			return
+		}
+	}
+	next := k.next[v.VBD]
+	if next == nil {
+		v.refuse(api.NoDisk, "its counters cannot be read")
+		return
+	}
+	if !k.unused(v) {
 		return
 	}
 	judgement, why := k.custody(v, account)
+	if judgement == custody.Certain && next.Doubt != "" {
+		judgement, why = custody.Uncertain, next.Doubt
+	}
+	doubt := next.Doubt
 	v.Custody = string(judgement)
 	pages, err := contentPages(r.Policy.Content)
 	switch {
 	case err != nil:
-		v.refuse("%v", err)
+		v.refuse(api.Failure, "%v", err)
 		return
 	case judgement == custody.Broken:
-		v.refuse("%s", why)
+		v.refuse(api.Written, "%s", why)
 		return
 	case judgement != custody.Certain && r.Policy.Uncertain == "refuse":
-		v.refuse("custody is not certain: %s", why)
+		v.refuse(api.Uncertain, "custody is not certain: %s", why)
 		return
 	case judgement != custody.Certain:
 		pages = allPages
@@ -212,17 +275,42 @@ func (k *keeper) judge(ctx context.Context, d xenctl.DomainInfo, v *verdict, fau
 		return
 	}
 	// The comparison took its time: nobody may have come in meanwhile.
-	next := k.next[v.VBD]
-	if err := k.enter(next, v.disk); err != nil {
-		v.refuse("%v", err)
+	if !k.unused(v) {
 		return
 	}
-	if why := next.Breach + next.Doubt; why != "" {
-		v.refuse("while it was being checked: %s", why)
+	if err := k.enter(next, v.disk); err != nil {
+		v.refuse(api.NoDisk, "%v", err)
+		return
+	}
+	switch {
+	case next.Breach != "":
+		v.refuse(api.Written, "while it was being checked: %s", next.Breach)
+		return
+	case next.Doubt != doubt:
+		v.refuse(api.Uncertain, "while it was being checked: %s", next.Doubt)
 		return
 	}
 	v.approve = true
 }
+
+// unused refuses a disk that somebody in dom0 uses.
+func (k *keeper) unused(v *verdict) bool {
+	user, err := k.a.Disks.InUse(v.disk.backing)
+	switch {
+	case err != nil:
+		v.refuse(api.Failure, "who uses %s in dom0 cannot be told: %v", v.Backing, err)
+	case user != "":
+		v.Custody = string(custody.Broken)
+		v.refuse(api.InUse, "%s is in use in dom0: %s", v.Backing, user)
+	default:
+		return true
+	}
+	return false
+}
+
+// settleWait is how long a new guest that is writing already is waited for to
+// pause, before its disk is taken for one that nobody can tell about.
+const settleWait = 300 * time.Millisecond
 
 // openNext opens the accounts of the new domain's disks. The last accounts are
 // judged by the readings that the new ones begin with, so that no write falls
@@ -237,6 +325,13 @@ func (k *keeper) openNext(domid xenctl.Domid) {
 			continue
 		}
 		a, err := k.open(u)
+		if last := k.rec.Accounts[vbd]; last != nil && err == nil {
+			// Somebody else's writes could hide among the new guest's.
+			for end := time.Now().Add(settleWait); !last.Settled(a.Last) && err == nil && time.Now().Before(end); {
+				time.Sleep(drainTick)
+				a, err = k.open(u)
+			}
+		}
 		if err != nil {
 			k.log.Warn("disk counters", "vbd", vbd, "err", err)
 			continue
@@ -269,13 +364,6 @@ func (k *keeper) hasRun(domid xenctl.Domid) bool {
 
 // custody judges whether the disk is as the last guest left it.
 func (k *keeper) custody(v *verdict, account *custody.Account) (custody.Judgement, string) {
-	user, err := k.a.Disks.InUse(v.disk.backing)
-	if err != nil {
-		return custody.Uncertain, err.Error()
-	}
-	if user != "" {
-		return custody.Broken, fmt.Sprintf("%s is in use in dom0: %s", v.Backing, user)
-	}
 	if account == nil {
 		return custody.Uncertain, fmt.Sprintf("%s was not being watched before", v.Backing)
 	}
@@ -294,17 +382,16 @@ func (k *keeper) compare(ctx context.Context, d xenctl.DomainInfo, v *verdict, n
 	}
 	r, err := k.a.Disks.Open(v.disk.backing)
 	if err != nil {
-		v.refuse("%v", err)
+		v.refuse(api.Unreadable, "%v", err)
 		return false
 	}
 	defer r.Close()
-	check := validate.ContentCheck{Memory: k.a.Xen, Domid: d.Domid, Disk: r, Held: true,
-		Progress: func(int) {}}
+	check := validate.ContentCheck{Memory: k.a.Xen, Domid: d.Domid, Disk: r, Held: true}
 	for from, more := cachemap.PFN(0), true; more; {
 		var pages []validate.Page
 		view, closeView, err := validate.MapView(k.a.Xen, d.Domid, true)
 		if err != nil {
-			v.refuse("%v", err)
+			v.refuse(api.Failure, "%v", err)
 			return false
 		}
 		if n == allPages {
@@ -319,11 +406,11 @@ func (k *keeper) compare(ctx context.Context, d xenctl.DomainInfo, v *verdict, n
 		switch {
 		case out.Mismatches > 0:
 			e := out.Examples[0]
-			v.refuse("%d of %d pages compared differ from the disk, e.g. PFN %#x, %v", v.Mismatches, v.Checked, uint64(e.PFN), e.Entry)
+			v.refuse(api.Content, "%d of %d pages compared differ from the disk, e.g. PFN %#x, %v", v.Mismatches, v.Checked, uint64(e.PFN), e.Entry)
 		case err != nil:
-			v.refuse("the comparison with the disk failed: %v", err)
+			v.refuse(api.Unreadable, "the comparison with the disk failed: %v", err)
 		case out.Unreadable > 0:
-			v.refuse("%d pages could not be compared with the disk: %v", out.Unreadable, out.FirstError)
+			v.refuse(api.Unreadable, "%d pages could not be compared with the disk: %v", out.Unreadable, out.FirstError)
 		}
 		if v.Reason != "" {
 			return false

@@ -20,8 +20,11 @@ type Disks interface {
 	Open(disk.Backing) (Reader, error)
 	InUse(disk.Backing) (string, error)
 	Flush(disk.Backing) error
+	Settle(disk.Backing) error
 	// Trace starts or finds the trace of writes by others than the backend.
 	Trace(disk.Backing, disk.Backend) (Tracer, error)
+	// WatchAccess starts watching who opens an image file that a guest uses.
+	WatchAccess(disk.Backing) (AccessWatcher, error)
 	// WatchFile starts watching an image file that no guest uses.
 	WatchFile(disk.Backing) (FileWatcher, error)
 	// CloseTraces ends the traces that keep does not want.
@@ -31,8 +34,16 @@ type Disks interface {
 // Tracer is a disk.Trace.
 type Tracer interface {
 	Breach() (string, error)
+	// Holds returns why it cannot be trusted to have seen everything.
+	Holds() error
 	// Fresh: it was started now, and not found.
 	Fresh() bool
+	Close() error
+}
+
+// AccessWatcher is a disk.AccessWatch.
+type AccessWatcher interface {
+	Ask() (doubt, breach string, err error)
 	Close() error
 }
 
@@ -59,6 +70,18 @@ func (HostDisks) InUse(b disk.Backing) (string, error) { return b.InUse() }
 
 // Flush implements Disks.
 func (HostDisks) Flush(b disk.Backing) error { return b.Flush() }
+
+// Settle implements Disks.
+func (HostDisks) Settle(b disk.Backing) error { return b.Settle() }
+
+// WatchAccess implements Disks.
+func (HostDisks) WatchAccess(b disk.Backing) (AccessWatcher, error) {
+	w, err := b.WatchAccess()
+	if err != nil {
+		return nil, err
+	}
+	return w, nil
+}
 
 // Trace implements Disks.
 func (HostDisks) Trace(b disk.Backing, be disk.Backend) (Tracer, error) {

@@ -3,7 +3,10 @@ package agent
 import (
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
+	"maps"
+	"slices"
 	"sync"
 	"time"
 
@@ -75,6 +78,7 @@ func (k *keeper) run(ctx context.Context) {
 			if d.watch != nil {
 				_ = d.watch.Close()
 			}
+			d.releaseAccess()
 		}
 	}()
 	tick := time.NewTimer(0)
@@ -155,9 +159,15 @@ func (k *keeper) publish() {
 		s.Custody = append(s.Custody, c)
 	}
 	sortCustody(s.Custody)
+	for _, v := range slices.Sorted(maps.Keys(r.Refusals)) {
+		s.Refusals = append(s.Refusals, api.VBDRefusals{VBD: v, Name: v.Name(), Refusals: slices.Clone(*r.Refusals[v])})
+	}
 	if r.Reboot != nil {
 		c := clone(r.Reboot.Summary)
 		s.Current = &c
+		if r.Domid == 0 {
+			s.Message = r.Reboot.Lost
+		}
 	}
 	if r.Last != nil {
 		c := clone(*r.Last)
@@ -196,6 +206,9 @@ func (k *keeper) step(ctx context.Context) {
 	}
 	if cur == nil || cur.Shutdown || cur.Domid != k.rec.Domid && !k.a.built(ctx, *cur) {
 		k.absent(ctx)
+		if cur == nil {
+			k.watchImage()
+		}
 		return
 	}
 	if cur.Domid != k.rec.Domid {
@@ -270,6 +283,26 @@ func (k *keeper) absent(ctx context.Context) {
 	}
 	if !k.rec.Enabled && k.rec.Reboot == nil {
 		k.gone = true
+	}
+}
+
+// watchImage sees whether Xen still keeps the pages of a domain that is not
+// there. A domain that has just been created may have taken them: then it holds
+// them, and what is noted here is not used.
+func (k *keeper) watchImage() {
+	b := k.rec.Reboot
+	if b == nil || b.Lost != "" {
+		return
+	}
+	img, err := k.a.Xen.Image(k.rec.UUID)
+	switch {
+	case err == nil && b.ImagePages == 0:
+		b.ImagePages = img.Pages
+		k.save()
+	case errors.Is(err, xenctl.ErrNoImage) && b.ImagePages > 0:
+		b.Lost = fmt.Sprintf("Xen gave up the %d pages that it had kept: their time was over, or a new domain needed the memory, or somebody dropped them (xl dmesg says which)", b.ImagePages)
+		k.log.Warn("image gone", "pages", b.ImagePages, "why", b.Lost)
+		k.save()
 	}
 }
 
@@ -370,7 +403,7 @@ func (k *keeper) comingBack(ctx context.Context, d xenctl.DomainInfo) {
 		if errors.Is(err, xenctl.ErrNoDomain) {
 			return // seen to be down in the next step
 		}
-		b.Summary.Outcome, b.Summary.Reason = "cold", err.Error()
+		b.Summary.Outcome, b.Summary.Reason = "cold", plain(err)
 		b.Summary.Done = !b.Ran.IsZero()
 		if b.Summary.Done {
 			k.finish(b.Summary)
@@ -401,7 +434,7 @@ func (k *keeper) progress(d xenctl.DomainInfo, st xenctl.WarmcacheStatus) {
 	case st.Attached && st.Adopted == 0:
 		// Nothing was adopted: there is nothing to restore, nor to report.
 	case !st.Attached && time.Since(b.Ran) > attachWait:
-		s.Reason = "the guest kernel does not track its page cache"
+		s.Reason = "the guest kernel does not track its page cache, or not with this version of the interface"
 	default:
 		return
 	}
@@ -411,6 +444,9 @@ func (k *keeper) progress(d xenctl.DomainInfo, st xenctl.WarmcacheStatus) {
 		s.Outcome, s.Reason = "warm", ""
 	} else if s.Reason == "" {
 		s.Reason = coldReason(s)
+		if s.PagesAdopted == 0 && s.Trigger != api.Cold && b.Lost != "" {
+			s.Reason = b.Lost
+		}
 	}
 	if s.DomidBefore != 0 {
 		s.RestoredSeconds = time.Since(s.Started).Seconds()

@@ -23,6 +23,8 @@ import (
 // to fall back to cold, after the agent was killed at any point. A step of the
 // agent is recorded after Xen has taken it; every step may be repeated.
 type Record struct {
+	// Format is recordFormat of the agent that wrote it.
+	Format  int         `json:"format"`
 	UUID    xenctl.UUID `json:"uuid"`
 	Name    string      `json:"name"`
 	Enabled bool        `json:"enabled"`
@@ -42,6 +44,8 @@ type Record struct {
 	Reboot *Reboot `json:"reboot,omitempty"`
 	// Last is the last reboot that has ended.
 	Last *api.Summary `json:"last,omitempty"`
+	// Refusals are those of all reboots, by vbd.
+	Refusals map[cachemap.VBD]*api.Refusals `json:"refusals,omitempty"`
 }
 
 // Intent is a reboot that was asked for.
@@ -56,6 +60,10 @@ type Reboot struct {
 	Summary api.Summary `json:"summary"`
 	// Decided: every vbd has its verdict, or there is nothing to decide.
 	Decided bool `json:"decided"`
+	// ImagePages is what Xen was seen to keep while the domain was down, Lost
+	// why it does not any more.
+	ImagePages uint64 `json:"image_pages,omitempty"`
+	Lost       string `json:"lost,omitempty"`
 	// Seen is when the new domain was first seen, Ran when it first ran.
 	Seen time.Time `json:"seen"`
 	Ran  time.Time `json:"ran"`
@@ -67,8 +75,13 @@ var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 
 var errCorrupt = errors.New("journal: corrupt record")
 
+// recordFormat changes whenever what a record says of disks changes its meaning.
+const recordFormat = 1
+
 func encodeRecord(r *Record) ([]byte, error) {
-	body, err := json.Marshal(r)
+	out := *r
+	out.Format = recordFormat
+	body, err := json.Marshal(out)
 	if err != nil {
 		return nil, err
 	}
@@ -96,7 +109,24 @@ func decodeRecord(raw []byte) (*Record, error) {
 			delete(r.Accounts, v)
 		}
 	}
+	for v, n := range r.Refusals {
+		if n == nil {
+			delete(r.Refusals, v)
+		}
+	}
+	if r.Format != recordFormat {
+		// Of an older or newer agent: what it knew of the disks does not count.
+		r.Accounts = nil
+	}
 	return &r, nil
+}
+
+// Records is the agent's use of the journal.
+type Records interface {
+	Load() ([]*Record, error)
+	Save(*Record) error
+	Remove(xenctl.UUID) error
+	AppendHistory(*api.Summary) error
 }
 
 // Journal keeps records in a directory, a file for each UUID. A record is

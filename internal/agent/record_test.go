@@ -2,7 +2,10 @@ package agent
 
 import (
 	"bytes"
+	"encoding/json"
 	"errors"
+	"fmt"
+	"hash/crc32"
 	"os"
 	"path/filepath"
 	"reflect"
@@ -20,7 +23,7 @@ func sampleRecord() *Record {
 	r := disk.Reading{At: time.Unix(1e9, 0).UTC(), Written: 8, Guest: &disk.GuestIO{Written: 8}}
 	a := custody.Open(disk.Identity{Name: "/dev/vdb", Block: "254:16", Size: 1 << 30}, r)
 	a.Close(r)
-	return &Record{UUID: xenctl.UUID{1, 2, 3}, Name: "web", Enabled: true, Policy: DefaultPolicy,
+	return &Record{Format: recordFormat, UUID: xenctl.UUID{1, 2, 3}, Name: "web", Enabled: true, Policy: DefaultPolicy,
 		Boot: "b", Sequence: 4, Domid: 7, Accounts: map[cachemap.VBD]*custody.Account{51712: &a},
 		Intent: &Intent{Mode: api.Force, Domid: 7, At: r.At},
 		Reboot: &Reboot{Summary: api.Summary{Domain: "web", Refused: map[string]uint64{"sector": 1}, VBDs: []api.VBDSummary{}}},
@@ -48,6 +51,23 @@ func TestRecordRoundTrip(t *testing.T) {
 		}
 		if _, err := decodeRecord(raw[:i]); err == nil && i < len(raw)-1 {
 			t.Fatalf("cut off at %d, accepted", i)
+		}
+	}
+}
+
+// TestRecordOfAnotherVersion: of an agent with other ideas of custody, the
+// accounts do not count, the rest does.
+func TestRecordOfAnotherVersion(t *testing.T) {
+	for _, format := range []int{0, recordFormat + 1} {
+		r := sampleRecord()
+		r.Format = format
+		body, err := json.Marshal(r)
+		if err != nil {
+			t.Fatal(err)
+		}
+		got, err := decodeRecord(fmt.Appendf(nil, "%08x\n%s\n", crc32.Checksum(body, castagnoli), body))
+		if err != nil || got.Accounts != nil || got.Domid != r.Domid || !got.Enabled || got.Reboot == nil {
+			t.Errorf("format %d: %+v, %v", format, got, err)
 		}
 	}
 }

@@ -59,6 +59,8 @@ func (a *Agent) usable(t target) error {
 	switch feature, err := a.Xen.ProbeWarmcache(); {
 	case feature == xenctl.No:
 		return api.Errorf(api.NoWarmcache, "this Xen has no warm cache: boot a Xen built with CONFIG_WARMCACHE, or use --cold for a normal reboot")
+	case skewed(err):
+		return api.Errorf(api.NoWarmcache, "%s; --cold reboots it normally", plain(err))
 	case feature == xenctl.Unknown:
 		return api.Errorf(api.Failed, "cannot tell whether this Xen has a warm cache: %v", err)
 	}

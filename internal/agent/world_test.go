@@ -4,9 +4,7 @@ import (
 	"context"
 	"fmt"
 	"io"
-	"io/fs"
 	"log/slog"
-	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -16,6 +14,7 @@ import (
 	"github.com/warmreboot/warmreboot/cachemap"
 	"github.com/warmreboot/warmreboot/internal/api"
 	"github.com/warmreboot/warmreboot/internal/disk"
+	"github.com/warmreboot/warmreboot/internal/disk/storetest"
 	"github.com/warmreboot/warmreboot/internal/hypervisor"
 	"github.com/warmreboot/warmreboot/xenctl"
 )
@@ -31,12 +30,13 @@ type world struct {
 	domains  []*fakeDomain
 	images   map[xenctl.UUID]*fakeImage
 	disks    map[cachemap.VBD]*fakeDisk
-	store    map[string]string
+	store    *storetest.Store
 	nextID   xenctl.Domid
 	recreate bool // there is an xl process
 	deaf     bool // the guest does not react to a reboot request
 	untold   bool // the guest never reports
-	writes   int  // of xenstore
+	skew     bool // Xen speaks another version of the interface
+	asked    int  // reboots that the toolstack was asked for
 }
 
 type fakeDomain struct {
@@ -63,6 +63,7 @@ type fakeDisk struct {
 	identity disk.Identity
 	guest    map[xenctl.Domid]*disk.GuestIO
 	user     string
+	watched  fakeWatch
 }
 
 const (
@@ -75,7 +76,7 @@ var webUUID = xenctl.UUID{0x5c, 0x0f}
 
 func newWorld(t *testing.T) *world {
 	w := &world{t: t, images: map[xenctl.UUID]*fakeImage{}, disks: map[cachemap.VBD]*fakeDisk{},
-		store: map[string]string{}, nextID: 1, recreate: true}
+		store: &storetest.Store{}, nextID: 1, recreate: true}
 	for i, vbd := range []cachemap.VBD{xvda, xvdb} {
 		d := &fakeDisk{data: make([]byte, 1<<20), guest: map[xenctl.Domid]*disk.GuestIO{},
 			identity: disk.Identity{Name: "/dev/" + vbd.Name(), Size: 1 << 20, Block: fmt.Sprintf("254:%d", 16*i)}}
@@ -105,11 +106,11 @@ func (w *world) create(name string, uuid xenctl.UUID) *fakeDomain {
 		w.count(d)
 	}
 	w.domains = append(w.domains, d)
-	w.store[fmt.Sprintf("/local/domain/%d/name", d.info.Domid)] = name
+	w.store.Set(fmt.Sprintf("/local/domain/%d/name", d.info.Domid), name)
 	for vbd, k := range w.disks {
 		dir := fmt.Sprintf("/local/domain/0/backend/vbd/%d/%d", d.info.Domid, vbd)
-		w.store[dir+"/params"] = k.identity.Name
-		w.store[dir+"/physical-device"] = "fe:0"
+		w.store.Set(dir+"/params", k.identity.Name)
+		w.store.Set(dir+"/physical-device", "fe:0")
 		k.guest[d.info.Domid] = &disk.GuestIO{}
 	}
 	return d
@@ -160,7 +161,7 @@ func (w *world) die(d *fakeDomain, reason xenctl.ShutdownReason) {
 			}
 		}
 		for vbd, k := range w.disks {
-			delete(w.store, fmt.Sprintf("/local/domain/0/backend/vbd/%d/%d/params", d.info.Domid, vbd))
+			w.store.Remove(fmt.Sprintf("/local/domain/0/backend/vbd/%d/%d", d.info.Domid, vbd))
 			delete(k.guest, d.info.Domid)
 		}
 		if !w.recreate {
@@ -216,6 +217,9 @@ func (w *world) with(id xenctl.Domid, f func(*fakeDomain) error) error {
 	if w.noCache {
 		return xenctl.ErrNotSupported
 	}
+	if w.skew {
+		return unix.EACCES
+	}
 	d, err := w.domain(id)
 	if err != nil {
 		return err
@@ -233,6 +237,9 @@ func enabled(d *fakeDomain) error {
 func (w *world) ProbeWarmcache() (xenctl.Feature, error) {
 	if w.noCache {
 		return xenctl.No, nil
+	}
+	if w.skew {
+		return xenctl.Unknown, unix.EACCES
 	}
 	return xenctl.Yes, nil
 }
@@ -410,45 +417,14 @@ func (w *world) MapPages(id xenctl.Domid, pfns []cachemap.PFN) (p hypervisor.Pag
 
 // Xenstore.
 
-func (w *world) Read(_ context.Context, path string) (string, error) {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	v, ok := w.store[path]
-	if !ok {
-		return "", fs.ErrNotExist
-	}
-	return v, nil
+// fakeStore is the world's.
+type fakeStore struct {
+	*storetest.Store
+	w *world
 }
 
-func (w *world) Directory(_ context.Context, path string) ([]string, error) {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	names := map[string]bool{}
-	for p := range w.store {
-		if rest, ok := strings.CutPrefix(p, path+"/"); ok {
-			name, _, _ := strings.Cut(rest, "/")
-			names[name] = true
-		}
-	}
-	if len(names) == 0 {
-		return nil, fs.ErrNotExist
-	}
-	var all []string
-	for n := range names {
-		all = append(all, n)
-	}
-	return all, nil
-}
-
-func (w *world) Write(_ context.Context, path, value string) error {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	w.store[path] = value
-	w.writes++
-	return nil
-}
-
-func (w *world) Introduced(_ context.Context, id uint16) (bool, error) {
+func (f fakeStore) Introduced(_ context.Context, id uint16) (bool, error) {
+	w := f.w
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	d, err := w.domain(xenctl.Domid(id))
@@ -458,6 +434,9 @@ func (w *world) Introduced(_ context.Context, id uint16) (bool, error) {
 // Lifecycle.
 
 func (w *world) Reboot(_ context.Context, id xenctl.Domid) error {
+	w.mu.Lock()
+	w.asked++
+	w.mu.Unlock()
 	if w.deaf {
 		return nil
 	}
@@ -465,6 +444,9 @@ func (w *world) Reboot(_ context.Context, id xenctl.Domid) error {
 }
 
 func (w *world) ForceReboot(_ context.Context, id xenctl.Domid) error {
+	w.mu.Lock()
+	w.asked++
+	w.mu.Unlock()
 	return w.ShutdownDomain(id, xenctl.ShutdownReboot)
 }
 
@@ -521,6 +503,34 @@ func (f fakeDisks) InUse(b disk.Backing) (string, error) {
 
 func (fakeDisks) Flush(disk.Backing) error { return nil }
 
+func (fakeDisks) Settle(disk.Backing) error { return nil }
+
+// fakeWatch is who has opened a disk's image file.
+type fakeWatch struct{ doubt, breach string }
+
+type fakeAccess struct {
+	f fakeDisks
+	b disk.Backing
+}
+
+func (a fakeAccess) Ask() (doubt, breach string, err error) {
+	a.f.w.mu.Lock()
+	defer a.f.w.mu.Unlock()
+	w := a.f.disk(a.b).watched
+	return w.doubt, w.breach, nil
+}
+
+func (a fakeAccess) Close() error {
+	a.f.w.mu.Lock()
+	defer a.f.w.mu.Unlock()
+	a.f.disk(a.b).watched = fakeWatch{}
+	return nil
+}
+
+func (f fakeDisks) WatchAccess(b disk.Backing) (AccessWatcher, error) {
+	return fakeAccess{f, b}, nil
+}
+
 func (fakeDisks) Trace(disk.Backing, disk.Backend) (Tracer, error) {
 	return nil, disk.ErrUnsupported
 }
@@ -536,7 +546,7 @@ func (w *world) agent(dir string) *Agent {
 	if err != nil {
 		w.t.Fatal(err)
 	}
-	a := New(Options{Xen: w, Store: w, Lifecycle: w, Disks: fakeDisks{w}, Journal: j, Boot: "boot", DiskWait: time.Second,
+	a := New(Options{Xen: w, Store: fakeStore{w.store, w}, Lifecycle: w, Disks: fakeDisks{w}, Journal: j, Boot: "boot", DiskWait: time.Second,
 		Log: slog.New(slog.NewTextHandler(testWriter{w.t}, nil))})
 	if err := a.Start(); err != nil {
 		w.t.Fatal(err)

@@ -93,6 +93,8 @@ type VBDSummary struct {
 	Held       uint64       `json:"held"`
 	Checked    uint64       `json:"checked"`
 	Mismatches uint64       `json:"mismatches"`
+	// Refusals count the pages that were refused or dropped, by reason.
+	Refusals Refusals `json:"refusals"`
 }
 
 // Counters are those of struct xen_warmcache_status, by their C names.
@@ -154,9 +156,11 @@ type DomainStatus struct {
 
 	Policy  *Policy      `json:"policy,omitempty"`
 	Custody []VBDCustody `json:"custody,omitempty"`
-	Current *Summary     `json:"current,omitempty"` // the reboot under way
-	Last    *Summary     `json:"last,omitempty"`
-	Message string       `json:"message,omitempty"` // what an operator should know
+	// Refusals are those of all reboots since the domain was enabled.
+	Refusals []VBDRefusals `json:"refusals,omitempty"`
+	Current  *Summary      `json:"current,omitempty"` // the reboot under way
+	Last     *Summary      `json:"last,omitempty"`
+	Message  string        `json:"message,omitempty"` // what an operator should know
 }
 
 // VBDCustody is the account of a vbd's disk so far.

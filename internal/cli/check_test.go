@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"context"
 	"io"
-	"io/fs"
 	"strings"
 	"testing"
 	"time"
@@ -12,6 +11,7 @@ import (
 	"github.com/warmreboot/warmreboot/cachemap"
 	"github.com/warmreboot/warmreboot/internal/agent"
 	"github.com/warmreboot/warmreboot/internal/disk"
+	"github.com/warmreboot/warmreboot/internal/disk/storetest"
 	"github.com/warmreboot/warmreboot/internal/hypervisor"
 	"github.com/warmreboot/warmreboot/xenctl"
 )
@@ -44,7 +44,7 @@ func newFakeXen() *fakeXen {
 }
 
 func (x *fakeXen) local() *local {
-	return &local{xen: x, store: fakeStore{}, disks: fakeDisks{x}, close: func() {}}
+	return &local{xen: x, store: webStore(), disks: fakeDisks{x}, close: func() {}}
 }
 
 func (x *fakeXen) ProbeWarmcache() (xenctl.Feature, error) { return x.feature, nil }
@@ -79,19 +79,12 @@ func (x *fakeXen) MapPages(_ xenctl.Domid, p []cachemap.PFN) (hypervisor.Pages, 
 	return fakePages{x, p}, nil
 }
 
-type fakeStore struct{}
-
-func (fakeStore) Read(_ context.Context, path string) (string, error) {
-	v, ok := map[string]string{"/local/domain/3/name": "web",
+// webStore is what xenstore says of web.
+func webStore() *storetest.Store {
+	return storetest.New(map[string]string{"/local/domain/3/name": "web",
 		"/local/domain/0/backend/vbd/3/51712/params":          "/dev/vdb",
-		"/local/domain/0/backend/vbd/3/51712/physical-device": "fe:10"}[path]
-	if !ok {
-		return "", fs.ErrNotExist
-	}
-	return v, nil
+		"/local/domain/0/backend/vbd/3/51712/physical-device": "fe:10"})
 }
-
-func (fakeStore) Directory(context.Context, string) ([]string, error) { return nil, fs.ErrNotExist }
 
 type fakeDisks struct{ x *fakeXen }
 
@@ -106,6 +99,8 @@ func (f fakeDisks) Open(disk.Backing) (agent.Reader, error) {
 func (fakeDisks) Read(disk.Backing, disk.Backend) (disk.Reading, error) { panic("not needed") }
 func (fakeDisks) InUse(disk.Backing) (string, error)                    { panic("not needed") }
 func (fakeDisks) Flush(disk.Backing) error                              { panic("would write") }
+func (fakeDisks) Settle(disk.Backing) error                             { panic("would write") }
+func (fakeDisks) WatchAccess(disk.Backing) (agent.AccessWatcher, error) { panic("not needed") }
 func (fakeDisks) Trace(disk.Backing, disk.Backend) (agent.Tracer, error) {
 	panic("not needed")
 }

@@ -125,5 +125,17 @@ func printSummary(w io.Writer, s api.Summary) {
 			fmt.Fprintf(w, " (%s)", v.Note)
 		}
 		fmt.Fprintln(w)
+		printRefusals(w, "         ", v.Refusals)
+	}
+}
+
+// printRefusals shows why pages did not come back, a line for each reason.
+func printRefusals(w io.Writer, indent string, refusals api.Refusals) {
+	for _, r := range refusals {
+		fmt.Fprintf(w, "%s%s: %d pages", indent, r.Reason, r.Pages)
+		if r.Times > 1 {
+			fmt.Fprintf(w, " in %d reboots or other occasions, the first at %s", r.Times, r.First.UTC().Format(time.RFC3339))
+		}
+		fmt.Fprintf(w, ": %s\n", r.Example)
 	}
 }

@@ -151,6 +151,10 @@ func (e *env) printStatus(s api.DomainStatus) {
 		}
 		fmt.Fprintln(e.stdout)
 	}
+	for _, v := range s.Refusals {
+		fmt.Fprintf(e.stdout, "  refused of %s since it was enabled:\n", v.Name)
+		printRefusals(e.stdout, "    ", v.Refusals)
+	}
 	if s.Message != "" {
 		fmt.Fprintf(e.stdout, "note: %s\n", s.Message)
 	}

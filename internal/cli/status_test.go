@@ -4,6 +4,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/warmreboot/warmreboot/internal/api"
 )
@@ -13,9 +14,16 @@ func TestStatus(t *testing.T) {
 	st := api.DomainStatus{Domain: "web", Domid: 4, State: "running", Type: "hvm", Managed: true, Enabled: true, Armed: true,
 		Attached: true, Committed: 512, Policy: &api.Policy{Content: "full", Uncertain: "full"}, Last: &last,
 		Custody: []api.VBDCustody{{Name: "xvda", Backing: "/dev/vdb", State: "uncertain", Reason: "nobody looked"}}}
+	st.Refusals = []api.VBDRefusals{{VBD: 51728, Name: "xvdb"}}
+	at := time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
+	st.Refusals[0].Refusals.Add(at, api.Written, 400, "8 sectors")
+	st.Refusals[0].Refusals.Add(at.Add(time.Hour), api.Written, 5, "16 sectors")
+	st.Refusals[0].Refusals.Add(at, api.Content, 3, "PFN 0x7")
 	s := &fakeService{status: st, list: []api.DomainStatus{st, {Domain: "pv", Domid: 5, State: "running", Type: "pv"}}}
 	r := runCLI(s, nil, "status", "web")
-	for _, want := range []string{"warm cache: on", "reusable now 512 pages (2.0 MiB)", "custody uncertain: nobody looked", "came back warm"} {
+	for _, want := range []string{"warm cache: on", "reusable now 512 pages (2.0 MiB)", "custody uncertain: nobody looked", "came back warm",
+		"refused of xvdb since it was enabled", "written: 405 pages in 2 reboots or other occasions, the first at 2026-01-02T03:04:05Z: 8 sectors",
+		"content: 3 pages: PFN 0x7"} {
 		if !strings.Contains(r.out, want) {
 			t.Errorf("no %q in\n%s", want, r.out)
 		}

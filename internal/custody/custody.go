@@ -80,6 +80,19 @@ func (a *Account) doubt(format string, args ...any) {
 	}
 }
 
+// Question enters why, from whatever source, it cannot be told any longer that
+// nobody else wrote.
+func (a *Account) Question(format string, args ...any) { a.doubt(format, args...) }
+
+// Resume takes the account up again after the agent was away. What may have
+// been under way when it was opened can no longer be told from what somebody
+// else has written since.
+func (a *Account) Resume() {
+	if !a.Firm && a.Closed == nil {
+		a.doubt("the agent was away before it was known what of %s was the guest's", a.Identity.Name)
+	}
+}
+
 // Blame enters the proof, from whatever source, that somebody else wrote.
 func (a *Account) Blame(format string, args ...any) {
 	if a.Breach == "" {
@@ -140,8 +153,12 @@ func (a *Account) reopen(r disk.Reading) {
 func (a *Account) books(r disk.Reading) {
 	others := int64(r.Written) - int64(r.Guest.Written)
 	if !a.Firm {
+		if others > a.Base && !a.Traced {
+			a.doubt("%d sectors of %s were under way when it was first looked at: the guest's, or somebody else's",
+				others-a.Base, a.Identity.Name)
+		}
 		a.Base = max(a.Base, others)
-		a.Firm = r.At.Sub(a.Opened) >= settle
+		a.Firm = r.At.Sub(a.Opened).Abs() >= settle // whichever way the clock was set
 	}
 	if others > a.Base {
 		a.Blame("%d sectors of %s were written by somebody else than the guest",
@@ -184,6 +201,15 @@ func (a *Account) Close(r disk.Reading) {
 	if a.counted() && !a.Exact && !a.Traced {
 		a.doubt("the write counters of %s had not settled when the guest had gone", a.Identity.Name)
 	}
+}
+
+// Settled reports whether a reading, taken while the new guest may run, has
+// nothing under way that somebody else's writes since Close could hide among.
+func (a *Account) Settled(r disk.Reading) bool {
+	if a.Closed == nil || a.Identity.File != nil || r.Guest == nil || r.Written < a.Closed.Written {
+		return true
+	}
+	return r.Written-a.Closed.Written >= r.Guest.Written
 }
 
 // Judge says whether the disk that the next boot is given is as the last guest
@@ -237,6 +263,9 @@ func (a *Account) since(r disk.Reading, ran bool) (Judgement, string) {
 	case r.Written-a.Closed.Written > guest.Written:
 		return Broken, fmt.Sprintf("%d sectors of %s were written while the guest was down",
 			r.Written-a.Closed.Written-guest.Written, name)
+	case r.Written-a.Closed.Written < guest.Written:
+		return Uncertain, fmt.Sprintf("%d sectors that the guest, which is up again, writes to %s are under way: others could hide among them",
+			guest.Written-(r.Written-a.Closed.Written), name)
 	case r.Discarded != a.Closed.Discarded && guest.Discards == 0:
 		return Broken, fmt.Sprintf("%d sectors of %s were discarded while the guest was down",
 			r.Discarded-a.Closed.Discarded, name)

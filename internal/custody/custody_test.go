@@ -55,7 +55,9 @@ func TestJudge(t *testing.T) {
 		{"crash, counters readable after death", Open(phy, at(0, 100)),
 			[]disk.Reading{at(500, 100, 0), at(1000, 140, 40), at(1500, 150, 80)}, ptr(at(1600, 180, 80)), phy, at(3000, 180), false, Certain},
 		{"new guest has written already", Open(phy, at(0, 100)),
-			[]disk.Reading{at(500, 140, 40)}, ptr(at(600, 140, 40)), phy, at(3000, 148, 16), true, Certain},
+			[]disk.Reading{at(500, 140, 40)}, ptr(at(600, 140, 40)), phy, at(3000, 156, 16), true, Certain},
+		{"new guest's writes are under way", Open(phy, at(0, 100)),
+			[]disk.Reading{at(500, 140, 40)}, ptr(at(600, 140, 40)), phy, at(3000, 148, 16), true, Uncertain},
 		{"idle graceful shutdown", Open(phy, at(0, 100, 0)),
 			[]disk.Reading{at(500, 140, 40)}, ptr(at(600, 140)), phy, at(3000, 140), false, Certain},
 		{"graceful shutdown with last writes", Open(phy, at(0, 100, 0)),
@@ -74,6 +76,8 @@ func TestJudge(t *testing.T) {
 		{"another disk", Open(phy, at(0, 100)), nil, ptr(at(600, 100)), other, at(3000, 100), false, Broken},
 		{"resized", Open(phy, at(0, 100)), nil, ptr(at(600, 100)), bigger, at(3000, 100), false, Broken},
 		{"opened on a busy guest", Open(phy, at(0, 100, 50)),
+			[]disk.Reading{at(500, 130, 70), at(2500, 160, 100), at(3000, 170, 110)}, ptr(at(3100, 170, 110)), phy, at(5000, 170), false, Uncertain},
+		{"the same, traced", trace(Open(phy, at(0, 100, 50))),
 			[]disk.Reading{at(500, 130, 70), at(2500, 160, 100), at(3000, 170, 110)}, ptr(at(3100, 170, 110)), phy, at(5000, 170), false, Certain},
 		{"reconnected, idle between", Open(phy, at(0, 100, 0)),
 			[]disk.Reading{at(500, 140, 40), at(1000, 150, 10)}, ptr(at(4000, 150, 10)), phy, at(5000, 150), false, Certain},
@@ -112,6 +116,36 @@ func ptr(r disk.Reading) *disk.Reading { return &r }
 func discarded(r disk.Reading, sectors uint64) disk.Reading {
 	r.Discarded = sectors
 	return r
+}
+
+// TestResume: what was not settled when the agent went away never is.
+func TestResume(t *testing.T) {
+	for _, c := range []struct {
+		a    Account
+		want Judgement
+	}{{Open(phy, at(0, 100, 50)), Uncertain}, {Open(phy, at(0, 100, 0)), Certain}} {
+		a := c.a
+		a.Resume()
+		a.Enter(at(9000, a.Last.Written, a.Last.Guest.Written))
+		a.Close(at(9500, a.Last.Written, a.Last.Guest.Written))
+		if got, why := a.Judge(phy, at(9900, a.Last.Written), false); got != c.want {
+			t.Errorf("%s (%s), want %s", got, why, c.want)
+		}
+	}
+}
+
+// TestSettled: a reading with writes under way is not the one to judge by.
+func TestSettled(t *testing.T) {
+	a := Open(phy, at(0, 100, 0))
+	a.Close(at(600, 140, 40))
+	for _, c := range []struct {
+		r    disk.Reading
+		want bool
+	}{{at(3000, 140), true}, {at(3000, 156, 16), true}, {at(3000, 148, 16), false}, {at(3000, 164, 16), true}} {
+		if got := a.Settled(c.r); got != c.want {
+			t.Errorf("%+v: %v", c.r, got)
+		}
+	}
 }
 
 // TestRandomHistories: a guest, its backend and somebody else write at random.

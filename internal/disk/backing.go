@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"syscall"
 
 	"golang.org/x/sys/unix"
 )
@@ -17,6 +18,8 @@ import (
 type System struct {
 	Sys string // /sys
 	Dev string // /dev
+	// loopStatus asks a loop device what is behind it; nil asks the kernel.
+	loopStatus func(path string) (*unix.LoopInfo64, error)
 }
 
 // Host is the machine this runs on.
@@ -38,6 +41,9 @@ type Identity struct {
 	// DiskSeq tells a block device from a later one of the same number; 0
 	// where the kernel does not say.
 	DiskSeq uint64 `json:"diskseq,omitempty"`
+	// Below is what a stacked device (device mapper, md) lies on: the devices,
+	// with their DiskSeq. Empty for others.
+	Below string `json:"below,omitempty"`
 	// File is set for an image file, behind a loop device or not.
 	File *FileID `json:"file,omitempty"`
 	// Loop is the loop device through which an image file is attached now.
@@ -49,7 +55,10 @@ type FileID struct {
 	Path   string `json:"path"`
 	Device uint64 `json:"device"`
 	Inode  uint64 `json:"inode"`
-	Offset int64  `json:"offset,omitempty"` // of the disk in the file, bytes
+	// Birth is when the inode was made, in nanoseconds: its number is given
+	// away again as soon as the file is removed. 0 if the filesystem has none.
+	Birth  int64 `json:"birth,omitempty"`
+	Offset int64 `json:"offset,omitempty"` // of the disk in the file, bytes
 }
 
 // Differs returns what is different between the disks, or "".
@@ -57,12 +66,14 @@ func (i Identity) Differs(o Identity) string {
 	switch {
 	case (i.File == nil) != (o.File == nil), i.Block != o.Block:
 		return fmt.Sprintf("another disk: was %s, is %s", i.describe(), o.describe())
-	case i.File != nil && (i.File.Device != o.File.Device || i.File.Inode != o.File.Inode):
+	case i.File != nil && (i.File.Device != o.File.Device || i.File.Inode != o.File.Inode || i.File.Birth != o.File.Birth):
 		return fmt.Sprintf("the image file was replaced: was %s, is %s", i.describe(), o.describe())
 	case i.File != nil && i.File.Offset != o.File.Offset:
 		return fmt.Sprintf("the offset in the image file was %d, is %d", i.File.Offset, o.File.Offset)
 	case i.DiskSeq != o.DiskSeq:
 		return fmt.Sprintf("%s was removed and added again", i.Name)
+	case i.Below != o.Below:
+		return fmt.Sprintf("%s lies on other devices: was %s, is %s", i.Name, i.Below, o.Below)
 	case i.Size != o.Size:
 		return fmt.Sprintf("%s was resized: was %d bytes, is %d", i.Name, i.Size, o.Size)
 	}
@@ -119,7 +130,7 @@ func (s System) resolvePath(path string) (Backing, error) {
 		return s.resolveDevice(fmt.Sprintf("%d:%d", unix.Major(st.Rdev), unix.Minor(st.Rdev)))
 	case unix.S_IFREG:
 		return Backing{Path: path, sys: s, Identity: Identity{Name: path, Size: st.Size,
-			File: &FileID{Path: path, Device: st.Dev, Inode: st.Ino}}}, nil
+			File: &FileID{Path: path, Device: st.Dev, Inode: st.Ino, Birth: birth(path)}}}, nil
 	}
 	return Backing{}, fmt.Errorf("%s: neither a block device nor a file: %w", path, ErrUnsupported)
 }
@@ -140,31 +151,94 @@ func (s System) resolveDevice(device string) (Backing, error) {
 	file, err := os.ReadFile(filepath.Join(dir, "loop/backing_file"))
 	if errors.Is(err, fs.ErrNotExist) {
 		b.Block = device
-		b.DiskSeq, err = readUint(filepath.Join(dir, "diskseq"))
-		if errors.Is(err, fs.ErrNotExist) { // a partition, or an older kernel
-			b.DiskSeq, err = readUint(filepath.Join(dir, "../diskseq"))
-			if errors.Is(err, fs.ErrNotExist) {
-				err = nil
-			}
+		if b.DiskSeq, err = diskSeq(dir); err != nil {
+			return Backing{}, err
 		}
+		b.Below, err = below(dir)
 		return b, err
 	}
 	if err != nil {
 		return Backing{}, err
 	}
-	path := strings.TrimSuffix(string(file), "\n")
-	var st unix.Stat_t
-	if err := unix.Stat(path, &st); err != nil {
-		return Backing{}, &fs.PathError{Op: "stat", Path: path, Err: err}
-	}
-	offset, err := readUint(filepath.Join(dir, "loop/offset"))
+	// The path is for people: the file may have been renamed or replaced since
+	// it was attached. What is attached, only the device itself can say.
+	info, err := s.loop(b.Path)
 	if err != nil {
 		return Backing{}, err
 	}
+	path := strings.TrimSuffix(string(file), "\n")
 	b.Loop = b.Name
 	b.Name = path
-	b.File = &FileID{Path: path, Device: st.Dev, Inode: st.Ino, Offset: int64(offset)}
+	b.File = &FileID{Path: path, Device: info.Device, Inode: info.Inode, Offset: int64(info.Offset)}
+	if st, err := os.Stat(path); err == nil && sameFile(st, info.Device, info.Inode) {
+		b.File.Birth = birth(path)
+	}
 	return b, nil
+}
+
+// loop asks a loop device what is behind it.
+func (s System) loop(path string) (*unix.LoopInfo64, error) {
+	if s.loopStatus != nil {
+		return s.loopStatus(path)
+	}
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	info, err := unix.IoctlLoopGetStatus64(int(f.Fd()))
+	if err != nil {
+		return nil, fmt.Errorf("status of %s: %w", path, err)
+	}
+	return info, nil
+}
+
+func sameFile(i fs.FileInfo, device, inode uint64) bool {
+	st, ok := i.Sys().(*syscall.Stat_t)
+	return ok && st.Dev == device && st.Ino == inode
+}
+
+// birth returns when a file was made, 0 if the filesystem does not say.
+func birth(path string) int64 {
+	var st unix.Statx_t
+	if unix.Statx(unix.AT_FDCWD, path, 0, unix.STATX_BTIME, &st) != nil || st.Mask&unix.STATX_BTIME == 0 {
+		return 0
+	}
+	return st.Btime.Sec*1e9 + int64(st.Btime.Nsec)
+}
+
+// diskSeq is of a disk, or of the disk that a partition is on; 0 where the
+// kernel does not say.
+func diskSeq(dir string) (uint64, error) {
+	for _, file := range []string{"diskseq", "../diskseq"} {
+		n, err := readUint(filepath.Join(dir, file))
+		if !errors.Is(err, fs.ErrNotExist) {
+			return n, err
+		}
+	}
+	return 0, nil
+}
+
+// below names what a stacked device lies on.
+func below(dir string) (string, error) {
+	slaves, err := os.ReadDir(filepath.Join(dir, "slaves"))
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return "", err
+	}
+	var all []string
+	for _, slave := range slaves {
+		at := filepath.Join(dir, "slaves", slave.Name())
+		device, err := os.ReadFile(filepath.Join(at, "dev"))
+		if err != nil {
+			return "", err
+		}
+		seq, err := diskSeq(at)
+		if err != nil {
+			return "", err
+		}
+		all = append(all, fmt.Sprintf("%s (%s, %d)", slave.Name(), strings.TrimSpace(string(device)), seq))
+	}
+	return strings.Join(all, ", "), nil
 }
 
 func (s System) deviceName(dir string) (string, error) {

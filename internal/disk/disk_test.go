@@ -5,44 +5,22 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"io"
-	"io/fs"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/warmreboot/warmreboot/internal/disk/storetest"
 )
 
-type mapStore map[string]string
-
-func (m mapStore) Read(_ context.Context, path string) (string, error) {
-	v, ok := m[path]
-	if !ok {
-		return "", fs.ErrNotExist
-	}
-	return v, nil
-}
-
-func (m mapStore) Directory(_ context.Context, path string) ([]string, error) {
-	names := map[string]bool{}
-	for p := range m {
-		if rest, ok := strings.CutPrefix(p, path+"/"); ok {
-			name, _, _ := strings.Cut(rest, "/")
-			names[name] = true
-		}
-	}
-	if len(names) == 0 {
-		return nil, fs.ErrNotExist
-	}
-	var all []string
-	for n := range names {
-		all = append(all, n)
-	}
-	return all, nil
-}
-
 func TestBackends(t *testing.T) {
-	s := mapStore{
+	s := storetest.New(map[string]string{
 		"/local/domain/0/backend/vbd/3/51712/params":          "/dev/vdb",
 		"/local/domain/0/backend/vbd/3/51712/physical-device": "fe:10",
 		"/local/domain/0/backend/vbd/3/51712/mode":            "w",
@@ -51,7 +29,7 @@ func TestBackends(t *testing.T) {
 		"/local/domain/0/backend/qdisk/3/51728/mode":          "r",
 		// What the guest says of its backend is not asked.
 		"/local/domain/3/device/vbd/51712/backend": "/local/domain/3/mine",
-	}
+	})
 	ctx := context.Background()
 	all, err := Backends(ctx, s, 3)
 	if err != nil || len(all) != 2 {
@@ -114,7 +92,7 @@ func TestResolveBlockDevice(t *testing.T) {
 		t.Errorf("%+v, %v", r, err)
 	}
 	filter, err := b.traceFilter(Backend{Kind: "vbd", Domid: 3, DevName: "xvda"})
-	if want := `(dev == 266338320) && nr_sector > 0 && (rwbs ~ "*W*" || rwbs ~ "*D*") && !(comm ~ "[3].xvda-*")`; err != nil || filter != want {
+	if want := `(dev == 266338320) && nr_sector > 0 && !(rwbs ~ "R*" || rwbs ~ "FR*") && !(comm ~ "[3].xvda-*")`; err != nil || filter != want {
 		t.Errorf("%s, %v", filter, err)
 	}
 	if _, err := b.traceFilter(Backend{Kind: "vbd", Domid: 30000, DevName: "mapper/web"}); !errors.Is(err, ErrUnsupported) {
@@ -140,6 +118,13 @@ func TestResolveImageFile(t *testing.T) {
 		"dev/block/7:0/loop/offset":       "0\n",
 		"dev/block/7:0/stat":              "0 0 0 0 0 0 8 0 0 0 0\n",
 	})
+	attached := identify(t, img)
+	s.loopStatus = func(path string) (*unix.LoopInfo64, error) {
+		if path != "/dev/loop0" {
+			t.Errorf("asked %s", path)
+		}
+		return &attached, nil
+	}
 	viaLoop, err := s.Resolve(Backend{Kind: "vbd", PhysicalDevice: "7:0"})
 	if err != nil || viaLoop.Name != img || viaLoop.Loop != "/dev/loop0" || viaLoop.Path != "/dev/loop0" || viaLoop.Block != "" {
 		t.Fatalf("%+v, %v", viaLoop, err)
@@ -164,6 +149,10 @@ func TestResolveImageFile(t *testing.T) {
 	if _, err := viaLoop.Read(Backend{Kind: "vbd"}); err == nil || !strings.Contains(err.Error(), "another file") {
 		t.Errorf("replaced: %v", err)
 	}
+	// The loop device goes on with the file that it was given.
+	if still, err := s.Resolve(Backend{Kind: "vbd", PhysicalDevice: "7:0"}); err != nil || still.File.Inode != attached.Inode {
+		t.Errorf("%+v, %v", still, err)
+	}
 	other, err := s.Resolve(Backend{Kind: "qdisk", Params: "aio:" + img})
 	if err != nil || !strings.Contains(plain.Differs(other.Identity), "replaced") {
 		t.Errorf("%q, %v", plain.Differs(other.Identity), err)
@@ -172,6 +161,131 @@ func TestResolveImageFile(t *testing.T) {
 		if _, err := s.Resolve(Backend{Kind: "qdisk", Params: params}); !errors.Is(err, ErrUnsupported) {
 			t.Errorf("%s: %v", params, err)
 		}
+	}
+}
+
+// identify is what a loop device says that has the file attached.
+func identify(t *testing.T, path string) unix.LoopInfo64 {
+	t.Helper()
+	var st unix.Stat_t
+	if err := unix.Stat(path, &st); err != nil {
+		t.Fatal(err)
+	}
+	return unix.LoopInfo64{Device: st.Dev, Inode: st.Ino, Rdevice: st.Rdev}
+}
+
+// TestInodeGivenAgain: a new file with the number of one that was removed is
+// another one.
+func TestInodeGivenAgain(t *testing.T) {
+	a := Identity{Name: "/a.img", File: &FileID{Path: "/a.img", Device: 1, Inode: 12, Birth: 1000}}
+	b := a
+	b.File = &FileID{Path: "/a.img", Device: 1, Inode: 12, Birth: 2000}
+	if why := a.Differs(b); !strings.Contains(why, "replaced") {
+		t.Errorf("%q", why)
+	}
+	path := filepath.Join(t.TempDir(), "a")
+	if err := os.WriteFile(path, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Chtimes(path, time.Unix(1, 0), time.Unix(1, 0)); err != nil {
+		t.Fatal(err)
+	}
+	if got := time.Since(time.Unix(0, birth(path))); birth(path) != 0 && (got < -time.Minute || got > time.Minute) {
+		t.Errorf("made %v ago", got)
+	}
+}
+
+// TestStacked: what a stacked device lies on is part of what it is.
+func TestStacked(t *testing.T) {
+	s := sysfs(t, map[string]string{
+		"dev/block/253:0/uevent":             "DEVNAME=dm-0\n",
+		"dev/block/253:0/size":               "2048\n",
+		"dev/block/253:0/diskseq":            "5\n",
+		"dev/block/253:0/slaves/sda/dev":     "8:0\n",
+		"dev/block/253:0/slaves/sda/diskseq": "1\n",
+	})
+	be := Backend{Kind: "vbd", PhysicalDevice: "fd:0"}
+	was, err := s.Resolve(be)
+	if err != nil || was.Below != "sda (8:0, 1)" {
+		t.Fatalf("%+v, %v", was, err)
+	}
+	at := filepath.Join(s.Sys, "dev/block/253:0/slaves")
+	if err := os.Rename(filepath.Join(at, "sda"), filepath.Join(at, "sdb")); err != nil {
+		t.Fatal(err)
+	}
+	is, err := s.Resolve(be)
+	if err != nil || !strings.Contains(was.Differs(is.Identity), "other devices") {
+		t.Errorf("%q, %v", was.Differs(is.Identity), err)
+	}
+}
+
+// TestOtherLoop: another loop device with the guest's file, or on its device.
+func TestOtherLoop(t *testing.T) {
+	img := filepath.Join(t.TempDir(), "a.img")
+	if err := os.WriteFile(img, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	file := identify(t, img)
+	s := sysfs(t, map[string]string{
+		"block/loop0/loop/backing_file": img,
+		"block/loop1/loop/backing_file": "/dev/vdb",
+		"block/loop2/loop/backing_file": "/other",
+		"block/loop3/size":              "0",
+		"dev/block/254:16/vdb1/dev":     "254:17",
+		"dev/block/7:0/size":            "0",
+	})
+	s.loopStatus = func(path string) (*unix.LoopInfo64, error) {
+		switch filepath.Base(path) {
+		case "loop0":
+			return &file, nil
+		case "loop1":
+			return &unix.LoopInfo64{Device: 5, Inode: 6, Rdevice: unix.Mkdev(254, 17)}, nil
+		}
+		return nil, unix.ENXIO
+	}
+	id := &FileID{Path: img, Device: file.Device, Inode: file.Inode}
+	for name, c := range map[string]struct {
+		b    Backing
+		want string
+	}{
+		"the guest's own":  {Backing{sys: s, device: "7:0", Identity: Identity{Loop: "/dev/loop0", File: id}}, ""},
+		"on its partition": {Backing{sys: s, device: "254:16"}, "loop device /dev/loop1"},
+		"the same file":    {Backing{sys: s, Identity: Identity{File: id}}, "loop device /dev/loop0"},
+		"another file":     {Backing{sys: s, Identity: Identity{File: &FileID{Device: file.Device, Inode: file.Inode + 1}}}, ""},
+	} {
+		if got, err := c.b.otherLoop(); got != c.want || err != nil {
+			t.Errorf("%s: %q, %v", name, got, err)
+		}
+	}
+}
+
+// TestWriter: a process that has the file open for writing is found, one that
+// reads it is not.
+func TestWriter(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "a")
+	if err := os.WriteFile(path, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	want := identify(t, path)
+	for flag, found := range map[int]bool{os.O_RDONLY: false, os.O_WRONLY: true, os.O_RDWR: true} {
+		f, err := os.OpenFile(path, flag, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		child := exec.Command("sleep", "60")
+		child.ExtraFiles = []*os.File{f}
+		if err := child.Start(); err != nil {
+			t.Fatal(err)
+		}
+		f.Close()
+		who, err := writer(func(st *unix.Stat_t) bool { return st.Dev == want.Device && st.Ino == want.Inode })
+		if err != nil || (who != "") != found || found && !strings.Contains(who, fmt.Sprintf("process %d ", child.Process.Pid)) {
+			t.Errorf("flags %#x: %q, %v", flag, who, err)
+		}
+		if err := child.Process.Kill(); err != nil {
+			t.Error(err)
+		}
+		_ = child.Wait() // killed
 	}
 }
 

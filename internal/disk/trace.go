@@ -27,9 +27,10 @@ const (
 // The instance stays when the agent ends, so that one that is started again
 // finds what happened meanwhile.
 type Trace struct {
-	dir   string
-	own   string // what the backend's threads are called, up to the ring
-	fresh bool
+	dir    string
+	own    string // what the backend's threads are called, up to the ring
+	fresh  bool
+	filter func() (string, error) // as it should be now
 
 	mu     sync.Mutex
 	breach string
@@ -51,8 +52,9 @@ func (b Backing) Trace(be Backend) (*Trace, error) {
 	if err != nil {
 		return nil, err
 	}
-	t := &Trace{dir: filepath.Join(tracefs, "instances", fmt.Sprintf("%s%d-%d", tracePrefix, be.Domid, be.VBD)), own: threadName(be)}
-	event := filepath.Join(t.dir, "events/block/block_bio_queue")
+	t := &Trace{dir: filepath.Join(tracefs, "instances", fmt.Sprintf("%s%d-%d", tracePrefix, be.Domid, be.VBD)), own: threadName(be),
+		filter: func() (string, error) { return b.traceFilter(be) }}
+	event := t.event()
 	if t.isOn(event, filter) {
 		return t, nil
 	}
@@ -123,8 +125,25 @@ func (b Backing) traceFilter(be Backend) (string, error) {
 		}
 		terms = append(terms, fmt.Sprintf("dev == %d", major<<20|minor))
 	}
-	return fmt.Sprintf(`(%s) && nr_sector > 0 && (rwbs ~ "*W*" || rwbs ~ "*D*") && !(comm ~ "%s")`,
+	// All that is no read: the kernel has no letter for requests that write
+	// zeroes, and may get others.
+	return fmt.Sprintf(`(%s) && nr_sector > 0 && !(rwbs ~ "R*" || rwbs ~ "FR*") && !(comm ~ "%s")`,
 		strings.Join(terms, " || "), pattern), nil
+}
+
+func (t *Trace) event() string { return filepath.Join(t.dir, "events/block/block_bio_queue") }
+
+// Holds returns why the trace cannot be trusted to have recorded all: it was
+// tampered with, or there are partitions now that were not there when it began.
+func (t *Trace) Holds() error {
+	filter, err := t.filter()
+	if err != nil {
+		return err
+	}
+	if !t.isOn(t.event(), filter) {
+		return fmt.Errorf("%s: not on, or not for all of the disk's partitions", t.dir)
+	}
+	return nil
 }
 
 // Fresh reports whether the trace was started by this process: what happened
@@ -176,7 +195,7 @@ func firstEvent(trace, own string) (string, error) {
 
 // Close ends the trace and forgets what it recorded.
 func (t *Trace) Close() error {
-	_ = os.WriteFile(filepath.Join(t.dir, "events/block/block_bio_queue/enable"), []byte("0"), 0)
+	_ = os.WriteFile(filepath.Join(t.event(), "enable"), []byte("0"), 0)
 	return os.Remove(t.dir)
 }
 

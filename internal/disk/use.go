@@ -2,41 +2,73 @@ package disk
 
 import (
 	"bufio"
+	"bytes"
 	"errors"
 	"fmt"
 	"io/fs"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 
 	"golang.org/x/sys/unix"
 )
 
-// InUse returns who else uses a block device in dom0: a mount of it or of one
-// of its partitions, or a device stacked on it; "" if nobody. It sees the
-// mounts of this process's mount namespace only.
+// InUse returns who else uses the disk in dom0, "" if nobody: a mount of it or
+// of one of its partitions, a device stacked on it, another loop device with
+// the same file or on top of it, or a process that can write to it.
 func (b Backing) InUse() (string, error) {
+	for _, ask := range []func() (string, error){b.stacked, b.mounted, b.otherLoop, b.claimed, b.writer} {
+		if user, err := ask(); user != "" || err != nil {
+			return user, err
+		}
+	}
+	return "", nil
+}
+
+func (b Backing) dir() string { return filepath.Join(b.sys.Sys, "dev/block", b.device) }
+
+// stacked finds what the device mapper and the like have put on the device.
+func (b Backing) stacked() (string, error) {
 	if b.device == "" {
 		return "", nil
 	}
-	dir := filepath.Join(b.sys.Sys, "dev/block", b.device)
-	holders, err := os.ReadDir(filepath.Join(dir, "holders"))
+	holders, err := os.ReadDir(filepath.Join(b.dir(), "holders"))
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return "", err
 	}
 	if len(holders) > 0 {
 		return "device " + holders[0].Name(), nil
 	}
-	devices := map[string]bool{b.device: true}
-	children, err := os.ReadDir(dir)
+	return "", nil
+}
+
+// devices returns the numbers of the device and its partitions.
+func (b Backing) devices() (map[string]bool, error) {
+	all := map[string]bool{}
+	if b.device == "" {
+		return all, nil
+	}
+	all[b.device] = true
+	children, err := os.ReadDir(b.dir())
 	if err != nil {
-		return "", err
+		return nil, err
 	}
 	for _, c := range children {
-		raw, err := os.ReadFile(filepath.Join(dir, c.Name(), "dev"))
+		raw, err := os.ReadFile(filepath.Join(b.dir(), c.Name(), "dev"))
 		if err == nil {
-			devices[strings.TrimSpace(string(raw))] = true
+			all[strings.TrimSpace(string(raw))] = true
 		}
+	}
+	return all, nil
+}
+
+// mounted finds a mount in this process's mount namespace. It can name the
+// place, which claimed cannot.
+func (b Backing) mounted() (string, error) {
+	devices, err := b.devices()
+	if err != nil {
+		return "", err
 	}
 	f, err := os.Open("/proc/self/mountinfo")
 	if err != nil {
@@ -58,20 +90,169 @@ func mounted(s *bufio.Scanner, devices map[string]bool) (string, error) {
 	return "", s.Err()
 }
 
+// otherLoop finds a loop device that is not the guest's, with the same file, or
+// on top of the block device.
+func (b Backing) otherLoop() (string, error) {
+	files, err := filepath.Glob(filepath.Join(b.sys.Sys, "block/loop*/loop/backing_file"))
+	if err != nil {
+		return "", err
+	}
+	devices, err := b.devices()
+	if err != nil {
+		return "", err
+	}
+	for _, file := range files {
+		name := filepath.Base(filepath.Dir(filepath.Dir(file)))
+		if filepath.Join("/dev", name) == b.Loop {
+			continue
+		}
+		info, err := b.sys.loop(filepath.Join(b.sys.Dev, name))
+		if errors.Is(err, unix.ENXIO) || errors.Is(err, fs.ErrNotExist) {
+			continue // detached meanwhile
+		}
+		if err != nil {
+			return "", err
+		}
+		if b.File != nil && info.Device == b.File.Device && info.Inode == b.File.Inode ||
+			info.Rdevice != 0 && devices[deviceNumber(info.Rdevice)] {
+			return "loop device /dev/" + name, nil
+		}
+	}
+	return "", nil
+}
+
+func deviceNumber(rdev uint64) string {
+	return fmt.Sprintf("%d:%d", unix.Major(rdev), unix.Minor(rdev))
+}
+
+// claimed reports whether somebody uses the block device exclusively: a mount
+// in whatever namespace, swap, a stacked device. blkback does not.
+func (b Backing) claimed() (string, error) {
+	if b.device == "" {
+		return "", nil
+	}
+	fd, err := unix.Open(b.openPath(), unix.O_RDONLY|unix.O_CLOEXEC|unix.O_EXCL, 0)
+	if errors.Is(err, unix.EBUSY) {
+		return "somebody who has claimed it for himself: a mount in another namespace, or swap", nil
+	}
+	if err != nil {
+		return "", &fs.PathError{Op: "open", Path: b.openPath(), Err: err}
+	}
+	return "", unix.Close(fd)
+}
+
+func (b Backing) openPath() string {
+	if b.Loop != "" {
+		return filepath.Join(b.sys.Dev, filepath.Base(b.Loop))
+	}
+	return b.Path
+}
+
+// writer finds a process that has the disk or its file open for writing. QEMU's
+// backend is one.
+func (b Backing) writer() (string, error) {
+	if b.device == "" {
+		return "", nil
+	}
+	devices, err := b.devices()
+	if err != nil {
+		return "", err
+	}
+	return writer(func(st *unix.Stat_t) bool {
+		switch st.Mode & unix.S_IFMT {
+		case unix.S_IFBLK:
+			return devices[deviceNumber(st.Rdev)]
+		case unix.S_IFREG:
+			return b.File != nil && st.Dev == b.File.Device && st.Ino == b.File.Inode
+		}
+		return false
+	})
+}
+
+// writer returns the first process but this one that has a file open for
+// writing. Processes and files that go away meanwhile are passed over.
+func writer(is func(*unix.Stat_t) bool) (string, error) {
+	processes, err := os.ReadDir("/proc")
+	if err != nil {
+		return "", err
+	}
+	for _, p := range processes {
+		pid, err := strconv.Atoi(p.Name())
+		if err != nil || pid == os.Getpid() {
+			continue
+		}
+		dir := filepath.Join("/proc", p.Name())
+		open, err := os.ReadDir(filepath.Join(dir, "fd"))
+		if err != nil {
+			continue
+		}
+		for _, fd := range open {
+			var st unix.Stat_t
+			if unix.Stat(filepath.Join(dir, "fd", fd.Name()), &st) != nil || !is(&st) {
+				continue
+			}
+			info, err := os.ReadFile(filepath.Join(dir, "fdinfo", fd.Name()))
+			if err == nil && writable(info) {
+				return processName(pid) + ", which has it open for writing", nil
+			}
+		}
+	}
+	return "", nil
+}
+
+// writable parses /proc/PID/fdinfo/N (proc_pid_fdinfo(5)).
+func writable(info []byte) bool {
+	for line := range bytes.Lines(info) {
+		if v, ok := bytes.CutPrefix(line, []byte("flags:")); ok {
+			flags, err := strconv.ParseUint(string(bytes.TrimSpace(v)), 8, 64)
+			return err != nil || flags&unix.O_ACCMODE != unix.O_RDONLY
+		}
+	}
+	return true
+}
+
+// processName names a process for people.
+func processName(pid int) string {
+	name, err := os.ReadFile(fmt.Sprintf("/proc/%d/comm", pid))
+	if err != nil {
+		return fmt.Sprintf("process %d", pid)
+	}
+	return fmt.Sprintf("process %d (%s)", pid, bytes.TrimSpace(name))
+}
+
 // Flush writes out what dom0's page cache has of a block device and the disk
-// does not, so that it is counted and read. Image files need none: reading
-// them with O_DIRECT does it, and their times change when they are written to.
+// does not, so that it is counted and read.
 func (b Backing) Flush() error {
 	if b.Block == "" {
+		return nil // reading an image with O_DIRECT does it
+	}
+	return syncFile(b.Path, nil)
+}
+
+// Settle writes out what dom0's page cache has of an image file, after the
+// guest's last write: a process that has mapped the file cannot write to it
+// from then on without changing its times.
+func (b Backing) Settle() error {
+	if b.File == nil {
 		return nil
 	}
-	fd, err := unix.Open(b.Path, unix.O_RDONLY|unix.O_CLOEXEC, 0)
+	return syncFile(b.File.Path, b.File)
+}
+
+func syncFile(path string, id *FileID) error {
+	f, err := os.Open(path)
 	if err != nil {
-		return fmt.Errorf("open %s: %w", b.Path, err)
+		return err
 	}
-	defer unix.Close(fd)
-	if err := unix.Fsync(fd); err != nil {
-		return fmt.Errorf("fsync %s: %w", b.Path, err)
+	defer f.Close()
+	if id != nil {
+		st, err := f.Stat()
+		if err != nil {
+			return err
+		}
+		if !sameFile(st, id.Device, id.Inode) {
+			return fmt.Errorf("%s: another file", path)
+		}
 	}
-	return nil
+	return f.Sync()
 }

@@ -1,0 +1,85 @@
+// Package storetest is xenstore for tests: a map.
+package storetest
+
+import (
+	"context"
+	"io/fs"
+	"maps"
+	"strings"
+	"sync"
+)
+
+// Store is a xenstore. The zero value is empty.
+type Store struct {
+	mu     sync.Mutex
+	nodes  map[string]string
+	writes int
+}
+
+// New returns a store with these nodes.
+func New(nodes map[string]string) *Store { return &Store{nodes: maps.Clone(nodes)} }
+
+// Set is what others than the program under test write.
+func (s *Store) Set(path, value string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.nodes == nil {
+		s.nodes = map[string]string{}
+	}
+	s.nodes[path] = value
+}
+
+// Remove removes a node and all below it.
+func (s *Store) Remove(path string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	maps.DeleteFunc(s.nodes, func(p, _ string) bool { return p == path || strings.HasPrefix(p, path+"/") })
+}
+
+// Writes is how often the program under test has written.
+func (s *Store) Writes() int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.writes
+}
+
+// Read implements disk.Store.
+func (s *Store) Read(_ context.Context, path string) (string, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	v, ok := s.nodes[path]
+	if !ok {
+		return "", fs.ErrNotExist
+	}
+	return v, nil
+}
+
+// Directory implements disk.Store.
+func (s *Store) Directory(_ context.Context, path string) ([]string, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	names := map[string]bool{}
+	for p := range s.nodes {
+		if rest, ok := strings.CutPrefix(p, path+"/"); ok {
+			name, _, _ := strings.Cut(rest, "/")
+			names[name] = true
+		}
+	}
+	if len(names) == 0 {
+		return nil, fs.ErrNotExist
+	}
+	var all []string
+	for n := range names {
+		all = append(all, n)
+	}
+	return all, nil
+}
+
+// Write writes a node, as the program under test does.
+func (s *Store) Write(_ context.Context, path, value string) error {
+	s.Set(path, value)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.writes++
+	return nil
+}
