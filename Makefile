@@ -54,6 +54,14 @@ lint: ## gofmt, go vet, staticcheck
 	CGO_ENABLED=0 go vet ./...
 	CGO_ENABLED=0 go run $(STATICCHECK) ./...
 
+# BENCH_AGENT: options of tests/bench/agent, e.g. '-sizes 1000000 -runs 1'.
+.PHONY: bench-agent
+bench-agent: ## what the agent costs, on tables of up to 5·10⁷ pages; writes build/bench/agent.json
+	@mkdir -p $(BUILD)/bench
+	CGO_ENABLED=0 go build -trimpath -o $(BUILD)/bench/agent ./tests/bench/agent
+	$(BUILD)/bench/agent -dir $(BUILD)/bench $(BENCH_AGENT) > $(BUILD)/bench/agent.json.new
+	mv $(BUILD)/bench/agent.json.new $(BUILD)/bench/agent.json
+
 .PHONY: lab
 lab: $(BUILD)/labcmd ## boot a lab to play with; see tests/lab/README.md
 	$(BUILD)/labcmd boot
