@@ -262,6 +262,16 @@ func (s *session) diskChanged(ctx context.Context) error {
 	if _, err := s.dom0.Shell(ctx, "xl shutdown -w "+lab.Domain); err != nil {
 		return err
 	}
+	// xl returns when the guest has ended; its domain is destroyed after that.
+	err = poll(ctx, func() error {
+		if _, err := s.dom0.Shell(ctx, "xl domid "+lab.Domain); err == nil {
+			return errors.New("the domU has ended, but its domain is still there")
+		}
+		return nil
+	})
+	if err != nil {
+		return err
+	}
 	if _, err := s.dom0.Shell(ctx, "mount -t ext4 /dev/vdb /mnt"); err != nil {
 		return err
 	}
