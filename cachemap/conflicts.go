@@ -2,6 +2,7 @@ package cachemap
 
 import (
 	"encoding/binary"
+	"iter"
 	"math/bits"
 )
 
@@ -42,6 +43,8 @@ type finder struct {
 	parts    []part
 	memory   []byte   // blocks
 	next     []uint32 // of each block in use, the next one of its part
+	once     []uint64 // bits of the hashes that are in a part,
+	again    []uint64 // and of those that are in it more than once
 	slots    []uint64 // records; 0 is none
 }
 
@@ -56,13 +59,13 @@ const (
 	recordSize = 7
 	recordMask = 1<<(8*recordSize) - 1
 	hashBits   = 24
+	bitmapBits = 20 // of them, to find a bit in once and again
 
 	blockSize = 1 << 10 // also holds the eighth byte of the last record written
 	blockUsed = (blockSize - 1) / recordSize * recordSize
 
-	// pagesPerPart is the most pages that a part has on average, a table's if
-	// all are different. A part may have more distinct ones by chance, hardly
-	// by 3 %, and more equal ones.
+	// pagesPerPart is the most pages that a part has on average if all are
+	// different. Few of them then share a bit by chance.
 	pagesPerPart = 1 << 15
 
 	// maxDifferent is how many different pages with a page's 24 bits of hash a
@@ -81,7 +84,8 @@ func newFinderOf(v View, perPart int) *finder {
 	blocks := n*recordSize/blockUsed + len(f.parts)
 	f.memory = make([]byte, 0, blocks*blockSize)
 	f.next = make([]uint32, 0, blocks)
-	f.slots = make([]uint64, 1<<bits.Len(uint(2*max(8, min(n, perPart))-1)))
+	f.once, f.again = make([]uint64, 1<<bitmapBits/64), make([]uint64, 1<<bitmapBits/64)
+	f.slots = make([]uint64, 1<<12)
 	return f
 }
 
@@ -139,26 +143,49 @@ func (f *finder) newBlock() uint32 {
 // twice sets the bits of the pages of a part that hold the same as another page
 // of it.
 func (f *finder) twice(t part, id identity, found []uint64) {
+	clear(f.once)
+	clear(f.again)
+	for r := range f.records(t) {
+		at, bit := bitOf(r)
+		f.again[at] |= f.once[at] & bit
+		f.once[at] |= bit
+	}
 	clear(f.slots)
 	used := 0
-	for b := t.first; ; b = f.next[b] {
-		end := uint32(blockUsed)
-		if b == t.last {
-			end = t.used
-		}
-		block := f.memory[int(b)*blockSize:][:blockSize]
-		for at := uint32(0); at < end; at += recordSize {
-			r := binary.LittleEndian.Uint64(block[at:]) & recordMask
-			if f.insert(r, id, found) {
-				if used++; used > len(f.slots)/4*3 {
-					f.grow()
-				}
+	for r := range f.records(t) {
+		if at, bit := bitOf(r); f.again[at]&bit != 0 && f.insert(r, id, found) {
+			if used++; used > len(f.slots)/4*3 {
+				f.grow()
 			}
 		}
-		if b == t.last {
-			return
+	}
+}
+
+// records yields the records of a part.
+func (f *finder) records(t part) iter.Seq[uint64] {
+	return func(yield func(uint64) bool) {
+		for b := t.first; ; b = f.next[b] {
+			end := blockUsed
+			if b == t.last {
+				end = int(t.used)
+			}
+			block := f.memory[int(b)*blockSize:][:blockSize]
+			for at := 0; at < end; at += recordSize {
+				if !yield(binary.LittleEndian.Uint64(block[at:]) & recordMask) {
+					return
+				}
+			}
+			if b == t.last {
+				return
+			}
 		}
 	}
+}
+
+// bitOf returns where a record's bit is in once and again.
+func bitOf(r uint64) (word int, bit uint64) {
+	at := r >> (32 + hashBits - bitmapBits)
+	return int(at / 64), 1 << (at % 64)
 }
 
 // insert puts a record into the slots and reports true, unless a page that

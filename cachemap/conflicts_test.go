@@ -117,7 +117,7 @@ func TestConflictsInOnePart(t *testing.T) {
 	if got := pfns(f.find(bySector)); !slices.Equal(got, []PFN{5, 99_999}) {
 		t.Errorf("%v", got)
 	}
-	if len(f.slots) < 1<<17 {
+	if len(f.slots) < 1<<13 {
 		t.Errorf("%d slots: they have not grown", len(f.slots))
 	}
 }
