@@ -132,6 +132,7 @@ func (c Config) arguments(m *Machine) []string {
 		"-append", strings.Join(append([]string{"console=com1", "com1=115200,8n1", "dom0_mem=1024M,max:1024M",
 			"loglvl=all", "guest_loglvl=all", "spec-ctrl=no,eager-fpu"}, c.Console...), " "),
 		"-serial", "file:" + m.ConsoleLog(),
+		"-monitor", "unix:" + m.monitorPath() + ",server=on,wait=off",
 		"-drive", fmt.Sprintf(disk, c.Dom0.Disk, ""),
 		"-drive", fmt.Sprintf(disk, c.Guest.Disk, throttle),
 		"-netdev", fmt.Sprintf("user,id=net0,hostfwd=tcp:127.0.0.1:%d-:%d", m.Port, agent.Port),
