@@ -87,11 +87,18 @@ func (s Set) Count() uint64 {
 // Empty reports whether the set has no members.
 func (s Set) Empty() bool { return s.Count() == 0 }
 
-// And returns the members of both.
+// And returns the members of both, in one bitmap as long as the shorter one.
 func (s Set) And(o Set) Set {
-	a, b := pair(s, o)
-	a.bits.InPlaceIntersection(b.bits)
-	return a
+	n := min(s.n, o.n)
+	words := make([]uint64, (n+63)/64)
+	a, b := s.Words(), o.Words()
+	for i := range words {
+		words[i] = a[i] & b[i]
+	}
+	if tail := n % 64; tail != 0 {
+		words[n/64] &= 1<<tail - 1
+	}
+	return Set{bitset.FromWithLength(n, words), n}
 }
 
 // Or returns the members of either.
