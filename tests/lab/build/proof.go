@@ -142,7 +142,15 @@ func (c *Cache) checkExport(ctx context.Context, s Series) error {
 
 // commit makes a repository of tree with the base and one commit per patch.
 func (s Series) commit(ctx context.Context, tree string) error {
-	for _, args := range [][]string{{"init", "-q"}, {"add", "-A", "-f"}, {"commit", "-q", "--allow-empty", "-m", "base"}, {"tag", "base"}} {
+	if err := git(ctx, tree, "init", "-q"); err != nil {
+		return err
+	}
+	// Linux chooses git's idea of a C function for the hunks' headers; what is
+	// exported may not depend on that.
+	if err := os.WriteFile(filepath.Join(tree, ".git", "info", "attributes"), []byte("* !diff\n"), 0o644); err != nil {
+		return err
+	}
+	for _, args := range [][]string{{"add", "-A", "-f"}, {"commit", "-q", "--allow-empty", "-m", "base"}, {"tag", "base"}} {
 		if err := git(ctx, tree, args...); err != nil {
 			return err
 		}

@@ -6,6 +6,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 )
@@ -152,6 +153,35 @@ func TestEntryIsMadeOnce(t *testing.T) {
 		_, err := c.Entry(t.Context(), "thing", KeyOf("b"), func(context.Context, string) error { return failure })
 		if !errors.Is(err, failure) {
 			t.Errorf("a failed build was kept: %v", err)
+		}
+	}
+}
+
+// TestExportIgnoresAttributes makes a patch whose hunk follows a label, which
+// git's driver for C does not take for a function, and plain git does.
+func TestExportIgnoresAttributes(t *testing.T) {
+	const before = "int f(void)\n{\n\tg();\nagain:\n\ta();\n\tb();\n\tc();\n\td();\n}\n"
+	s := Series{Dir: t.TempDir()}
+	for _, attributes := range []string{"", "*.c diff=cpp\n"} {
+		tree := t.TempDir()
+		write(t, filepath.Join(tree, ".gitattributes"), attributes)
+		write(t, filepath.Join(tree, "f.c"), before)
+		if err := s.commit(t.Context(), tree); err != nil {
+			t.Fatal(err)
+		}
+		if len(s.Patches) == 0 {
+			write(t, filepath.Join(tree, "f.c"), strings.Replace(before, "d()", "e()", 1))
+			if err := git(t.Context(), tree, "commit", "-q", "-a", "-m", "f: call e"); err != nil {
+				t.Fatal(err)
+			}
+			if err := s.export(t.Context(), tree); err != nil {
+				t.Fatal(err)
+			}
+			s.Patches = []string{"0001-f-call-e.patch"}
+			continue
+		}
+		if err := s.compareExport(t.Context(), tree); err != nil {
+			t.Error(err)
 		}
 	}
 }
