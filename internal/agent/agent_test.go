@@ -96,16 +96,17 @@ func TestCrash(t *testing.T) {
 func TestRefusals(t *testing.T) {
 	for name, c := range map[string]struct {
 		policy api.Policy
+		why    api.Reason
 		do     func(w *world, d *fakeDisk)
 		reason string
 	}{
-		"written to":  {api.Policy{}, func(_ *world, d *fakeDisk) { d.written += 8 }, "8 sectors of /dev/xvda were written while the guest was down"},
-		"another":     {api.Policy{}, func(_ *world, d *fakeDisk) { d.identity.Block = "7:7" }, "another disk"},
-		"added again": {api.Policy{}, func(_ *world, d *fakeDisk) { d.identity.DiskSeq = 9 }, "added again"},
-		"resized":     {api.Policy{}, func(_ *world, d *fakeDisk) { d.identity.Size += 512 }, "resized"},
-		"mounted":     {api.Policy{}, func(_ *world, d *fakeDisk) { d.user = "mount /mnt" }, "in use in dom0: mount /mnt"},
-		"contents":    {api.Policy{Content: "full"}, func(_ *world, d *fakeDisk) { d.data[5000]++ }, "differ from the disk"},
-		"vbd removed": {api.Policy{}, func(w *world, d *fakeDisk) { delete(w.disks, xvda) }, "no longer has this vbd"},
+		"written to":  {api.Policy{}, api.Written, func(_ *world, d *fakeDisk) { d.written += 8 }, "8 sectors of /dev/xvda were written while the guest was down"},
+		"another":     {api.Policy{}, api.Identity, func(_ *world, d *fakeDisk) { d.identity.Block = "7:7" }, "another disk"},
+		"added again": {api.Policy{}, api.Identity, func(_ *world, d *fakeDisk) { d.identity.DiskSeq = 9 }, "added again"},
+		"resized":     {api.Policy{}, api.Identity, func(_ *world, d *fakeDisk) { d.identity.Size += 512 }, "resized"},
+		"mounted":     {api.Policy{}, api.InUse, func(_ *world, d *fakeDisk) { d.user = "mount /mnt" }, "in use in dom0: mount /mnt"},
+		"contents":    {api.Policy{Content: "full"}, api.Content, func(_ *world, d *fakeDisk) { d.data[5000]++ }, "differ from the disk"},
+		"vbd removed": {api.Policy{}, api.NoDisk, func(w *world, d *fakeDisk) { delete(w.disks, xvda) }, "no longer has this vbd"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -122,8 +123,12 @@ func TestRefusals(t *testing.T) {
 				t.Fatalf("%+v, %v", s, err)
 			}
 			v := vbd(t, *s.Last, xvda)
-			if v.Verdict != "refused" || !strings.Contains(v.Reason, c.reason) {
+			if v.Verdict != "refused" || !strings.Contains(v.Reason, c.reason) || len(v.Refusals) != 1 ||
+				v.Refusals[0].Reason != c.why || v.Refusals[0].Pages != 20 || v.Refusals[0].Example != v.Reason {
 				t.Errorf("%+v", v)
+			}
+			if len(s.Refusals) != 1 || s.Refusals[0].Name != "xvda" || len(s.Refusals[0].Refusals) != 1 || s.Refusals[0].Refusals[0].Times != 1 {
+				t.Errorf("%+v", s.Refusals)
 			}
 			if o := vbd(t, *s.Last, xvdb); o.Verdict != "approved" {
 				t.Errorf("the other disk: %+v", o)

@@ -119,7 +119,12 @@ func (k *keeper) do(ctx context.Context, f func() error) error {
 	done := make(chan error, 1)
 	select {
 	case k.commands <- func() { done <- f() }:
-		return <-done
+		select {
+		case err := <-done:
+			return err
+		case <-k.ended:
+			return api.Errorf(api.Failed, "the agent is stopping")
+		}
 	case <-ctx.Done():
 		return ctx.Err()
 	case <-k.ended:

@@ -37,6 +37,9 @@ type world struct {
 	untold   bool // the guest never reports
 	skew     bool // Xen speaks another version of the interface
 	asked    int  // reboots that the toolstack was asked for
+	downTime time.Duration
+	// approved, if set, is told of each approval, with the world locked.
+	approved func(*fakeDomain, cachemap.VBD)
 }
 
 type fakeDomain struct {
@@ -48,6 +51,7 @@ type fakeDomain struct {
 	reuse      []uint64
 	held       []uint64
 	verdicts   map[cachemap.VBD]xenctl.Verdict
+	ttl        time.Duration
 }
 
 type fakeImage struct {
@@ -76,7 +80,7 @@ var webUUID = xenctl.UUID{0x5c, 0x0f}
 
 func newWorld(t *testing.T) *world {
 	w := &world{t: t, images: map[xenctl.UUID]*fakeImage{}, disks: map[cachemap.VBD]*fakeDisk{},
-		store: &storetest.Store{}, nextID: 1, recreate: true}
+		store: &storetest.Store{}, nextID: 1, recreate: true, downTime: 700 * time.Millisecond}
 	for i, vbd := range []cachemap.VBD{xvda, xvdb} {
 		d := &fakeDisk{data: make([]byte, 1<<20), guest: map[xenctl.Domid]*disk.GuestIO{},
 			identity: disk.Identity{Name: "/dev/" + vbd.Name(), Size: 1 << 20, Block: fmt.Sprintf("254:%d", 16*i)}}
@@ -104,6 +108,11 @@ func (w *world) create(name string, uuid xenctl.UUID) *fakeDomain {
 		n := uint64(cachemap.NewView(d.entries, d.held).Len())
 		d.st = xenctl.WarmcacheStatus{Enabled: true, Armed: true, MaxPFN: numPages, Preserved: n, Adopted: n}
 		w.count(d)
+	}
+	for _, o := range w.domains {
+		if o.info.UUID == uuid && o.info.Alive() {
+			w.t.Errorf("domain %d is created while %d, of the same UUID, is alive", d.info.Domid, o.info.Domid)
+		}
 	}
 	w.domains = append(w.domains, d)
 	w.store.Set(fmt.Sprintf("/local/domain/%d/name", d.info.Domid), name)
@@ -149,7 +158,7 @@ func (w *world) die(d *fakeDomain, reason xenctl.ShutdownReason) {
 	d.info.Shutdown, d.info.Reason = true, reason
 	w.mu.Unlock()
 	go func() {
-		time.Sleep(700 * time.Millisecond)
+		time.Sleep(w.downTime)
 		w.mu.Lock()
 		defer w.mu.Unlock()
 		if d.st.Enabled && d.st.Armed {
@@ -285,8 +294,8 @@ func (w *world) WarmcacheDisable(id xenctl.Domid) error {
 	})
 }
 
-func (w *world) WarmcacheArm(id xenctl.Domid, _ time.Duration) error {
-	return w.with(id, func(d *fakeDomain) error { d.st.Armed = true; return enabled(d) })
+func (w *world) WarmcacheArm(id xenctl.Domid, ttl time.Duration) error {
+	return w.with(id, func(d *fakeDomain) error { d.st.Armed, d.ttl = true, ttl; return enabled(d) })
 }
 
 func (w *world) WarmcacheDisarm(id xenctl.Domid) error {
@@ -304,6 +313,9 @@ func (w *world) WarmcacheVerdict(id xenctl.Domid, vbd cachemap.VBD, v xenctl.Ver
 			return unix.EBUSY
 		}
 		d.verdicts[vbd] = v
+		if v == xenctl.Approved && w.approved != nil {
+			w.approved(d, vbd)
+		}
 		for p, e := range cachemap.NewView(d.entries, d.held).All() {
 			if e.VBD != vbd || d.reuse[p/64]>>(p%64)&1 == 0 {
 				continue
@@ -523,7 +535,11 @@ func (a fakeAccess) Ask() (doubt, breach string, err error) {
 func (a fakeAccess) Close() error {
 	a.f.w.mu.Lock()
 	defer a.f.w.mu.Unlock()
-	a.f.disk(a.b).watched = fakeWatch{}
+	for _, d := range a.f.w.disks { // it may be gone
+		if d.identity.Name == a.b.Path {
+			d.watched = fakeWatch{}
+		}
+	}
 	return nil
 }
 
@@ -542,12 +558,20 @@ func (fakeDisks) CloseTraces(func(domid, vbd uint32) bool) error { return nil }
 // agent starts an agent in the world; it ends with the test.
 func (w *world) agent(dir string) *Agent {
 	w.t.Helper()
+	return w.start(dir, func(*Options) {})
+}
+
+// start starts an agent with options of its own.
+func (w *world) start(dir string, change func(*Options)) *Agent {
+	w.t.Helper()
 	j, err := OpenJournal(dir)
 	if err != nil {
 		w.t.Fatal(err)
 	}
-	a := New(Options{Xen: w, Store: fakeStore{w.store, w}, Lifecycle: w, Disks: fakeDisks{w}, Journal: j, Boot: "boot", DiskWait: time.Second,
-		Log: slog.New(slog.NewTextHandler(testWriter{w.t}, nil))})
+	o := Options{Xen: w, Store: fakeStore{w.store, w}, Lifecycle: w, Disks: fakeDisks{w}, Journal: j, Boot: "boot", DiskWait: time.Second,
+		Log: slog.New(slog.NewTextHandler(testWriter{w.t}, nil))}
+	change(&o)
+	a := New(o)
 	if err := a.Start(); err != nil {
 		w.t.Fatal(err)
 	}
@@ -565,3 +589,13 @@ func (t testWriter) Write(p []byte) (int, error) {
 }
 
 var _ api.Service = (*Agent)(nil)
+
+func testLog(t *testing.T) *slog.Logger { return slog.New(slog.NewTextHandler(testWriter{t}, nil)) }
+
+// noJournal keeps nothing.
+type noJournal struct{}
+
+func (noJournal) Load() ([]*Record, error)         { return nil, nil }
+func (noJournal) Save(*Record) error               { return nil }
+func (noJournal) Remove(xenctl.UUID) error         { return nil }
+func (noJournal) AppendHistory(*api.Summary) error { return nil }
