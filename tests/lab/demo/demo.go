@@ -14,6 +14,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/warmreboot/warmreboot/tests/lab"
@@ -142,17 +143,34 @@ func (s *session) measure(ctx context.Context, name, kind, trigger string, reboo
 // they share the emulator's one processor with what is measured.
 func (s *session) settle(ctx context.Context) error {
 	return poll(ctx, func() error {
-		for _, machine := range []*lab.Client{s.dom0, s.domU} {
-			busy, err := machine.Busy(ctx)
-			if err != nil {
-				return err
-			}
-			if busy > mostBusy {
-				return fmt.Errorf("%.0f %% of a processor are busy", 100*busy)
-			}
-		}
-		return nil
+		return atOnce(
+			func() error { return quiet(ctx, s.dom0) },
+			func() error { return quiet(ctx, s.domU) },
+		)
 	})
+}
+
+func quiet(ctx context.Context, machine *lab.Client) error {
+	busy, err := machine.Busy(ctx)
+	if err == nil && busy > mostBusy {
+		err = fmt.Errorf("%.0f %% of a processor are busy", 100*busy)
+	}
+	return err
+}
+
+// atOnce does several things at the same time and returns all their errors.
+func atOnce(things ...func() error) error {
+	errs := make([]error, len(things))
+	var group sync.WaitGroup
+	for i, do := range things {
+		group.Add(1)
+		go func() {
+			defer group.Done()
+			errs[i] = do()
+		}()
+	}
+	group.Wait()
+	return errors.Join(errs...)
 }
 
 // mostBusy is the share of a processor that a quiet machine may use. The
@@ -163,17 +181,19 @@ func (s *session) read(ctx context.Context) (agent.ReadResult, error) {
 	return lab.JSON[agent.ReadResult](ctx, s.domU, "labagent", "read", build.WebRoot, "xvda")
 }
 
+// verify compares the files in the domU and the pages in dom0: the one takes
+// the processor's time, the other the disk's.
 func (s *session) verify(ctx context.Context, step *Step) error {
-	sums, err := s.domU.Sums(ctx, build.WebRoot)
-	if err != nil {
-		return err
-	}
+	var sums agent.Sums
+	err := atOnce(
+		func() (err error) { sums, err = s.domU.Sums(ctx, build.WebRoot); return },
+		func() (err error) { step.Mismatches, err = s.product.Check(ctx); return },
+	)
 	differ := s.truth.Differences(sums)
-	step.SHA256OK = len(differ) == 0
+	step.SHA256OK = err == nil && len(differ) == 0
 	if !step.SHA256OK {
 		s.say(fmt.Sprintf("differ: %v", differ))
 	}
-	step.Mismatches, err = s.product.Check(ctx)
 	return err
 }
 
