@@ -24,11 +24,12 @@ import (
 func main() {
 	sizes := flag.String("sizes", "1000000,10000000,50000000", "entries in a table, comma-separated")
 	worst := flag.Int("worst", 10_000_000, "most entries in the tables that are made to do harm")
+	maps := flag.Int("maps", 50_000_000, "most entries in the tables that Go's maps are compared on")
 	runs := flag.Int("runs", 5, "how often each is measured; the one with the least processor time counts")
 	dir := flag.String("dir", ".", "directory on the disk to read from")
 	content := flag.Int("content", 1024, "MiB of pages whose contents are compared")
 	flag.Parse()
-	if err := run(os.Stdout, os.Stderr, *sizes, *worst, *runs, *dir, *content<<20); err != nil {
+	if err := run(os.Stdout, os.Stderr, *sizes, *worst, *maps, *runs, *dir, *content<<20); err != nil {
 		fmt.Fprintln(os.Stderr, "bench agent:", err)
 		os.Exit(1)
 	}
@@ -84,7 +85,7 @@ type tableResult struct {
 
 // run writes the report to out, and a line for people to log after each
 // measurement.
-func run(out, log io.Writer, sizes string, worst, runs int, dir string, content int) error {
+func run(out, log io.Writer, sizes string, worst, maps, runs int, dir string, content int) error {
 	// One core: what the targets are about. The comparison of contents uses more.
 	cores := runtime.GOMAXPROCS(1)
 	r := report{Date: time.Now().UTC().Format(time.RFC3339), Command: strings.Join(os.Args, " "),
@@ -99,6 +100,7 @@ func run(out, log io.Writer, sizes string, worst, runs int, dir string, content 
 			if k.harmful && n > worst {
 				continue
 			}
+			k.goMap = k.goMap && n <= maps
 			t := measureTable(k, n, runs)
 			r.Tables = append(r.Tables, t)
 			if _, ok := first[k.name]; !ok {
