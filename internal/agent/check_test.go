@@ -267,6 +267,30 @@ func TestImageLost(t *testing.T) {
 	}
 }
 
+// TestUnadopted: an image that the next domain did not adopt does not wait for
+// the one after it.
+func TestUnadopted(t *testing.T) {
+	t.Parallel()
+	w, a, d, _ := running(t, 20, api.Policy{})
+	w.recreate = false
+	w.die(d, xenctl.ShutdownCrash)
+	for { // until it is gone
+		w.mu.Lock()
+		img := w.images[webUUID]
+		if img != nil {
+			delete(w.images, webUUID)
+			next := w.create("domU-web", webUUID)
+			next.info.HVM = false
+			w.images[webUUID] = img
+			w.mu.Unlock()
+			break
+		}
+		w.mu.Unlock()
+		time.Sleep(10 * time.Millisecond)
+	}
+	soon(t, w, a, "image dropped", func() bool { return w.images[webUUID] == nil })
+}
+
 // TestHistory: a reboot is in the list once, whenever the agent was killed.
 func TestHistory(t *testing.T) {
 	dir := t.TempDir()

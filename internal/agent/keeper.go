@@ -322,6 +322,7 @@ func (k *keeper) appeared(ctx context.Context, d xenctl.DomainInfo) {
 	if r.Enabled {
 		k.enableInXen(d)
 	}
+	k.dropUnadopted()
 	if r.Reboot == nil {
 		// First sight. If it holds pages of a boot that the agent did not see
 		// end, nobody can vouch for them without looking at each.
@@ -346,6 +347,18 @@ func (k *keeper) appeared(ctx context.Context, d xenctl.DomainInfo) {
 	k.pagesBefore = 0
 	k.held = nil
 	k.save()
+}
+
+// dropUnadopted gives up what Xen still keeps when the domain has been built: it
+// could not take it. The one after it could, and would get what this one has
+// written over, of which its accounts tell nothing.
+func (k *keeper) dropUnadopted() {
+	img, err := k.a.Xen.Image(k.rec.UUID)
+	if err != nil {
+		return
+	}
+	n, err := k.a.Xen.DropImage(k.rec.UUID)
+	k.log.Warn("the new domain did not adopt what was kept of the last one: dropped", "pages", img.Pages, "dropped", n, "err", err)
 }
 
 // enableInXen makes sure that Xen tracks the domain and keeps its image.

@@ -105,6 +105,11 @@ func (x mortalXen) WarmcacheDropPFNs(d xenctl.Domid, p []cachemap.PFN) (uint64, 
 	return r.n, r.err
 }
 
+func (x mortalXen) DropImage(u xenctl.UUID) (uint64, error) {
+	r := effect(x.life, "drop image", func() pages { n, err := x.Xen.DropImage(u); return pages{n, err} })
+	return r.n, r.err
+}
+
 type mortalStore struct {
 	Store
 	*life

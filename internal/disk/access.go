@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 
 	"golang.org/x/sys/unix"
@@ -25,6 +26,9 @@ type AccessWatch struct {
 func (b Backing) WatchAccess() (*AccessWatch, error) {
 	if b.File == nil || b.device == "" {
 		return nil, fmt.Errorf("access to %s: %w", b.Name, ErrUnsupported)
+	}
+	if st, err := os.Stat(b.File.Path); err != nil || !sameFile(st, b.File.Device, b.File.Inode) {
+		return nil, fmt.Errorf("%s is not the file that is attached: %w", b.File.Path, errors.Join(err, fs.ErrNotExist))
 	}
 	fd, err := unix.FanotifyInit(unix.FAN_CLASS_NOTIF|unix.FAN_CLOEXEC|unix.FAN_NONBLOCK, unix.O_RDONLY|unix.O_CLOEXEC|unix.O_LARGEFILE)
 	if err != nil {
