@@ -46,12 +46,12 @@ const (
 	AgentCustody
 	AgentComparesAll
 	AgentDropsOnBreach
+	AdoptDropsIneligible // by the agent: dropUnadopted
 
 	// What the code lacks.
 	DropPending
 	PreserveDecidesOnce
 	AdoptScrubsFailed
-	AdoptDropsIneligible
 	ImageFlush
 	HandleWhileAdopted
 	KernelChecksInFlight
@@ -62,7 +62,7 @@ const (
 // missing are the rules that the code does not have: findings. With all rules,
 // the invariants hold; without any of these, a schedule breaks them.
 const missing = DropPending | PreserveDecidesOnce | AdoptScrubsFailed |
-	AdoptDropsIneligible | ImageFlush | HandleWhileAdopted | KernelChecksInFlight
+	ImageFlush | HandleWhileAdopted | KernelChecksInFlight
 
 func (r Rules) has(x Rules) bool { return r&x != 0 }
 
@@ -107,7 +107,7 @@ var removals = []removal{
 	{rules: PreserveSuspended, where: "warmcache_preserve", what: "nothing is kept of a suspended domain"},
 	{rules: PreserveReplaces, where: "warmcache_preserve", what: "a new image replaces the old one",
 		unseen: "with AdoptDropsIneligible no second image of a UUID can be left; see the next one"},
-	{rules: PreserveReplaces | AdoptDropsIneligible, where: "warmcache_preserve, warmcache_adopt", what: "an old image is left behind"},
+	{rules: PreserveReplaces | AdoptDropsIneligible, where: "warmcache_preserve, dropUnadopted", what: "an old image is left behind"},
 	{rules: ImageUUID, where: "wc_image_find", what: "only the image of the UUID is adopted"},
 	{rules: ImageOnce, where: "warmcache_adopt", what: "an image that is adopted is on no list"},
 	{rules: ImageScrub, where: "free_domheap_pages in wc_image_shrink", what: "pages of an image are scrubbed"},
@@ -133,7 +133,7 @@ var removals = []removal{
 	{rules: DropPending, where: "wc_drop_all", what: "dom0's DROP covers pending pages"},
 	{rules: PreserveDecidesOnce, where: "warmcache_preserve", what: "a preempted preservation goes on"},
 	{rules: AdoptScrubsFailed, where: "wc_adopt_page", what: "a page that could not be placed is scrubbed"},
-	{rules: AdoptDropsIneligible, where: "warmcache_adopt", what: "a domain that cannot adopt its image ends it"},
+	{rules: AdoptDropsIneligible, where: "agent: dropUnadopted", what: "a domain that cannot adopt its image ends it"},
 	{rules: ImageFlush, where: "wc_preserve_page", what: "TLBs are flushed before a page of an image changes hands"},
 	{rules: HandleWhileAdopted, where: "XEN_DOMCTL_setdomainhandle", what: "a domain with adopted pages keeps its UUID until it has run"},
 	{rules: KernelChecksInFlight, where: "Linux: __xen_warmcache_announce", what: "I/O is not tracked while a write to its sector is under way"},
