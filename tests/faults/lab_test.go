@@ -39,11 +39,6 @@ func run(t *testing.T, mode campaign.Mode, types ...string) []campaign.Result {
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() {
-		if err := bench.Stop(); err != nil {
-			t.Error(err)
-		}
-	})
 	var results []campaign.Result
 	for _, name := range types {
 		result, err := bench.Run(t.Context(), campaign.Key{Type: name, Seed: 1, Mode: mode}, sample)

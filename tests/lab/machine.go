@@ -42,6 +42,10 @@ type Config struct {
 	Console []string // further words for Xen's command line
 	// Unthrottled takes the brake off the domU's disk.
 	Unthrottled bool
+	// Saveable lets the machine's state be saved; Resume is the name of one to
+	// begin with.
+	Saveable bool
+	Resume   string
 }
 
 // Machine is a lab that runs.
@@ -79,6 +83,11 @@ func Boot(ctx context.Context, c Config) (*Machine, error) {
 		return nil, err
 	}
 	m := &Machine{Dir: c.Dir, Port: port}
+	if c.Saveable && c.Resume == "" {
+		if err := c.createOverlays(); err != nil {
+			return nil, err
+		}
+	}
 	log, err := os.Create(filepath.Join(c.Dir, "qemu.log"))
 	if err != nil {
 		return nil, err
@@ -119,8 +128,7 @@ func (c Config) arguments(m *Machine) []string {
 	if !c.Unthrottled {
 		throttle = fmt.Sprintf(",throttling.bps-total=%d", Throttle.BytesPerSecond)
 	}
-	const disk = "file=%s,if=virtio,format=raw,snapshot=on,cache=unsafe%s"
-	return []string{
+	return append([]string{
 		// One virtual CPU, one thread: when QEMU's scheduler of virtual CPUs
 		// breaks in right after VMRUN, it delivers the injected event twice and
 		// the guest dies. With MONITOR Xen takes a #GP in mwait; with RDTSCP PVH
@@ -133,11 +141,9 @@ func (c Config) arguments(m *Machine) []string {
 			"loglvl=all", "guest_loglvl=all", "spec-ctrl=no,eager-fpu"}, c.Console...), " "),
 		"-serial", "file:" + m.ConsoleLog(),
 		"-monitor", "unix:" + m.monitorPath() + ",server=on,wait=off",
-		"-drive", fmt.Sprintf(disk, c.Dom0.Disk, ""),
-		"-drive", fmt.Sprintf(disk, c.Guest.Disk, throttle),
 		"-netdev", fmt.Sprintf("user,id=net0,hostfwd=tcp:127.0.0.1:%d-:%d", m.Port, agent.Port),
 		"-device", "virtio-net-pci,netdev=net0,romfile=",
-	}
+	}, c.drives(throttle)...)
 }
 
 // Open returns the lab that runs in dir.

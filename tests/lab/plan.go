@@ -20,6 +20,7 @@ type Variant struct {
 	HangFile    string // the module that goes with KernelFile
 	NoProduct   bool   // without warmreboot and warmrebootd
 	Unthrottled bool
+	Saveable    bool // see Machine.Save
 }
 
 // Parts is all that a lab is made of.
@@ -39,7 +40,7 @@ func Prepare(ctx context.Context, cache *build.Cache, from build.Checkout, v Var
 	if err != nil {
 		return Parts{}, err
 	}
-	p := Parts{Config: Config{Root: tools, Unthrottled: v.Unthrottled}}
+	p := Parts{Config: Config{Root: tools, Unthrottled: v.Unthrottled, Saveable: v.Saveable}}
 	if p.Config.Dom0, err = cache.Dom0(ctx, tools, agentBinary); err != nil {
 		return p, err
 	}
@@ -104,11 +105,7 @@ func (p *Parts) kernel(ctx context.Context, cache *build.Cache, from build.Check
 // Start boots the parts and installs in dom0 what is not on its disk: the
 // guest kernel and the programs under test.
 func (p Parts) Start(ctx context.Context, dir string) (*Machine, error) {
-	config := p.Config
-	config.Dir = dir
-	// The emulator runs inside the root and sees only what is bound there.
-	config.Root.Bind = append([]string{dir, filepath.Dir(config.Xen)}, config.Root.Bind...)
-	m, err := Boot(ctx, config)
+	m, err := Boot(ctx, p.config(dir))
 	if err != nil {
 		return nil, err
 	}
@@ -116,6 +113,21 @@ func (p Parts) Start(ctx context.Context, dir string) (*Machine, error) {
 		return nil, fmt.Errorf("install in dom0: %w", joinStop(err, m))
 	}
 	return m, nil
+}
+
+// Resume goes on with a state that a lab in the same folder has saved.
+func (p Parts) Resume(ctx context.Context, dir, state string) (*Machine, error) {
+	config := p.config(dir)
+	config.Resume = state
+	return Boot(ctx, config)
+}
+
+func (p Parts) config(dir string) Config {
+	config := p.Config
+	config.Dir = dir
+	// The emulator runs inside the root and sees only what is bound there.
+	config.Root.Bind = append([]string{dir, filepath.Dir(config.Xen)}, config.Root.Bind...)
+	return config
 }
 
 func (p Parts) install(ctx context.Context, dom0 *Client) error {

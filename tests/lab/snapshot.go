@@ -5,27 +5,81 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"path/filepath"
 	"strings"
+	"syscall"
+	"time"
 )
 
-// monitorPath is the socket of QEMU's monitor.
-func (m *Machine) monitorPath() string { return filepath.Join(m.Dir, "monitor") }
+// A lab whose state can be saved. It writes to overlays of the disks, which
+// stay until the next boot.
 
 // prompt is what QEMU's monitor prints when it waits for a command.
 const prompt = "(qemu) "
 
-// Save keeps the state of the whole machine, memory and disks, under a name.
-// It is lost when the lab ends.
+// monitorPath is the socket of QEMU's monitor.
+func (m *Machine) monitorPath() string { return filepath.Join(m.Dir, "monitor") }
+
+// overlays are the names of the overlays of dom0's disk and the domU's.
+var overlays = [2]string{"dom0.qcow2", "domU.qcow2"}
+
+// createOverlays makes the overlays of a lab that boots.
+func (c Config) createOverlays() error {
+	for i, backing := range []string{c.Dom0.Disk, c.Guest.Disk} {
+		path := filepath.Join(c.Dir, overlays[i])
+		if err := createOverlay(path, backing); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// drives are QEMU's arguments for the two disks.
+func (c Config) drives(throttle string) []string {
+	disk := "file=%s,if=virtio,format=raw,snapshot=on,cache=unsafe%s"
+	files := [2]string{c.Dom0.Disk, c.Guest.Disk}
+	if c.Saveable {
+		disk = "file=%s,if=virtio,format=qcow2,cache=unsafe%s"
+		for i := range files {
+			files[i] = filepath.Join(c.Dir, overlays[i])
+		}
+	}
+	arguments := []string{"-drive", fmt.Sprintf(disk, files[0], ""), "-drive", fmt.Sprintf(disk, files[1], throttle)}
+	if c.Resume != "" {
+		arguments = append(arguments, "-loadvm", c.Resume)
+	}
+	return arguments
+}
+
+// Save keeps the state of the whole machine, memory and disks, under a name. A
+// lab that is booted with the same configuration and that name for Resume goes
+// on from there.
+//
+// It has to be another process: QEMU's time stamp counter does not go back,
+// its other clocks do, and Xen would be lost between them.
 func (m *Machine) Save(ctx context.Context, name string) error {
 	return m.monitor(ctx, "savevm "+name)
 }
 
-// Load puts the machine back to a state that was saved. Connections to the
-// agents that were open do not survive it.
-func (m *Machine) Load(ctx context.Context, name string) error {
-	return m.monitor(ctx, "loadvm "+name)
+// Quit ends QEMU as Stop does, but so that the overlays are whole.
+func (m *Machine) Quit(ctx context.Context) error {
+	if start, err := processStart(m.PID); err != nil || start != m.Start {
+		return m.Stop()
+	}
+	// The answer is that the connection ends.
+	if err := m.monitor(ctx, "quit"); err != nil && !errors.Is(err, io.EOF) && !errors.Is(err, syscall.ECONNRESET) {
+		return errors.Join(err, m.Stop())
+	}
+	for start, err := processStart(m.PID); err == nil && start == m.Start; start, err = processStart(m.PID) {
+		select {
+		case <-ctx.Done():
+			return errors.Join(ctx.Err(), m.Stop())
+		case <-time.After(20 * time.Millisecond): // whoever started it may be another process
+		}
+	}
+	return m.Stop()
 }
 
 // monitor runs one command of QEMU's monitor. A command that succeeds prints

@@ -34,7 +34,7 @@ func serveMonitor(t *testing.T, m *Machine, answer string) {
 func TestMonitorTellsErrors(t *testing.T) {
 	m := &Machine{Dir: t.TempDir()}
 	serveMonitor(t, m, "Error: no such snapshot\r\n")
-	if err := m.Load(t.Context(), "nothing"); err == nil || !strings.Contains(err.Error(), "no such snapshot") {
+	if err := m.monitor(t.Context(), "delvm nothing"); err == nil || !strings.Contains(err.Error(), "no such snapshot") {
 		t.Errorf("got %v", err)
 	}
 }

@@ -26,6 +26,7 @@ import (
 const (
 	Served   = build.WebRoot + "/00," + build.WebRoot + "/01," + build.WebRoot + "/02"
 	WorkRoot = "/srv/work"
+	seenRoot = build.WebRoot + "/00" // of these, the guest compares its view with the disk
 )
 
 // Where the bench keeps things in the machines: in memory, out of the faults'
@@ -71,19 +72,19 @@ func BuildTools(ctx context.Context, cache *build.Cache, checkout build.Checkout
 type Bench struct {
 	*lab.Machine
 	demo.Product
-	mode   Mode
-	tools  Tools
-	lookup string // address of kallsyms_lookup_name in the domU
-	domid  string // of the domU
-	before int    // reboots that the agent has seen
-	logs   string // folder
+	parts lab.Parts
+	mode  Mode
+	tools Tools
+	logs  string // folder
+	saved saved
 }
 
-// Open boots the lab of a mode and brings it to the state in which runs begin.
-// Logs of the runs go to the folder logs.
+// Open brings the lab of a mode to the state in which runs begin: it boots it,
+// unless an earlier call with the same parts has left that state. Logs of the
+// runs go to the folder logs.
 func Open(ctx context.Context, cache *build.Cache, checkout build.Checkout, mode Mode, name, logs string) (*Bench, error) {
 	// Faults don't depend on how slow the disk is.
-	parts, err := lab.Prepare(ctx, cache, checkout, lab.Variant{TrustingXen: mode == Trusting, Unthrottled: true})
+	parts, err := lab.Prepare(ctx, cache, checkout, lab.Variant{TrustingXen: mode == Trusting, Unthrottled: true, Saveable: true})
 	if err != nil {
 		return nil, err
 	}
@@ -91,23 +92,35 @@ func Open(ctx context.Context, cache *build.Cache, checkout build.Checkout, mode
 	if err != nil {
 		return nil, err
 	}
-	machine, err := parts.Start(ctx, filepath.Join(cache.Dir, "labs", name))
+	if err := os.MkdirAll(logs, 0o755); err != nil {
+		return nil, err
+	}
+	b := &Bench{Machine: &lab.Machine{Dir: filepath.Join(cache.Dir, "labs", name+"-"+string(mode))}, parts: parts, mode: mode,
+		tools: tools, logs: logs}
+	key, err := b.key()
 	if err != nil {
 		return nil, err
 	}
-	b := &Bench{Machine: machine, Product: demo.Product{Dom0: machine.Dom0()}, mode: mode, tools: tools, logs: logs}
-	if err := b.prepare(ctx, parts); err != nil {
+	if b.saved, err = readSaved(b.Dir); err == nil && b.saved.Key == key {
+		return b, nil
+	}
+	machine, err := parts.Start(ctx, b.Dir)
+	if err != nil {
+		return nil, err
+	}
+	b.Machine, b.Product, b.saved = machine, demo.Product{Dom0: machine.Dom0()}, saved{Key: key}
+	if err := b.prepare(ctx); err != nil {
 		return nil, errors.Join(fmt.Errorf("prepare the lab: %w", err), machine.Stop())
 	}
 	return b, nil
 }
 
-func (b *Bench) prepare(ctx context.Context, parts lab.Parts) error {
+func (b *Bench) prepare(ctx context.Context) error {
 	dom0 := b.Product.Dom0
-	if err := os.MkdirAll(b.logs, 0o755); err != nil {
+	if err := os.Remove(filepath.Join(b.Dir, savedName)); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
-	pristine, err := sums(parts.Config.Guest.Disk)
+	pristine, err := sums(b.parts.Config.Guest.Disk)
 	if err != nil {
 		return err
 	}
@@ -128,13 +141,19 @@ func (b *Bench) prepare(ctx context.Context, parts lab.Parts) error {
 			return err
 		}
 	}
-	if b.domid, err = dom0.Shell(ctx, "xl domid "+lab.Domain); err != nil {
+	if b.saved.Domid, err = dom0.Shell(ctx, "xl domid "+lab.Domain); err != nil {
 		return err
 	}
 	if err := b.prepareDomU(ctx); err != nil {
 		return err
 	}
-	return b.Save(ctx, state)
+	if err := b.Save(ctx, state); err != nil {
+		return err
+	}
+	if err := b.Quit(ctx); err != nil {
+		return err
+	}
+	return b.saved.write(b.Dir)
 }
 
 func (b *Bench) prepareDomU(ctx context.Context) error {
@@ -153,7 +172,7 @@ func (b *Bench) prepareDomU(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	b.lookup, _, _ = strings.Cut(symbol, " ")
+	b.saved.Lookup, _, _ = strings.Cut(symbol, " ")
 	prepared, err := lab.JSON[hand.Prepared](ctx, b.DomU(), hand.Program, "prepare", Served, WorkRoot)
 	if err != nil {
 		return err
@@ -167,7 +186,7 @@ func (b *Bench) prepareDomU(ctx context.Context) error {
 	}
 	status, err := b.Status(ctx)
 	if err == nil && status.Last != nil {
-		b.before = status.Last.Sequence
+		b.saved.Before = status.Last.Sequence
 	}
 	return err
 }
@@ -190,10 +209,12 @@ func sums(image string) ([]byte, error) {
 	}
 }
 
-// Ping reports whether the lab can go on.
-func (b *Bench) Ping(ctx context.Context) error {
-	if err := b.Load(ctx, state); err != nil {
+// load brings the machine to the state in which runs begin.
+func (b *Bench) load(ctx context.Context) error {
+	machine, err := b.parts.Resume(ctx, b.Dir, state)
+	if err != nil {
 		return err
 	}
-	return b.Product.Dom0.Ping(ctx)
+	b.Machine, b.Product = machine, demo.Product{Dom0: machine.Dom0()}
+	return nil
 }

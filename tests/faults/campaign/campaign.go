@@ -37,62 +37,50 @@ func (c Campaign) Run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	var missed error
-	for _, mode := range c.Plan.Modes {
-		if err := c.runMode(ctx, store, mode); err != nil {
-			missed = errors.Join(missed, err)
-		}
+	missing := store.Missing(c.Plan.Keys())
+	made, err := c.make(ctx, store, missing)
+	if err == nil && made < len(missing) {
+		err = fmt.Errorf("%w: %d runs are missing", ErrIncomplete, len(missing)-made)
 	}
-	return errors.Join(WriteReport(c.Dir, store.Results, c.Settings), missed)
+	return errors.Join(WriteReport(c.Dir, store.Results, c.Settings), err)
 }
 
-func (c Campaign) runMode(ctx context.Context, store *Store, mode Mode) error {
-	var bench *Bench
-	defer func() {
-		if bench != nil {
-			_ = bench.Stop() // the lab keeps nothing
-		}
-	}()
+// make makes runs and returns how many.
+func (c Campaign) make(ctx context.Context, store *Store, keys []Key) (made int, err error) {
+	benches := make(map[Mode]*Bench)
 	failures := 0
-	missing := store.Missing(c.Plan.Keys(mode))
-	for i, key := range missing {
+	for _, key := range keys {
 		if ctx.Err() != nil || !c.Until.IsZero() && time.Now().After(c.Until) {
-			return fmt.Errorf("%w: %d %s runs are missing", ErrIncomplete, len(missing)-i, mode)
+			return made, nil
 		}
-		if bench == nil {
-			c.Say(fmt.Sprintf("boot the %s lab", mode))
-			var err error
-			if bench, err = Open(ctx, c.Cache, c.Checkout, mode, c.Lab, filepath.Join(c.Dir, "logs")); err != nil {
-				return err
+		if benches[key.Mode] == nil {
+			c.Say(fmt.Sprintf("prepare the %s lab", key.Mode))
+			bench, err := Open(ctx, c.Cache, c.Checkout, key.Mode, c.Lab, filepath.Join(c.Dir, "logs"))
+			if err != nil {
+				return made, err
 			}
+			benches[key.Mode] = bench
 		}
-		result, err := bench.Run(ctx, key, c.Settings)
+		result, err := benches[key.Mode].Run(ctx, key, c.Settings)
 		if err == nil {
 			failures = 0
+			made++
 			c.Say(describe(result))
 			if err := store.Add(result); err != nil {
-				return err
+				return made, err
 			}
 			continue
 		}
 		c.Say(fmt.Sprintf("%v: nothing can be said: %v", key, err))
 		if failures++; failures == mostFailures {
-			return fmt.Errorf("%d runs in a row failed, the last: %w", failures, err)
-		}
-		// The next run begins with the state that was saved, unless the lab
-		// itself has gone.
-		if bench.Ping(ctx) != nil {
-			if err := bench.Stop(); err != nil {
-				return err
-			}
-			bench = nil
+			return made, fmt.Errorf("%d runs in a row failed, the last: %w", failures, err)
 		}
 	}
-	return nil
+	return made, nil
 }
 
 func describe(r Result) string {
-	return fmt.Sprintf("%-32s %-9s %-12s %2d/%d faults, %5d restored, %d differ, %d corrupt on disk, guest sees %d; %.0f s %s %s",
+	return fmt.Sprintf("%-32s %-9s %-12s %2d/%d faults, %5d restored, %d differ, %d corrupt on disk, guest sees %d; %.0f s (%.0f+%.0f+%.0f+%.0f) %s %s",
 		r.Key, r.Ending, r.Class, r.Injected, r.Faults, r.Pages.Restored, len(r.Pages.Mismatches), r.Pages.Corrupt,
-		r.Seen.Differ, r.Took, r.Reboot.Reason, r.Note)
+		len(r.Seen.Differ), r.Took, r.Phases.Load, r.Phases.Work, r.Phases.Reboot, r.Phases.Examine, r.Reboot.Reason, r.Note)
 }

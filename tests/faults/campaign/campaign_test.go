@@ -19,8 +19,11 @@ func TestParsePlan(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	want := []Key{{"wild-write", 7, Trusting}, {None, 7, Trusting}, {"wild-write", 8, Trusting}, {None, 8, Trusting}}
-	if got := p.Keys(Trusting); !reflect.DeepEqual(got, want) {
+	want := []Key{
+		{"wild-write", 7, Protected}, {"wild-write", 7, Trusting}, {None, 7, Protected}, {None, 7, Trusting},
+		{"wild-write", 8, Protected}, {"wild-write", 8, Trusting}, {None, 8, Protected}, {None, 8, Trusting},
+	}
+	if got := p.Keys(); !reflect.DeepEqual(got, want) {
 		t.Errorf("got %v, want %v", got, want)
 	}
 	if len(p.Modes) != 2 {
@@ -84,11 +87,10 @@ func TestClassify(t *testing.T) {
 		"corrupt page":            {Result{Up: true, Reboot: warm, Pages: pages(mismatch(true, false, true))}, Inconsistent},
 		"both corrupt":            {Result{Up: true, Reboot: warm, Pages: pages(mismatch(true, false, false))}, Inconsistent},
 		"disk wrong, cache right": {Result{Up: true, Reboot: warm, Pages: pages(mismatch(true, true, false))}, Exception},
-		"the guest sees it too":   {Result{Up: true, Reboot: warm, Pages: pages(mismatch(true, true, false)), Seen: hand.Verified{Differ: 1}}, Exception},
-		"and one more":            {Result{Up: true, Reboot: warm, Pages: pages(mismatch(true, true, false)), Seen: hand.Verified{Differ: 2}}, Inconsistent},
+		"the guest sees it too":   {Result{Up: true, Reboot: warm, Pages: pages(mismatch(true, true, false)), Seen: Seen{Differ: []string{"a"}}}, Exception},
 		"a written file":          {Result{Up: true, Reboot: warm, Pages: pages(mismatch(false, false, false))}, Stale},
 		"written and served":      {Result{Up: true, Reboot: warm, Pages: pages(mismatch(false, false, false), mismatch(true, false, true))}, Inconsistent},
-		"only the guest sees it":  {Result{Up: true, Reboot: warm, Seen: hand.Verified{Differ: 3}}, Inconsistent},
+		"only the guest sees it":  {Result{Up: true, Reboot: warm, Seen: Seen{Differ: []string{"a"}}}, Inconsistent},
 		"wrong on the disk":       {Result{Up: true, Reboot: warm, Pages: hand.Pages{Corrupt: 2}}, DiskCorrupt},
 		"wrong though not up":     {Result{Pages: pages(mismatch(true, false, true))}, Inconsistent},
 	} {
@@ -108,7 +110,7 @@ func TestResume(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	keys := plan.Keys(Protected)
+	keys := plan.Keys()
 	if err := s.Add(Result{Key: keys[0], Class: Consistent}); err != nil {
 		t.Fatal(err)
 	}

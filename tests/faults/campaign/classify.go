@@ -34,7 +34,7 @@ func (c Class) Wrong() bool { return c == Stale || c == Inconsistent }
 
 // Classify judges a run. Where more than one class fits, the worst one counts.
 func Classify(r Result) Class {
-	exception, stale, inconsistent := false, false, r.Seen.Differ > 0
+	exception, stale, inconsistent := false, false, false
 	for _, m := range r.Pages.Mismatches {
 		switch {
 		case !m.Served:
@@ -45,12 +45,10 @@ func Classify(r Result) Class {
 			inconsistent = true
 		}
 	}
-	// What the guest sees differ is accounted for if it is the exception.
-	if exception && r.Seen.Differ > 0 && r.Seen.Differ <= int64(len(r.Pages.Mismatches)) {
-		inconsistent = false
-		for _, m := range r.Pages.Mismatches {
-			inconsistent = inconsistent || m.Served && !(m.PageIntact && !m.DiskIntact)
-		}
+	// A file that differs in the guest though no page does in dom0: a right page
+	// in the wrong place.
+	if len(r.Seen.Differ) > 0 && !exception {
+		inconsistent = true
 	}
 	switch {
 	case inconsistent:

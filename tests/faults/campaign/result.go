@@ -36,11 +36,23 @@ type Result struct {
 	Up     bool        `json:"up"`
 	Reboot demo.Reboot `json:"reboot"`
 	// Pages is what dom0 found, Seen what the guest did.
-	Pages hand.Pages    `json:"pages"`
-	Seen  hand.Verified `json:"seen"`
-	Note  string        `json:"note,omitempty"`
+	Pages hand.Pages `json:"pages"`
+	Seen  Seen       `json:"seen"`
+	Note  string     `json:"note,omitempty"`
 	// Took is how long the run took, in seconds of the machine's clock.
-	Took float64 `json:"took"`
+	Took   float64 `json:"took"`
+	Phases struct {
+		Load    float64 `json:"load"`
+		Work    float64 `json:"work"`
+		Reboot  float64 `json:"reboot"`
+		Examine float64 `json:"examine"`
+	} `json:"phases"`
+}
+
+// Seen is what the guest sees of some of its served files.
+type Seen struct {
+	Files  int      `json:"files"`
+	Differ []string `json:"differ"` // when read through the page cache and past it
 }
 
 // Store keeps results, a line of JSON each, so that a campaign can go on where

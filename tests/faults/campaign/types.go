@@ -73,14 +73,16 @@ func ParsePlan(runs int, types string, seed uint64, mode string) (Plan, error) {
 	return p, nil
 }
 
-// Keys lists the runs of one mode, the same seeds in each; every type gets its
-// first run before any gets its second, so that a campaign that is broken off
+// Keys lists the runs. Every type gets its first run, in each mode and with the
+// same seed, before any gets its second, so that a campaign that is broken off
 // says something of each.
-func (p Plan) Keys(mode Mode) []Key {
+func (p Plan) Keys() []Key {
 	var keys []Key
 	for i := range p.Runs {
 		for _, name := range p.Types {
-			keys = append(keys, Key{Type: name, Seed: p.Seed + uint64(i), Mode: mode})
+			for _, mode := range p.Modes {
+				keys = append(keys, Key{Type: name, Seed: p.Seed + uint64(i), Mode: mode})
+			}
 		}
 	}
 	return keys

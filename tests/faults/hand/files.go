@@ -1,7 +1,6 @@
 package hand
 
 import (
-	"bytes"
 	"errors"
 	"io"
 	"io/fs"
@@ -111,71 +110,4 @@ func (w *worker) direct() error {
 // aligned returns memory as O_DIRECT wants it; to be unmapped.
 func aligned(size int) ([]byte, error) {
 	return syscall.Mmap(-1, 0, size, syscall.PROT_READ|syscall.PROT_WRITE, syscall.MAP_ANON|syscall.MAP_PRIVATE)
-}
-
-// Verified is what a guest sees of its files through its page cache.
-type Verified struct {
-	Pages  int64    `json:"pages"`
-	Differ int64    `json:"differ"` // from what the disk has
-	Files  []string `json:"files"`  // in which; the first ones
-	Error  string   `json:"error,omitempty"`
-}
-
-// Verify compares what files hold when read through the page cache with what
-// they hold when read past it.
-func Verify(root string) (Verified, error) {
-	var v Verified
-	paths, err := files(root)
-	if err != nil {
-		return v, err
-	}
-	for _, path := range paths {
-		before := v.Differ
-		if err := v.compare(path); err != nil && v.Error == "" {
-			v.Error = err.Error()
-		}
-		if v.Differ > before && len(v.Files) < 10 {
-			v.Files = append(v.Files, path)
-		}
-	}
-	return v, nil
-}
-
-func (v *Verified) compare(path string) error {
-	cached, err := os.Open(path)
-	if err != nil {
-		return err
-	}
-	defer cached.Close()
-	direct, err := os.OpenFile(path, os.O_RDONLY|unix.O_DIRECT, 0)
-	if err != nil {
-		return err
-	}
-	defer direct.Close()
-	const size = 1 << 20
-	memory, err := aligned(2 * size)
-	if err != nil {
-		return err
-	}
-	defer syscall.Munmap(memory)
-	a, b := memory[:size], memory[size:]
-	for offset := int64(0); ; offset += size {
-		n, err := cached.ReadAt(a, offset)
-		if ignoreEOF(err) != nil {
-			return err
-		}
-		m, err := direct.ReadAt(b, offset)
-		if ignoreEOF(err) != nil {
-			return err
-		}
-		for at := 0; at < max(n, m); at += pageSize {
-			v.Pages++
-			if !bytes.Equal(a[min(at, n):min(n, at+pageSize)], b[min(at, m):min(m, at+pageSize)]) {
-				v.Differ++
-			}
-		}
-		if n < size {
-			return nil
-		}
-	}
 }

@@ -1,7 +1,7 @@
 // Package hand is what the fault injection does inside the machines of the lab:
-// in the domU it makes the work during which the faults happen, and reads what
-// came back after the reboot; in dom0 it compares the pages that came back with
-// the disk. It is used by the fault injection only.
+// in the domU it makes the work during which the faults happen; in dom0 it
+// compares the pages that came back with the disk. It is used by the fault
+// injection only.
 package hand
 
 import (
@@ -21,14 +21,13 @@ const Program = "/tmp/faulthand"
 //
 //	prepare ROOT WORK            create the files below WORK, read those below ROOT
 //	work ROOT WORK SEED SECONDS  Work
-//	verify ROOT                  Verify
 //	pages DOMID PRISTINE INODES  Pages; INODES is a file of its own
 func Main(ctx context.Context, args []string, out io.Writer) error {
 	if len(args) == 0 {
 		return fmt.Errorf("no command")
 	}
 	command, args := args[0], args[1:]
-	if need := map[string]int{"prepare": 2, "work": 4, "verify": 1, "pages": 3}[command]; len(args) != need {
+	if need := map[string]int{"prepare": 2, "work": 4, "pages": 3}[command]; len(args) != need {
 		return fmt.Errorf("%s: wants %d arguments", command, need)
 	}
 	switch command {
@@ -44,8 +43,6 @@ func Main(ctx context.Context, args []string, out io.Writer) error {
 			return err
 		}
 		return Work(args[0], args[1], seed, time.Duration(seconds)*time.Second)
-	case "verify":
-		return printJSON(out)(Verify(args[0]))
 	case "pages":
 		domid, err := strconv.ParseUint(args[0], 10, 16)
 		if err != nil {
