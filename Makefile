@@ -46,12 +46,13 @@ TYPES =
 SEED = 1
 MODE = both
 SECONDS = 60
+FLAGS =
 
 .PHONY: faults
 faults: deps ## inject faults: RUNS=n TYPES=a,b SEED=s MODE=both|protected|trusting SECONDS=s; writes build/faults/
 	@mkdir -p $(BUILD)
 	CGO_ENABLED=0 go build -trimpath -buildvcs=false -o $(BUILD)/faultscmd ./tests/faults/cmd/faults
-	$(BUILD)/faultscmd -runs $(RUNS) -types '$(TYPES)' -seed $(SEED) -mode $(MODE) -seconds $(SECONDS)
+	$(BUILD)/faultscmd -runs $(RUNS) -types '$(TYPES)' -seed $(SEED) -mode $(MODE) -seconds $(SECONDS) $(FLAGS)
 
 .PHONY: test-faults
 test-faults: deps ## a small sample of the fault injection, with and without the protection

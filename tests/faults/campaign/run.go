@@ -110,8 +110,9 @@ func (b *Bench) bringDown(ctx context.Context, r *Result, work time.Duration) {
 	if r.Ending = Crashed; b.awaitEnd(ctx, work) {
 		return
 	}
-	panicked, cancel := context.WithTimeout(ctx, crashPatience)
-	_, _ = b.DomU().Run(panicked, "sh", "-c", "echo c >/proc/sysrq-trigger") // the answer never comes
+	asked, cancel := context.WithTimeout(ctx, crashPatience)
+	// In the background, as an answer would never come.
+	_, _ = b.DomU().Shell(asked, "setsid sh -c 'sleep 1; echo c >/proc/sysrq-trigger' >/dev/null 2>&1 </dev/null &")
 	cancel()
 	if r.Ending = Panicked; b.awaitEnd(ctx, crashPatience) {
 		return
