@@ -127,9 +127,6 @@ func (b *Bench) prepare(ctx context.Context) error {
 	if err := dom0.PutBytes(ctx, pristine, pristinePath); err != nil {
 		return err
 	}
-	if err := dom0.Put(ctx, b.tools.Hand, hand.Program, 0o755); err != nil {
-		return err
-	}
 	if err := b.StartAgent(ctx); err != nil {
 		return err
 	}
@@ -216,5 +213,5 @@ func (b *Bench) load(ctx context.Context) error {
 		return err
 	}
 	b.Machine, b.Product = machine, demo.Product{Dom0: machine.Dom0()}
-	return nil
+	return b.Product.Dom0.Put(ctx, b.tools.Hand, hand.Program, 0o755)
 }

@@ -38,11 +38,12 @@ func (s saved) write(dir string) error {
 }
 
 // key identifies what the state is made from. The parts of the lab lie in
-// folders that are named by their content.
+// folders that are named by their content; dom0 is given the hand anew in each
+// run.
 func (b *Bench) key() (string, error) {
 	c := b.parts.Config
 	list := []any{"state 1", c.Xen, c.Dom0, c.Guest.Disk, c.Kernel, b.tools.Module, Served}
-	for _, program := range []string{b.tools.Hand, b.parts.Product.CLI, b.parts.Product.Daemon} {
+	for _, program := range []string{b.parts.Product.CLI, b.parts.Product.Daemon} {
 		content, err := os.ReadFile(program)
 		if err != nil {
 			return "", err

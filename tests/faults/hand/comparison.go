@@ -67,11 +67,9 @@ func (c comparison) each(held bool, visit func(validate.Page)) error {
 	return nil
 }
 
-// compare returns all pages that differ. The check names only the first ones,
-// so it is repeated on parts in which it names all.
+// compare returns all pages that differ.
 func (c comparison) compare(ctx context.Context, list []validate.Page, result *Pages) ([]validate.Page, error) {
-	check := validate.ContentCheck{Memory: c.memory, Domid: c.domid, Disk: c.disk}
-	found, err := check.Run(ctx, list)
+	found, err := c.check(ctx, list)
 	if err != nil {
 		return nil, err
 	}
@@ -79,17 +77,30 @@ func (c comparison) compare(ctx context.Context, list []validate.Page, result *P
 	if found.FirstError != nil {
 		result.Error = found.FirstError.Error()
 	}
+	return c.name(ctx, list, found)
+}
+
+func (c comparison) check(ctx context.Context, list []validate.Page) (validate.Content, error) {
+	return validate.ContentCheck{Memory: c.memory, Domid: c.domid, Disk: c.disk}.Run(ctx, list)
+}
+
+// name returns the pages that a check has found to differ. It names only the
+// first ones itself, so it is repeated on halves until it names all.
+func (c comparison) name(ctx context.Context, list []validate.Page, found validate.Content) ([]validate.Page, error) {
 	if found.Mismatches <= uint64(len(found.Examples)) {
 		return found.Examples, nil
 	}
 	var differ []validate.Page
-	for len(list) > 0 {
-		n := min(validate.MaxExamples, len(list))
-		found, err := check.Run(ctx, list[:n])
+	for _, half := range [][]validate.Page{list[:len(list)/2], list[len(list)/2:]} {
+		found, err := c.check(ctx, half)
 		if err != nil {
 			return nil, err
 		}
-		differ, list = append(differ, found.Examples...), list[n:]
+		named, err := c.name(ctx, half, found)
+		if err != nil {
+			return nil, err
+		}
+		differ = append(differ, named...)
 	}
 	return differ, nil
 }
