@@ -1,0 +1,57 @@
+package build
+
+import (
+	"context"
+	"embed"
+	"os"
+	"path/filepath"
+)
+
+//go:embed hostile
+var hostileSource embed.FS
+
+// Hostile is what tests use to call Xen as nobody should.
+type Hostile struct {
+	Program string // for dom0 and the domU; main.c says what it does
+	Scanner string // a PVH guest that looks for the secret in its memory
+}
+
+// Hostile builds both with the headers of the patched Xen.
+func (c *Cache) Hostile(ctx context.Context, tools Root, series Series) (Hostile, error) {
+	key, err := series.Key()
+	if err != nil {
+		return Hostile{}, err
+	}
+	source, err := KeyOfTree(hostileSource)
+	if err != nil {
+		return Hostile{}, err
+	}
+	dir, err := c.Entry(ctx, "hostile", KeyOf("hostile 1", tools.Key, key, source), func(ctx context.Context, dir string) error {
+		tree, unlock, err := c.workingCopy(ctx, series, "patched")
+		if err != nil {
+			return err
+		}
+		defer unlock()
+		if err := os.CopyFS(filepath.Join(dir, "source"), mustSub(hostileSource, "hostile")); err != nil {
+			return err
+		}
+		// As <xen/...>, before the headers that Debian's Xen came with.
+		if err := os.MkdirAll(filepath.Join(dir, "include"), 0o755); err != nil {
+			return err
+		}
+		if err := os.Symlink(filepath.Join(tree, "xen/include/public"), filepath.Join(dir, "include/xen")); err != nil {
+			return err
+		}
+		const program = `
+gcc -O2 -Wall -Wextra -Wno-unused-parameter -Werror -std=gnu11 -static -pthread -Iinclude -o hostile \
+	source/main.c source/call.c source/pool.c source/guest.c source/frames.c source/tricks.c source/race.c source/peer.c source/dom0.c
+gcc -m32 -O2 -Wall -Wextra -Werror -std=gnu11 -ffreestanding -fno-pic -fno-pie -fno-stack-protector -fcf-protection=none \
+	-mno-sse -mno-mmx -fno-asynchronous-unwind-tables -Iinclude -c -o scan.o source/scan.c
+ld -m elf_i386 -static -nostdlib -z noexecstack --build-id=none -Ttext-segment=0x100000 -e _start -o scan scan.o
+strip hostile
+rm -rf include scan.o
+`
+		return tools.Run(ctx, dir, "nice", "sh", "-e", "-c", program)
+	})
+	return Hostile{Program: filepath.Join(dir, "hostile"), Scanner: filepath.Join(dir, "scan")}, err
+}
