@@ -89,6 +89,7 @@ func TestClassify(t *testing.T) {
 		"disk wrong, cache right": {Result{Up: true, Reboot: warm, Pages: pages(mismatch(true, true, false))}, Exception},
 		"the guest sees it too":   {Result{Up: true, Reboot: warm, Pages: pages(mismatch(true, true, false)), Seen: Seen{Differ: []string{"a"}}}, Exception},
 		"a written file":          {Result{Up: true, Reboot: warm, Pages: pages(mismatch(false, false, false))}, Stale},
+		"a library":               {Result{Up: true, Reboot: warm, Pages: pages(mismatch(false, false, true))}, Inconsistent},
 		"written and served":      {Result{Up: true, Reboot: warm, Pages: pages(mismatch(false, false, false), mismatch(true, false, true))}, Inconsistent},
 		"only the guest sees it":  {Result{Up: true, Reboot: warm, Seen: Seen{Differ: []string{"a"}}}, Inconsistent},
 		"wrong on the disk":       {Result{Up: true, Reboot: warm, Pages: hand.Pages{Corrupt: 2}}, DiskCorrupt},
@@ -132,7 +133,7 @@ func TestResume(t *testing.T) {
 	if err := s.Add(Result{Key: keys[1], Class: Cold}); err != nil {
 		t.Fatal(err)
 	}
-	if s, err = OpenStore(path); err != nil || len(s.Results) != 2 || len(s.Missing(keys)) != 0 {
+	if s, err = OpenStore(path); err != nil || len(s.Results) != 2 || s.Results[0].Class != NoBoot || len(s.Missing(keys)) != 0 {
 		t.Errorf("%v, %v", s.Results, err)
 	}
 	if len(s.Missing([]Key{{"io-lost", 1, Trusting}})) != 1 {

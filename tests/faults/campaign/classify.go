@@ -19,7 +19,8 @@ const (
 	// page is what the block should be. The paper has one such case.
 	Exception Class = "exception"
 	// Stale: a page of a file that the guest was writing to came back though
-	// it differs from its block.
+	// it differs from its block. Where the block is what it was on the first
+	// disk, nobody was writing to it.
 	Stale Class = "stale"
 	// Inconsistent: a page of a file that nobody was writing to came back
 	// though it differs from its block.
@@ -37,7 +38,7 @@ func Classify(r Result) Class {
 	exception, stale, inconsistent := false, false, false
 	for _, m := range r.Pages.Mismatches {
 		switch {
-		case !m.Served:
+		case !m.Served && !m.DiskIntact:
 			stale = true
 		case m.PageIntact && !m.DiskIntact:
 			exception = true

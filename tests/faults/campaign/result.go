@@ -85,6 +85,7 @@ func OpenStore(path string) (*Store, error) {
 			return nil, fmt.Errorf("%s: byte %d: %w", path, whole, err)
 		}
 		whole += int64(len(line))
+		r.Class = Classify(r) // it follows from the rest; a better judgement is for all runs
 		s.Results = append(s.Results, r)
 	}
 	return s, os.Truncate(path, whole)

@@ -24,7 +24,7 @@ type Settings struct {
 // How long things may take, in the machine's time. The emulator shares its
 // processor with whatever else runs there.
 const (
-	patience      = 2 * time.Minute  // for a reboot
+	patience      = 5 * time.Minute  // for a reboot
 	crashPatience = 20 * time.Second // for a guest to panic when asked to
 )
 
