@@ -24,7 +24,7 @@ type AccessWatch struct {
 // WatchAccess starts watching, and looks once for those who have the file open
 // for writing already. Close it.
 func (b Backing) WatchAccess() (*AccessWatch, error) {
-	if b.File == nil || b.device == "" {
+	if b.File == nil || b.emulated {
 		return nil, fmt.Errorf("access to %s: %w", b.Name, ErrUnsupported)
 	}
 	if st, err := os.Stat(b.File.Path); err != nil || !sameFile(st, b.File.Device, b.File.Inode) {

@@ -95,7 +95,9 @@ type Backing struct {
 	// device is "major:minor" of the block device that blkback uses, also for
 	// loop devices; empty for QEMU's backends.
 	device string
-	sys    System
+	// emulated: QEMU is the backend, a process that has the disk open.
+	emulated bool
+	sys      System
 }
 
 // Resolve finds a backend's disk. ErrNotReady if the hotplug script has not
@@ -106,7 +108,9 @@ func (s System) Resolve(b Backend) (Backing, error) {
 		if !ok || (format != "aio" && format != "raw") {
 			return Backing{}, fmt.Errorf("%s: format of %q: %w", b.VBD.Name(), b.Params, ErrUnsupported)
 		}
-		return s.resolvePath(file)
+		r, err := s.resolvePath(file)
+		r.emulated = true
+		return r, err
 	}
 	if b.PhysicalDevice == "" {
 		return Backing{}, fmt.Errorf("%s: %w", b.VBD.Name(), ErrNotReady)

@@ -149,6 +149,9 @@ func TestResolveImageFile(t *testing.T) {
 	if _, err := viaLoop.Read(Backend{Kind: "vbd"}); err == nil || !strings.Contains(err.Error(), "another file") {
 		t.Errorf("replaced: %v", err)
 	}
+	if who, err := plain.writer(); !plain.emulated || who != "" || err != nil {
+		t.Errorf("QEMU's own: %q, %v", who, err)
+	}
 	// The loop device goes on with the file that it was given.
 	if still, err := s.Resolve(Backend{Kind: "vbd", PhysicalDevice: "7:0"}); err != nil || still.File.Inode != attached.Inode {
 		t.Errorf("%+v, %v", still, err)

@@ -149,9 +149,9 @@ func (b Backing) openPath() string {
 }
 
 // writer finds a process that has the disk or its file open for writing. QEMU's
-// backend is one.
+// backend is one itself, so that others are not looked for.
 func (b Backing) writer() (string, error) {
-	if b.device == "" {
+	if b.emulated {
 		return "", nil
 	}
 	devices, err := b.devices()
