@@ -1,0 +1,1103 @@
+/*
+ * What an input is made of: operations of guests, backends and dom0, and the
+ * checks after each. In an honest run the guests keep to the protocol, so that
+ * the bytes of each reusable page must equal those of its block; in any other
+ * they do what they like.
+ */
+#include "model.h"
+
+#define NR_PAGES 64            /* of a domain */
+#define NR_UUIDS 4
+#define NR_VBDS 2
+#define NR_BLOCKS 48
+#define NR_MAPPINGS 12
+#define FIRST_BULK 1400
+#define NR_BULK 540
+
+static bool honest;
+static struct lock domctl_lock = { .rank = RANK_DOMCTL };
+
+/* Blocks of the disks of each UUID, and whether one is being read or written. */
+static uint64_t disk[NR_UUIDS][NR_VBDS][NR_BLOCKS], next_token;
+static bool block_busy[NR_UUIDS][NR_VBDS][NR_BLOCKS];
+static bool page_busy[NR_SLOTS][NR_PAGES];
+static bool stopped[NR_SLOTS];  /* the kernel was told that there is no warm cache */
+
+static struct mapping {
+    struct page_info *page;
+    enum { MAP_NONE, MAP_GRANT, MAP_FOREIGN, MAP_RESOURCE } kind;
+    bool writable, busy;       /* busy: an operation is about to unmap it */
+} mappings[NR_MAPPINGS];
+
+/* Pages lie on both sides of where the tables' pages meet. */
+static unsigned long page_gfn(unsigned int i)
+{
+    static const unsigned int first[] = { 1, 120, 504, 1020 };
+
+    return first[i / 16 % 4] + i % 16;
+}
+
+static unsigned long pick_gfn(void)
+{
+    static const unsigned long odd[] = { 0, 64 + 1023, 64 + 1024, NR_GFN, 1UL << 29,
+                                         1UL << 40, ~0UL - 1, 200 };
+    uint8_t b = next_byte();
+
+    return b < 0xf0 || honest ? page_gfn(b % NR_PAGES) : odd[b % 8];
+}
+
+struct work {
+    void (*run)(struct work *w);
+    struct domain *d;
+    unsigned int slot, cpu;
+    uint8_t b[8];
+};
+
+/* What callers are told, so that runs can be compared. */
+uint64_t noted;
+
+static void note(uint64_t value) { noted = (noted ^ value) * 0x100000001b3; }
+
+static bool nobody_in_flight(void *argument)
+{
+    return !((struct domain *)argument)->in_flight;
+}
+
+/* The guest runs only while it isn't paused, and Xen waits for it to leave. */
+static bool enter_guest(const struct work *w)
+{
+    if ( !w->d->creation_finished || w->d->paused || w->d->is_dying )
+        return false;
+    w->d->in_flight++;
+
+    return true;
+}
+
+static void leave_guest(const struct work *w) { w->d->in_flight--; }
+
+static bool store(const struct work *w, unsigned long at, const void *from, unsigned int len)
+{
+    bool ok = true;
+
+    while ( ok && len )
+    {
+        unsigned int n = min_t(unsigned long, len, PAGE_SIZE - at % PAGE_SIZE);
+
+        ok = guest_store(w->d, w->cpu, at, from, n);
+        at += n;
+        from += n;
+        len -= n;
+    }
+
+    return ok;
+}
+
+/* One hypercall of a guest, to its end unless the domain is stopped meanwhile. */
+static long memop(const struct work *w, struct xen_warmcache_op *op,
+                  unsigned long at, const void *list, unsigned int size)
+{
+    XEN_GUEST_HANDLE_PARAM(xen_warmcache_op_t) uop = { (void *)at };
+    unsigned long start = 0;
+    long rc;
+
+    op->version = op->version ?: XEN_WARMCACHE_VERSION;
+    if ( !op->list.p )
+        op->list.p = (void *)(at + 64);
+    if ( size )
+        store(w, (unsigned long)op->list.p, list, size);
+    store(w, at, op, sizeof(*op));
+    for ( ; ; )
+    {
+        rc = warmcache_memop(uop, start);
+        if ( rc != -ERESTART )
+            break;
+        start = continuation;
+        if ( w->d->paused || w->d->is_dying )
+            break;
+        interleave();
+    }
+    if ( rc != -ERESTART && !raw_copy_from_guest(op, (void *)at, sizeof(*op)) &&
+         !rc && honest && op->nr > XEN_WARMCACHE_MAX_BATCH )
+        STOP("more than was asked for");
+
+    return rc;
+}
+
+/* Nothing but what is excepted may be known for sectors announced as written. */
+static void check_announced(const struct domain *d, const struct xen_warmcache_io *io,
+                            unsigned int nr)
+{
+    for ( unsigned int k = 0; k < nr; k++ )
+    {
+        if ( io[k].flags != XEN_WARMCACHE_IO_WRITE )
+            continue;
+        for ( unsigned int i = 0; i < NR_PAGES; i++ )
+        {
+            struct xen_warmcache_entry e;
+            unsigned long pfn = page_gfn(i);
+            bool excepted = pfn == io[k].pfn;
+
+            if ( !known(d, pfn, &e) || e.vbd != io[k].vbd ||
+                 e.sector + 8 <= io[k].sector ||
+                 e.sector >= io[k].sector + io[k].nr_sectors )
+                continue;
+            for ( unsigned int j = k + 1; j < nr; j++ )
+                excepted |= io[j].pfn == pfn && io[j].sector == e.sector;
+            if ( !excepted )
+                STOP("PFN %#lx is known for sector %lu after element %u of %u announced a write of %lu+%lu",
+                     pfn, e.sector, k, nr, io[k].sector, io[k].nr_sectors);
+        }
+    }
+}
+
+/* Any hypercall with any arguments. */
+static void op_memop(struct work *w)
+{
+    union {
+        struct xen_warmcache_io io[40];
+        uint64_t pfn[280];
+        struct xen_warmcache_report report;
+    } list = {};
+    struct xen_warmcache_op op = { .cmd = w->b[0] % 9, .nr = w->b[1] % 24 };
+    unsigned long at = page_gfn(w->b[2] % NR_PAGES) * PAGE_SIZE + (w->b[2] >> 6) * 16;
+    unsigned int size = 0;
+    long rc;
+
+    if ( w->b[3] == 1 )
+        op.version = 7;
+    if ( w->b[3] == 2 )
+        op.pad = 1;
+    if ( w->b[3] == 3 )
+        op.nr = 5000;
+    if ( w->b[3] == 4 || op.cmd == XEN_WARMCACHE_CMD_GET_HELD ||
+         op.cmd == XEN_WARMCACHE_CMD_GET_APPROVED )
+        op.cursor = w->b[4] < 0xf0 ? w->b[4] * 64UL & ~(w->b[4] & 1UL) : ~0UL << (w->b[4] % 8);
+    if ( w->b[3] >= 0xf0 )
+        op.list.p = (void *)(pick_gfn() * PAGE_SIZE);
+    if ( w->b[3] == 5 )
+        op.nr = 41 + next_byte();
+    op.vbd = 1 + w->b[5] % 3;
+
+    switch ( op.cmd )
+    {
+    case XEN_WARMCACHE_CMD_REGISTER:
+        for ( unsigned int i = 0; i < op.nr && i < ARRAY_SIZE(list.io); i++ )
+        {
+            uint8_t b = next_byte(), s = next_byte();
+
+            list.io[i] = (struct xen_warmcache_io){
+                .pfn = b & 8 ? XEN_WARMCACHE_NO_PFN : pick_gfn(),
+                .inode = s, .index = i, .sector = s % NR_BLOCKS * 8, .nr_sectors = 8,
+                .generation = 1, .vbd = 1 + (b & 1), .flags = b & 8 ? 1 : b >> 1 & 1,
+            };
+            if ( b & 8 )
+            {
+                list.io[i].sector += b >> 4 & 7;
+                list.io[i].nr_sectors = b == 0xff ? (1UL << 55) - 1 : 1 + (s & 63) * (b & 0x80 ? 97UL : 1);
+            }
+            if ( b == 0x70 )
+                list.io[i].sector = 1UL << (s % 64); /* same hash */
+            if ( b == 0x71 )
+                list.io[i].pad = 1;
+            if ( b == 0x72 )
+                list.io[i].flags = s;
+        }
+        size = min_t(unsigned int, op.nr, ARRAY_SIZE(list.io)) * sizeof(list.io[0]);
+        break;
+
+    case XEN_WARMCACHE_CMD_COMMIT:
+    case XEN_WARMCACHE_CMD_UNREGISTER:
+        for ( unsigned int i = 0; i < op.nr && i < ARRAY_SIZE(list.pfn); i++ )
+            list.pfn[i] = pick_gfn();
+        size = min_t(unsigned int, op.nr, ARRAY_SIZE(list.pfn)) * sizeof(list.pfn[0]);
+        break;
+
+    case XEN_WARMCACHE_CMD_ATTACH:
+    case XEN_WARMCACHE_CMD_REPORT:
+        op.nr = w->b[1] < 0xf0 ? 1 : w->b[1] % 3;
+        list.report.flags = w->b[4] % 3;
+        size = op.cmd == XEN_WARMCACHE_CMD_REPORT ? sizeof(list.report) : 0;
+        break;
+    }
+
+    if ( !enter_guest(w) )
+        return;
+    rc = memop(w, &op, at, &list, size);
+    note(rc);
+    note(op.nr);
+    note(op.cursor);
+    SAY("d%u: memop %u nr %u at %#lx: %ld\n", w->d->domain_id, op.cmd, op.nr, at, rc);
+    if ( !rc && op.cmd == XEN_WARMCACHE_CMD_REGISTER && !w->b[3] &&
+         !(chances & (CHANCE_CPUS | CHANCE_FAULT)) && op.nr <= ARRAY_SIZE(list.io) )
+        check_announced(w->d, list.io, op.nr);
+    leave_guest(w);
+}
+
+/* Backends, and whoever else maps pages of a guest. */
+
+static struct mapping *free_mapping(void)
+{
+    for ( unsigned int i = 0; i < NR_MAPPINGS; i++ )
+        if ( mappings[i].kind == MAP_NONE )
+            return &mappings[i];
+
+    return NULL;
+}
+
+static struct mapping *map(struct domain *d, unsigned long gfn, bool writable, bool grant)
+{
+    struct mapping *m = free_mapping();
+    p2m_type_t t;
+    struct page_info *page;
+
+    if ( !m )
+        return NULL;
+    m->kind = grant ? MAP_GRANT : MAP_FOREIGN;
+    m->busy = true;
+    page = d->is_dying ? NULL : guest_page(d, gfn, &t);
+    if ( !page )
+    {
+        *m = (struct mapping){};
+        return NULL;
+    }
+    m->page = page;
+    m->writable = writable;
+    interleave();
+    if ( grant )
+        warmcache_page_granted(page, !writable);
+    else if ( writable )
+        warmcache_page_writable(page);
+
+    return m;
+}
+
+static void unmap(struct mapping *m)
+{
+    struct page_info *page = m->page;
+
+    interleave();
+    *m = (struct mapping){};
+    put_page(page);
+}
+
+static void write_mapped(struct mapping *m, uint64_t token)
+{
+    struct page_info *page = m->page;
+    struct domain *d = page_get_owner(page);
+    enum tracked state = tracked(d, page->m2p);
+
+    if ( state == COMMITTED || state == AWAITING ||
+         (state == SEEN && m->kind != MAP_GRANT) )
+        STOP("somebody writes to PFN %#lx, which is in state %d", page->m2p, state);
+    memcpy(frame_va(page_to_mfn(page)), &token, sizeof(token));
+}
+
+static uint64_t read_mapped(const struct mapping *m)
+{
+    uint64_t token;
+
+    memcpy(&token, frame_va(page_to_mfn(m->page)), sizeof(token));
+
+    return token;
+}
+
+static void op_mapping(struct work *w)
+{
+    struct mapping *m = &mappings[w->b[1] % NR_MAPPINGS];
+
+    switch ( w->b[0] % 4 )
+    {
+    case 0:
+        m = map(w->d, page_gfn(w->b[2] % NR_PAGES), w->b[3] & 1, (w->b[3] & 2) && !honest);
+        if ( m )
+            m->busy = false;
+        break;
+
+    case 1: /* grant copy */
+        m = honest ? NULL : map(w->d, page_gfn(w->b[2] % NR_PAGES), w->b[3] & 1, true);
+        if ( m )
+        {
+            if ( m->writable )
+                write_mapped(m, ++next_token);
+            unmap(m);
+        }
+        break;
+
+    case 2:
+        if ( m->kind != MAP_NONE && !m->busy && m->writable )
+            write_mapped(m, ++next_token);
+        break;
+
+    case 3:
+        if ( m->kind != MAP_NONE && !m->busy )
+            unmap(m);
+        break;
+    }
+}
+
+/*
+ * Block I/O as blkfront and blkback do it: announced, granted, transferred, and
+ * confirmed, each page in its turn.
+ */
+static void op_io(struct work *w)
+{
+    unsigned int uuid = w->d->handle[0] % NR_UUIDS, vbd = w->b[0] & 1;
+    unsigned int nr = 1 + w->b[1] % 6, first = w->b[2] % (NR_BLOCKS - 6);
+    unsigned int page = w->b[3] % (NR_PAGES - 6);
+    bool write = w->b[0] & 2, direct = (w->b[0] & 12) == 12, fails = w->b[4] > 0xe0;
+    struct xen_warmcache_io io[6];
+    struct xen_warmcache_op op = { .cmd = XEN_WARMCACHE_CMD_REGISTER };
+    uint64_t pfns[6];
+    unsigned long at = page_gfn(NR_PAGES - 1 - w->cpu) * PAGE_SIZE + 256;
+    long rc = 0;
+
+    if ( page + nr > NR_PAGES - NR_CPUS ) /* those are for arguments */
+        page = 0;
+    if ( !w->d->creation_finished || w->d->paused )
+        return;
+    if ( direct )
+        write = true;
+    for ( unsigned int i = 0; i < nr; i++ )
+        if ( block_busy[uuid][vbd][first + i] || (!direct && page_busy[w->slot][page + i]) )
+            return;
+    for ( unsigned int i = 0; i < nr; i++ )
+    {
+        block_busy[uuid][vbd][first + i] = true;
+        if ( !direct )
+            page_busy[w->slot][page + i] = true;
+        io[i] = (struct xen_warmcache_io){
+            .pfn = pfns[i] = page_gfn(page + i), .inode = uuid, .index = first + i,
+            .sector = (first + i) * 8, .nr_sectors = 8, .vbd = 1 + vbd, .flags = write,
+        };
+    }
+    if ( direct )
+    {
+        io[0].pfn = XEN_WARMCACHE_NO_PFN;
+        io[0].nr_sectors = nr * 8;
+    }
+    op.nr = direct ? 1 : nr;
+
+    if ( enter_guest(w) )
+    {
+        if ( !stopped[w->slot] )
+            rc = memop(w, &op, at, io, op.nr * sizeof(io[0]));
+        /* A kernel that is refused once does without from then on. */
+        if ( rc == -ENODEV || rc == -EOPNOTSUPP )
+            stopped[w->slot] = true;
+        /* The page of the arguments was taken away, or replaced: no request. */
+        else if ( rc == -EFAULT || ((chances & CHANCE_CPUS) &&
+                                    (rc == -EACCES || rc == -EINVAL)) )
+            rc = -ERESTART;
+        else if ( rc && rc != -ERESTART && honest )
+            STOP("REGISTER: %ld", rc);
+        leave_guest(w);
+    }
+    SAY("d%u: %s%s of blocks %u+%u, page %u: %ld\n", w->d->domain_id,
+        direct ? "direct " : "", write ? "write" : "read", first, nr, page, rc);
+
+    /* The request is on the ring: it is carried out whatever becomes of the guest. */
+    for ( unsigned int i = 0; i < nr && rc != -ERESTART; i++ )
+    {
+        struct mapping *m = NULL;
+
+        interleave();
+        if ( !direct && !w->d->is_dying )
+            m = map(w->d, pfns[i], !write, true);
+        if ( fails && i == nr / 2 )
+        {
+            if ( m && !write )
+                write_mapped(m, ++next_token);
+        }
+        else if ( direct )
+            disk[uuid][vbd][first + i] = ++next_token;
+        else if ( m && write )
+        {
+            interleave();
+            disk[uuid][vbd][first + i] = read_mapped(m);
+        }
+        else if ( m )
+        {
+            interleave();
+            write_mapped(m, disk[uuid][vbd][first + i]);
+        }
+        if ( m )
+            unmap(m);
+        else if ( !direct )
+            fails = true;
+    }
+
+    if ( !direct && !stopped[w->slot] && enter_guest(w) )
+    {
+        op = (struct xen_warmcache_op){ .nr = nr, .cmd = fails
+            ? XEN_WARMCACHE_CMD_UNREGISTER : XEN_WARMCACHE_CMD_COMMIT };
+        rc = memop(w, &op, at, pfns, nr * sizeof(pfns[0]));
+        leave_guest(w);
+    }
+    for ( unsigned int i = 0; i < nr; i++ )
+    {
+        block_busy[uuid][vbd][first + i] = false;
+        if ( !direct )
+            page_busy[w->slot][page + i] = false;
+    }
+}
+
+static void op_store(struct work *w)
+{
+    unsigned int page = w->b[0] % NR_PAGES;
+    uint64_t token = ++next_token;
+
+    /* A kernel does not write to a page that is being read, or written out. */
+    if ( (honest && page_busy[w->slot][page]) || !enter_guest(w) )
+        return;
+    store(w, page_gfn(page) * PAGE_SIZE, &token, sizeof(token));
+    leave_guest(w);
+}
+
+/* More pages than any loop of Xen's handles without looking for preemption. */
+static void op_bulk(struct work *w)
+{
+    unsigned long at = page_gfn(NR_PAGES - 1) * PAGE_SIZE;
+    struct xen_warmcache_io io[10];
+    uint64_t pfns[10];
+
+    for ( unsigned int first = 0; first < NR_BULK; first += 10 )
+    {
+        struct xen_warmcache_op op = { .nr = 10, .cmd = XEN_WARMCACHE_CMD_REGISTER };
+
+        if ( !enter_guest(w) )
+            return;
+        for ( unsigned int i = 0; i < 10; i++ )
+        {
+            pfns[i] = FIRST_BULK + first + i;
+            io[i] = (struct xen_warmcache_io){
+                .pfn = pfns[i], .sector = (NR_BLOCKS + first + i) * 8, .nr_sectors = 8,
+                .vbd = 1,
+            };
+        }
+        note(memop(w, &op, at, io, sizeof(io)));
+        for ( unsigned int i = 0; i < 10; i++ )
+        {
+            struct mapping *m = map(w->d, pfns[i], true, true);
+
+            if ( !m )
+                continue;
+            write_mapped(m, pfns[i]);
+            unmap(m);
+        }
+        op = (struct xen_warmcache_op){ .nr = 10, .cmd = XEN_WARMCACHE_CMD_COMMIT };
+        note(memop(w, &op, at, pfns, sizeof(pfns)));
+        leave_guest(w);
+    }
+}
+
+/* The toolstack. */
+
+static void populate_extent(struct domain *d, unsigned long gfn, unsigned int order)
+{
+    int rc = warmcache_populate(d, _gfn(gfn), order, 0);
+
+    if ( rc )
+    {
+        SAY("d%u: populate %#lx order %u: %d\n", d->domain_id, gfn, order, rc);
+        return;
+    }
+    for ( unsigned long i = 0; i < 1UL << order && gfn + i < NR_GFN; i++ )
+    {
+        struct page_info *page;
+
+        do
+            page = alloc_domheap_page(d, 0);
+        while ( !page && !order && warmcache_reclaim() );
+        if ( !page || guest_physmap_add_page(d, _gfn(gfn + i), page_to_mfn(page), 0) )
+            return;
+    }
+}
+
+/* Toolstacks don't destroy a domain while they populate it; Xen relies on that. */
+static void populate(struct domain *d, unsigned long gfn, unsigned int order)
+{
+    if ( d->is_dying || d->paused )
+        return;
+    d->in_flight++;
+    populate_extent(d, gfn, order);
+    d->in_flight--;
+}
+
+static void op_populate(struct work *w)
+{
+    struct domain *d = w->d;
+
+    if ( d->is_dying )
+        return;
+    if ( !d->creation_finished )
+        warmcache_adopt(d);
+    if ( w->b[0] < 0x40 )
+        populate(d, page_gfn(w->b[1] % NR_PAGES) & ~3UL, w->b[0] < 4 ? 10 : 2);
+    else if ( w->b[0] < 0xc0 )
+        populate(d, page_gfn(w->b[1] % NR_PAGES), 0);
+    else if ( !(warmcache_unclaimed(d) > NR_PAGES) && w->b[0] > 0xf0 )
+        warmcache_reclaim();
+}
+
+static void op_unpause(struct work *w)
+{
+    struct domain *d = w->d;
+
+    lock_acquire(&domctl_lock);
+    if ( !d->creation_finished && !d->is_dying )
+    {
+        d->creation_finished = true;
+        warmcache_creation_finished(d);
+    }
+    lock_release(&domctl_lock);
+}
+
+static long domctl(struct domain *d, struct xen_domctl_warmcache *op)
+{
+    long rc;
+
+    do {
+        lock_acquire(&domctl_lock);
+        rc = warmcache_domctl(d, op);
+        lock_release(&domctl_lock);
+        interleave();
+    } while ( rc == -ERESTART );
+
+    return rc;
+}
+
+static void start(struct work *w)
+{
+    struct domain *d = w->d;
+
+    if ( w->b[1] & 1 )
+        domctl(d, &(struct xen_domctl_warmcache){ .version = XEN_WARMCACHE_VERSION,
+                                                  .u.enable.ttl = w->b[2] % 8 });
+    warmcache_adopt(d);
+    for ( unsigned int i = 0; i < NR_PAGES; i++ )
+        populate(d, page_gfn(i), 0);
+    for ( unsigned int i = 0; i < NR_BULK && w->b[6] == 0xff; i++ )
+        populate(d, FIRST_BULK + i, 0);
+    if ( !(w->b[1] & 2) )
+        op_unpause(w);
+    if ( (w->b[1] & 4) && enter_guest(w) )
+    {
+        struct xen_warmcache_op op = { .cmd = XEN_WARMCACHE_CMD_ATTACH, .nr = 1 };
+        struct vcpu *dom0 = become(&d->vcpus[w->cpu]);
+
+        memop(w, &op, page_gfn(NR_PAGES - 1) * PAGE_SIZE, NULL, 0);
+        become(dom0);
+        leave_guest(w);
+    }
+    if ( w->b[1] & 8 )
+        domctl(d, &(struct xen_domctl_warmcache){ .cmd = XEN_DOMCTL_WARMCACHE_ARM,
+                                                  .version = XEN_WARMCACHE_VERSION });
+    SAY("d%u: started, UUID %u\n", d->domain_id, d->handle[0]);
+}
+
+static int relinquish(struct domain *d, struct page_list_head *list)
+{
+    struct page_info *page;
+    int rc = 0;
+
+    rspin_lock(&d->page_alloc_lock);
+    while ( (page = page_list_remove_head(list)) )
+    {
+        page_list_add_tail(page, &d->arch.relmem_list);
+        if ( !get_page(page, d) )
+            continue;
+        put_page_alloc_ref(page);
+        put_page(page);
+        if ( hypercall_preempt_check() )
+        {
+            rc = -ERESTART;
+            break;
+        }
+    }
+    if ( !rc )
+        page_list_splice(&d->arch.relmem_list, list);
+    rspin_unlock(&d->page_alloc_lock);
+
+    return rc;
+}
+
+/* domain_kill() and domain_relinquish_resources(). */
+static void op_kill(struct work *w)
+{
+    struct domain *d = w->d;
+    unsigned int stage = 0;
+
+    lock_acquire(&domctl_lock);
+    d->paused = true;
+    d->is_shut_down = true;
+    d->shutdown_code = w->b[0] > 0xe0 ? SHUTDOWN_suspend : SHUTDOWN_reboot;
+    wait_until(nobody_in_flight, d);
+    if ( d->is_dying )
+    {
+        lock_release(&domctl_lock);
+        return;
+    }
+    d->is_dying = DOMDYING_dying;
+    memset(d->tlb, 0, sizeof(d->tlb));
+    while ( stage < 5 )
+    {
+        int rc = 0;
+
+        switch ( stage )
+        {
+        case 0:
+            p2m_lock(&d->arch.p2m);
+            memset(d->arch.p2m.entries, 0, sizeof(d->arch.p2m.entries));
+            d->p2m_gone = true;
+            p2m_unlock(&d->arch.p2m);
+            break;
+        case 1: rc = warmcache_preserve(d); break;
+        case 2: rc = warmcache_relinquish(d); break;
+        case 3: rc = relinquish(d, &d->xenpage_list); break;
+        case 4: rc = relinquish(d, &d->page_list); break;
+        }
+        if ( rc )
+            ASSERT(rc == -ERESTART);
+        else
+            stage++;
+        lock_release(&domctl_lock);
+        interleave();
+        lock_acquire(&domctl_lock);
+    }
+    d->is_dying = DOMDYING_dead;
+    SAY("d%u: died\n", d->domain_id);
+    put_domain(d);
+    lock_release(&domctl_lock);
+}
+
+static void op_domctl(struct work *w)
+{
+    struct xen_domctl_warmcache op = { .version = XEN_WARMCACHE_VERSION };
+    struct domain *d = w->d;
+    uint64_t pfns[130];
+    long rc;
+
+    op.cmd = w->b[0] < 0x30 ? XEN_DOMCTL_WARMCACHE_APPROVE : w->b[0] % 10;
+    if ( w->b[6] == 0xff )
+        op.version = 3;
+    switch ( op.cmd )
+    {
+    case XEN_DOMCTL_WARMCACHE_ENABLE:
+    case XEN_DOMCTL_WARMCACHE_ARM:
+        op.u.enable.ttl = w->b[1] % 8;
+        op.u.enable.pad = w->b[6] == 1;
+        break;
+
+    case XEN_DOMCTL_WARMCACHE_APPROVE:
+        op.u.approve.vbd = w->b[1] % 4;
+        op.u.approve.verdict = w->b[2] < 0xc0 ? 1 : w->b[2] % 4;
+        break;
+
+    case XEN_DOMCTL_WARMCACHE_DROP:
+        op.u.drop.flags = w->b[1] % 4;
+        op.u.drop.vbd = w->b[2] % 3;
+        op.u.drop.pad = w->b[6] == 1;
+        op.u.drop.nr = w->b[3] & 0x80 ? w->b[3] : w->b[3] % 8;
+        op.u.drop.pfns.p = (void *)(w->b[4] > 0xf0 ? sizeof(dom0_memory) - 512 : 0x800UL);
+        for ( unsigned int i = 0; i < op.u.drop.nr && i < 130; i++ )
+            pfns[i] = pick_gfn();
+        memcpy(dom0_memory + 0x800, pfns, min_t(unsigned int, op.u.drop.nr, 130) * 8);
+        break;
+
+    case XEN_DOMCTL_WARMCACHE_STATUS:
+        op.u.status.buf.p = (void *)(w->b[1] > 0xf0 ? sizeof(dom0_memory) - 16 : 0x1000UL);
+        op.u.status.size = w->b[2] * 3;
+        op.u.status.pad = w->b[6] == 1;
+        break;
+
+    case XEN_DOMCTL_WARMCACHE_IMAGE_STATUS:
+    case XEN_DOMCTL_WARMCACHE_IMAGE_DROP:
+        memset(op.u.image.uuid, 1 + w->b[1] % 3, sizeof(op.u.image.uuid));
+        op.u.image.index = w->b[2] < 0x80 ? ~0U : w->b[2] % 3;
+        d = w->b[6] == 1 ? d : NULL;
+        break;
+    }
+    rc = domctl(d, &op);
+    note(rc);
+    note(op.cmd == XEN_DOMCTL_WARMCACHE_APPROVE ? op.u.approve.pages :
+         op.cmd == XEN_DOMCTL_WARMCACHE_DROP ? op.u.drop.dropped :
+         op.cmd >= XEN_DOMCTL_WARMCACHE_IMAGE_STATUS ? op.u.image.pages : 0);
+    SAY("domctl %u: %ld\n", op.cmd, rc);
+    if ( rc == -ENOSYS )
+        STOP("domctl %u: -ENOSYS", op.cmd);
+}
+
+static void op_resource(struct work *w)
+{
+    xen_pfn_t mfns[32];
+    unsigned int id = w->b[0] % 4, frame = w->b[1] % 20, nr = 1 + w->b[2] % 8;
+    unsigned int max = warmcache_resource_max_frames(w->d, id);
+    int rc;
+
+    if ( w->b[3] < 0xe0 )
+        nr = min(nr, max > frame ? max - frame : 1);
+    if ( !max )
+        return;
+    rc = warmcache_acquire_resource(w->d, id, frame, nr, mfns);
+    if ( rc > 0 && frame + nr > max )
+        STOP("frames past the end of resource %u", id);
+    ASSERT(rc < 0 || rc == (int)nr);
+    for ( int i = 0; i < rc; i++ )
+    {
+        struct mapping *m = free_mapping();
+        struct page_info *page = mfn_to_page(_mfn(mfns[i]));
+
+        ASSERT(mfn_valid(_mfn(mfns[i])) && page->use == FRAME_XEN);
+        if ( !m || page_get_owner(page) != w->d )
+            continue;
+        *m = (struct mapping){ .page = page, .kind = MAP_RESOURCE, .busy = true };
+        if ( get_page(page, w->d) )
+            m->busy = false;
+        else
+            *m = (struct mapping){};
+    }
+}
+
+static void op_time(struct work *w)
+{
+    now += SECONDS(w->b[0] % 4) + MILLISECS(w->b[1]);
+    timers_run();
+}
+
+static void op_p2m(struct work *w)
+{
+    struct p2m_domain *p2m = &w->d->arch.p2m;
+    unsigned long gfn = page_gfn(w->b[1] % NR_PAGES);
+    unsigned long to = page_gfn(w->b[2] % NR_PAGES);
+    p2m_type_t t;
+    struct page_info *page;
+
+    if ( w->d->is_dying || w->d->paused ||
+         (honest && (w->b[1] % NR_PAGES >= NR_PAGES - NR_CPUS ||
+                     w->b[2] % NR_PAGES >= NR_PAGES - NR_CPUS)) ||
+         (honest && (page_busy[w->slot][w->b[1] % NR_PAGES] ||
+                                       page_busy[w->slot][w->b[2] % NR_PAGES])) )
+        return;
+    w->d->in_flight++;
+    switch ( w->b[0] % 5 )
+    {
+    case 0:
+        remove_page(w->d, gfn);
+        break;
+
+    case 1:
+        populate(w->d, gfn, 0);
+        break;
+
+    case 2: /* XENMAPSPACE_gmfn */
+        p2m_lock(p2m);
+        page = guest_page(w->d, gfn, &t);
+        if ( page )
+        {
+            if ( t == p2m_ram_rw || t == p2m_ram_logdirty || t == p2m_ram_cache )
+                guest_physmap_add_page(w->d, _gfn(to), page_to_mfn(page), 0);
+            put_page(page);
+        }
+        p2m_unlock(p2m);
+        break;
+
+    case 3:
+        change_type(w->d, gfn, p2m_ram_rw, p2m_ram_logdirty, p2m_access_rwx);
+        break;
+
+    case 4: /* vm_event takes away, or gives back, the right to execute or write */
+        change_type(w->d, gfn, p2m->entries[gfn].type, p2m->entries[gfn].type,
+                    w->b[3] & 1 ? p2m_access_rwx : p2m_access_rx);
+        break;
+    }
+    w->d->in_flight--;
+}
+
+static bool alone(unsigned int cpu)
+{
+    for ( unsigned int i = 0; i < NR_CPUS; i++ )
+        if ( i != cpu && !cpu_idle(i) )
+            return false;
+
+    return true;
+}
+
+static void op_machine(struct work *w)
+{
+    switch ( w->b[0] % 4 )
+    {
+    case 0:
+        heap_limit = w->b[1] & 1 ? NR_MFN : frames_used + w->b[1] % 16;
+        break;
+
+    case 1: /* a frame is found to be bad; Xen excludes those being allocated */
+        for ( unsigned int i = 1 + w->b[1]; i < NR_MFN; i++ )
+            if ( frame_table[i].use == FRAME_DOMAIN ||
+                 (frame_table[i].use == FRAME_ANONYMOUS && alone(w->cpu)) )
+            {
+                frame_table[i].count_info |= PGC_offlining;
+                break;
+            }
+        break;
+
+    case 2:
+        warmcache_reclaim();
+        break;
+
+    case 3: /* soft reset, or another UUID */
+        lock_acquire(&domctl_lock);
+        if ( !w->d->is_dying && !honest )
+            warmcache_reset(w->d);
+        lock_release(&domctl_lock);
+        break;
+    }
+}
+
+/* Runs one operation on a CPU. */
+static void trampoline(void *argument)
+{
+    struct work *w = argument;
+
+    w->run(w);
+}
+
+static bool uuid_lives(unsigned char uuid)
+{
+    for ( unsigned int i = 1; i < NR_SLOTS; i++ )
+        if ( slots[i] && slots[i]->handle[0] == uuid )
+            return true;
+
+    return false;
+}
+
+static void (*const runs[])(struct work *) = {
+    [OP_START] = start, [OP_IO] = op_io, [OP_IO_2] = op_io, [OP_IO_3] = op_io,
+    [OP_STORE] = op_store, [OP_MAPPING] = op_mapping, [OP_DOMCTL] = op_domctl,
+    [OP_DOMCTL_2] = op_domctl, [OP_MEMOP] = op_memop, [OP_MEMOP_2] = op_memop,
+    [OP_KILL] = op_kill, [OP_P2M] = op_p2m, [OP_RESOURCE] = op_resource,
+    [OP_TIME] = op_time, [OP_POPULATE] = op_populate, [OP_MACHINE] = op_machine,
+    [OP_BULK] = op_bulk,
+};
+
+static void begin(unsigned int cpu, enum operation what, unsigned int slot,
+                  const uint8_t b[8])
+{
+    struct work w = { .run = runs[what], .slot = slot, .cpu = cpu };
+    bool guest = w.run == op_memop || w.run == op_store || w.run == op_io ||
+                 w.run == op_bulk;
+
+    if ( honest && w.run == op_memop )
+        w.run = op_store;
+    memcpy(w.b, b, sizeof(w.b));
+    if ( w.run == start )
+    {
+        unsigned char uuid = 1 + w.b[0] % 3;
+
+        if ( slots[w.slot] )
+        {
+            w.run = slots[w.slot]->creation_finished ? op_kill : op_unpause;
+        }
+        else
+        {
+            if ( honest && uuid_lives(uuid) )
+                return;
+            w.d = domain_create(w.slot, uuid, w.b[6] == 0xff ? 2000
+                                              : w.b[3] < 0xf0 ? NR_PAGES : NR_PAGES / 2);
+            w.d->ssidref = w.b[4] == 1;
+            w.d->iommu = w.b[5] == 1;
+            w.d->hap = w.b[5] != 2;
+            memset(page_busy[w.slot], 0, sizeof(page_busy[0]));
+            stopped[w.slot] = false;
+        }
+    }
+    w.d = slots[w.slot];
+    if ( !w.d && w.run != op_time && w.run != op_machine && w.run != op_domctl )
+        return;
+    if ( (!w.d && (w.run == op_machine || w.run == op_domctl)) )
+    {
+        w.run = op_time;
+        w.d = slots[DOM0];
+    }
+    if ( !w.d )
+        w.d = slots[DOM0];
+    cpu_run(cpu, trampoline, &w, sizeof(w),
+            guest ? &w.d->vcpus[cpu] : &slots[DOM0]->vcpus[cpu]);
+}
+
+/* The oracle of honest runs: what may be reused equals its block. */
+static void check_contents(void)
+{
+    for ( unsigned int s = 1; s < NR_SLOTS; s++ )
+    {
+        const struct domain *d = slots[s];
+
+        if ( !d || d->p2m_gone || !d->warmcache )
+            continue;
+        for ( unsigned int i = 0; i < NR_PAGES; i++ )
+        {
+            struct xen_warmcache_entry e;
+            unsigned long pfn = page_gfn(i), mfn = d->arch.p2m.entries[pfn].mfn;
+            uint64_t token;
+
+            if ( !reusable(d, pfn, &e) )
+                continue;
+            memcpy(&token, frame_va(_mfn(mfn)), sizeof(token));
+            if ( token != disk[d->handle[0] % NR_UUIDS][e.vbd - 1][e.sector / 8] )
+                STOP("PFN %#lx has the reuse bit, but is not equal to sector %lu",
+                     pfn, e.sector);
+        }
+    }
+}
+
+static void check_frames(void)
+{
+    unsigned long anonymous = 0, refs = 0, mapped = 0;
+
+    for ( unsigned int i = 1; i < frames_end; i++ )
+    {
+        const struct page_info *page = &frame_table[i];
+
+        anonymous += page->use == FRAME_ANONYMOUS;
+        refs += page->refs;
+        if ( (page->count_info & PGC_count_mask) !=
+             page->refs + !!(page->count_info & PGC_allocated) )
+            STOP("frame %u: count %#lx, but %u mappings", i, page->count_info, page->refs);
+        if ( page->use == FRAME_DOMAIN && (!page->owner || !page->list) )
+            STOP("frame %u: of a domain, but on no list", i);
+    }
+    for ( unsigned int i = 0; i < NR_MAPPINGS; i++ )
+        mapped += mappings[i].kind != MAP_NONE;
+    if ( refs != mapped )
+        STOP("%lu references are held, for %lu mappings", refs, mapped);
+    if ( anonymous != held_by_images() )
+        STOP("%lu frames have no owner, but images hold %lu", anonymous, held_by_images());
+    for ( unsigned int s = 1; s < NR_SLOTS; s++ )
+        if ( slots[s] && slots[s]->page_list.nr + slots[s]->arch.relmem_list.nr != slots[s]->tot_pages )
+            STOP("d%u: %lu pages on its lists, tot_pages %u", slots[s]->domain_id,
+                 slots[s]->page_list.nr + slots[s]->arch.relmem_list.nr, slots[s]->tot_pages);
+}
+
+void check_quiet(void)
+{
+    static unsigned int nr;
+    bool all = !(++nr % 16) || !chances;
+
+    timers_run();
+    domain_free_dead();
+    for ( unsigned int s = 1; s < NR_SLOTS; s++ )
+        if ( slots[s] )
+            check_tables(slots[s], all);
+    check_images(now);
+    check_frames();
+    if ( honest )
+        check_contents();
+}
+
+/* Whatever happened, everything can be taken down, and nothing is left. */
+void shut_down(void)
+{
+    chances = 0;
+    fail_alloc_at = preempt_at = fault_at = 0;
+    preempt_always = false;
+    heap_limit = NR_MFN;
+    while ( !all_idle() )
+        cpus_step();
+    check_quiet();
+    for ( unsigned int i = 0; i < NR_MAPPINGS; i++ )
+        if ( mappings[i].kind != MAP_NONE )
+            unmap(&mappings[i]);
+    for ( unsigned int s = 1; s < NR_SLOTS; s++ )
+        if ( slots[s] && !slots[s]->is_dying )
+        {
+            struct work w = { .run = op_kill, .d = slots[s], .slot = s };
+
+            cpu_run(0, trampoline, &w, sizeof(w), &slots[DOM0]->vcpus[0]);
+            ASSERT(all_idle());
+        }
+    check_quiet();
+    for ( unsigned int i = 0; images_left() && i < 1000; i++ )
+    {
+        now += SECONDS(1000);
+        timers_run();
+    }
+    check_quiet();
+    for ( unsigned int s = 1; s < NR_SLOTS; s++ )
+        ASSERT(!slots[s]);
+    ASSERT(!images_left());
+    machine_check_empty();
+}
+
+void prepare(void)
+{
+    static bool started;
+
+    if ( !started )
+    {
+        machine_start();
+        run_wc_init();
+        domain_create(DOM0, 0xd0, 0);
+        started = true;
+    }
+    now = SECONDS(1);
+    reaper_timer->armed = false;
+    heap_limit = NR_MFN;
+    next_token = 1000;
+    memset(disk, 0, sizeof(disk));
+    memset(block_busy, 0, sizeof(block_busy));
+    memset(page_busy, 0, sizeof(page_busy));
+    memset(stopped, 0, sizeof(stopped));
+    memset(dom0_memory, 0, sizeof(dom0_memory));
+    alloc_count = preempt_count = fault_count = 0;
+    honest = false;
+    chances = 0;
+    input = (struct input){};
+    noted = 0;
+}
+
+void run_input(const uint8_t *data, size_t size)
+{
+    uint8_t mode;
+
+    prepare();
+    input = (struct input){ data, 0, size };
+    mode = next_byte();
+    chances = mode & 15;
+    honest = mode & 16;
+
+    while ( input_left() || !all_idle() )
+    {
+        unsigned int cpu = NR_CPUS;
+
+        for ( unsigned int s = 1; s < NR_SLOTS; s++ )
+            if ( slots[s] )
+                check_bits(slots[s]);
+        if ( all_idle() )
+        {
+            check_quiet();
+            cpu = 0;
+        }
+        else if ( input_left() && (chances & CHANCE_CPUS) && next_byte() % 2 )
+            for ( unsigned int i = 0; i < NR_CPUS; i++ )
+                if ( cpu_idle(i) )
+                    cpu = i;
+        if ( cpu < NR_CPUS && input_left() )
+        {
+            uint8_t what = next_byte(), b[8];
+
+            for ( unsigned int i = 0; i < sizeof(b); i++ )
+                b[i] = next_byte();
+            begin(cpu, what % 16, 1 + (what >> 4) % 2, b);
+        }
+        else if ( !all_idle() )
+            cpus_step();
+    }
+    shut_down();
+}
+
+void run_one(enum operation what, unsigned int slot, const uint8_t b[8])
+{
+    begin(0, what, slot, b);
+    while ( !all_idle() )
+        cpus_step();
+    check_quiet();
+}

@@ -1,0 +1,319 @@
+// Package hypercall runs the warm cache's own sources, as the series leaves
+// them, in user space: under sanitizers, on a stand-in of the rest of Xen, with
+// CPUs that come between each other wherever the input says so. It needs root,
+// for a private root with the compiler, and the flag -lab; without the flag
+// nothing is run, and that is said.
+package hypercall
+
+import (
+	"bytes"
+	"context"
+	"embed"
+	"flag"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/warmreboot/warmreboot/tests/lab/build"
+)
+
+var (
+	onLab    = flag.Bool("lab", false, "run the tests, which need root and the cache of the lab")
+	patch    = flag.String("patch", "", "apply this to the patched Xen first, to try a change")
+	fuzzTime = flag.Duration("fuzz-time", 0, "let libFuzzer look for new inputs for so long")
+	runs     = flag.Int("runs", 3000, "inputs made from seeds")
+)
+
+//go:embed harness
+var harness embed.FS
+
+func TestMain(m *testing.M) {
+	flag.Parse()
+	if !*onLab {
+		fmt.Println("the lab is off: no test of this package was run; `make fuzz` runs them")
+		return
+	}
+	os.Exit(m.Run())
+}
+
+// sources are the files of Xen that are compiled as they are: the handlers, and
+// the headers that are theirs or need nothing else.
+var sources = []string{
+	"xen/arch/x86/mm/warmcache.c", "xen/arch/x86/mm/warmcache-image.c", "xen/arch/x86/mm/warmcache.h",
+	"xen/arch/x86/include/asm/warmcache.h", "xen/include/xen/warmcache.h",
+	"xen/include/xen/list.h", "xen/include/xen/guest_access.h", "xen/include/xen/kconfig.h",
+}
+
+// standIns are the headers in whose place comes standin.h.
+var standIns = []string{
+	"xen/domain_page", "xen/event", "xen/hypercall", "xen/iommu", "xen/sched", "xen/xvmalloc", "xen/mm", "xen/types",
+	"xen/spinlock", "xen/bug", "xen/timer", "asm/altp2m", "asm/hap", "asm/hvm/nestedhvm", "asm/mem_sharing", "asm/p2m",
+	"asm/system", "asm/guest_access", "xsm/xsm", "mm-locks", "generated/autoconf",
+}
+
+const sanitizers = "address,undefined"
+
+var compilerFlags = []string{
+	"-g", "-O1", "-std=gnu11", "-D__XEN__", "-D__XEN_TOOLS__", "-DCONFIG_WARMCACHE", "-Wall", "-Werror",
+	"-Wno-unused", "-Wno-address-of-packed-member", "-fno-strict-aliasing", "-ftrivial-auto-var-init=pattern",
+	"-fsanitize=fuzzer-no-link," + sanitizers, "-fno-sanitize-recover=all", "-fno-sanitize=pointer-overflow",
+	"-Iharness", "-Iinclude", "-I.", "-Ixen/include", "-Ixen/arch/x86/include", "-Ixen/arch/x86/mm",
+}
+
+// bench is the place where the programs are made and run.
+type bench struct {
+	cache *build.Cache
+	tools build.Root
+	xen   build.Series
+	key   build.Key
+}
+
+func newBench(t *testing.T) bench {
+	t.Helper()
+	cache, err := build.OpenCache()
+	if err != nil {
+		t.Fatal(err)
+	}
+	checkout, err := build.FindCheckout()
+	if err != nil {
+		t.Fatal(err)
+	}
+	xen, err := checkout.Hypervisor()
+	if err != nil {
+		t.Fatal(err)
+	}
+	tools, err := cache.Sanitizers(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	series, err := xen.Key()
+	if err != nil {
+		t.Fatal(err)
+	}
+	own, err := build.KeyOfTree(harness)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var change []byte
+	if *patch != "" {
+		if change, err = os.ReadFile(*patch); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return bench{cache, tools, xen, build.KeyOf("handlers 1", tools.Key, series, own, compilerFlags, sources, standIns, change)}
+}
+
+// program returns the folder with the programs "handlers" and "fuzz", made from
+// the series as it is.
+func (b bench) program(t *testing.T) string {
+	t.Helper()
+	dir, err := b.cache.Entry(t.Context(), "handlers", b.key, func(ctx context.Context, dir string) error {
+		if err := b.prepare(ctx, dir); err != nil {
+			return err
+		}
+		return b.compile(ctx, dir, "handlers", "cpu", "memory", "operations", "scenario", "standalone", "main")
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return dir
+}
+
+func (b bench) prepare(ctx context.Context, dir string) error {
+	pristine, err := b.cache.Pristine(ctx, b.xen.Upstream)
+	if err != nil {
+		return err
+	}
+	public := "xen/include/public"
+	if err := os.CopyFS(filepath.Join(dir, public), os.DirFS(filepath.Join(pristine, public))); err != nil {
+		return err
+	}
+	files := append([]string{public + "/warmcache.h", public + "/domctl.h", public + "/memory.h"}, sources...)
+	if err := b.cache.Patched(ctx, b.xen, dir, files...); err != nil {
+		return err
+	}
+	if *patch != "" {
+		path, err := filepath.Abs(*patch)
+		if err != nil {
+			return err
+		}
+		output, err := exec.CommandContext(ctx, "patch", "-p1", "--batch", "-d", dir, "-i", path).CombinedOutput()
+		if err != nil {
+			return fmt.Errorf("%w\n%s", err, output)
+		}
+	}
+	for _, header := range standIns {
+		path := filepath.Join(dir, "include", header+".h")
+		if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+			return err
+		}
+		if err := os.WriteFile(path, []byte("#include \"standin.h\"\n"), 0o644); err != nil {
+			return err
+		}
+	}
+	return os.CopyFS(dir, harness)
+}
+
+// compile compiles the named files of the harness and links both programs.
+func (b bench) compile(ctx context.Context, dir string, names ...string) error {
+	for _, name := range names {
+		args := append([]string{"nice", "-n", "19", "clang-19"}, compilerFlags...)
+		if err := b.tools.Run(ctx, dir, append(args, "-c", "harness/"+name+".c", "-o", name+".o")...); err != nil {
+			return err
+		}
+	}
+	objects := []string{"handlers.o", "cpu.o", "memory.o", "operations.o", "scenario.o"}
+	link := append([]string{"nice", "-n", "19", "clang-19", "-fsanitize=fuzzer-no-link," + sanitizers, "standalone.o", "-o", "handlers"}, objects...)
+	if err := b.tools.Run(ctx, dir, link...); err != nil {
+		return err
+	}
+	if len(names) == 1 { // a variant: nobody looks for inputs with it
+		return nil
+	}
+	link = append([]string{"nice", "-n", "19", "clang-19", "-fsanitize=fuzzer," + sanitizers, "main.o", "-o", "fuzz"}, objects...)
+	return b.tools.Run(ctx, dir, link...)
+}
+
+// run runs a program in dir and returns what it printed.
+func (b bench) run(ctx context.Context, dir string, args ...string) (string, error) {
+	command := b.tools.Command(ctx, dir, append([]string{"nice", "-n", "19"}, args...)...)
+	command.Env = append(command.Env, "ASAN_OPTIONS=detect_leaks=0") // leaks are counted by the harness
+	var output bytes.Buffer
+	command.Stdout, command.Stderr = &output, &output
+	err := command.Run()
+	return output.String(), err
+}
+
+func (b bench) mustRun(t *testing.T, dir string, args ...string) {
+	t.Helper()
+	output, err := b.run(t.Context(), dir, args...)
+	if err != nil {
+		t.Fatalf("%v: %v\n%s", args, err, output)
+	}
+	t.Log(output)
+}
+
+// TestScenario: a domain's life and its next, with every allocation and every
+// copy failing in turn, and preempted wherever Xen looks for that.
+func TestScenario(t *testing.T) {
+	b := newBench(t)
+	b.mustRun(t, b.program(t), "./handlers", "scenarios")
+}
+
+// TestSeeds: inputs made from seeds.
+func TestSeeds(t *testing.T) {
+	b := newBench(t)
+	b.mustRun(t, b.program(t), "./handlers", "random", "1", strconv.Itoa(*runs), "0")
+}
+
+// TestFuzz lets libFuzzer look for inputs. What it finds stays in the cache.
+func TestFuzz(t *testing.T) {
+	if *fuzzTime == 0 {
+		return // the other tests have run what is the same each time
+	}
+	b := newBench(t)
+	dir := b.program(t)
+	corpus := filepath.Join(b.cache.Dir, "corpus", "hypercall")
+	if err := os.MkdirAll(corpus, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	b.mustRun(t, dir, "./fuzz", "-max_len=3000", "-timeout=20", "-print_final_stats=1",
+		"-artifact_prefix="+corpus+"-", fmt.Sprintf("-max_total_time=%d", *fuzzTime/time.Second), corpus)
+}
+
+// variant is a way in which the handlers could be wrong.
+type variant struct {
+	name, file, old, new string
+	scenario             bool // is seen by the scenario, else by the seeds
+}
+
+var variants = []variant{
+	{name: "commit with a reference left", file: "warmcache.c",
+		old: "                    (pdx_to_page(wc_meta(wc, pfn)->pdx)->count_info &\n                     PGC_count_mask) == 1)) )",
+		new: "                    true)) )"},
+	{name: "register although somebody has a mapping", file: "warmcache.c",
+		old: "if ( (pdx_to_page(meta->pdx)->count_info & PGC_count_mask) != 1 &&", new: "if ( false &&"},
+	{name: "the guest is trusted", file: "warmcache.h",
+		old: "IS_ENABLED(CONFIG_WARMCACHE_TRUST_GUEST)", new: "true"},
+	{name: "no flush", file: "warmcache.c",
+		old: "        guest_flush_tlb_mask(d, d->dirty_cpumask);\n", new: ""},
+	{name: "a lock is not released", file: "warmcache.c",
+		old: "    wc->st.report = report;\n    spin_unlock(&wc->lock);\n", new: "    wc->st.report = report;\n", scenario: true},
+	{name: "an array is a page too short", file: "warmcache.c",
+		old: "a->pages = xvzalloc_array(void *, DIV_ROUND_UP(nr, 1UL << a->shift));",
+		new: "a->pages = xvzalloc_array(void *, (nr >> a->shift) ?: 1);"},
+	{name: "an old entry of the sector stays", file: "warmcache.c",
+		old: "    if ( old )\n    {\n        wc_drop(wc, old);\n        wc->st.replaced++;\n    }\n", new: ""},
+	{name: "a write by the guest is not noticed", file: "warmcache.c",
+		old: "             (!order && cache && meta->pdx == mfn_to_pdx(mfn)) )", new: "             !order )"},
+	{name: "a foreign mapping is not noticed", file: "warmcache.c",
+		old: "    if ( wc_state(wc, gfn) != WC_NONE )\n    {\n        wc_drop(wc, gfn);\n        wc->st.foreign_writes++;\n    }\n", new: ""},
+	{name: "preserved with a reference left", file: "warmcache-image.c",
+		old: "         cmpxchg(&page->count_info, PGC_allocated | 1UL, 0UL) ==\n         (PGC_allocated | 1UL) )",
+		new: "         (page->count_info = 0) == 0 )"},
+	{name: "the image of another UUID", file: "warmcache-image.c",
+		old: "if ( !memcmp(img->handle, handle, sizeof(img->handle)) )", new: "if ( true )"},
+	{name: "an image is leaked when it expires", file: "warmcache-image.c",
+		old: "            free_domheap_page(pdx_to_page(*pdx));\n", new: ""},
+	{name: "held is not counted down", file: "warmcache.c",
+		old: "                vbd->held--;\n", new: "                ;\n"},
+}
+
+// TestVariants: each of a number of mistakes is found.
+func TestVariants(t *testing.T) {
+	b := newBench(t)
+	base := b.program(t)
+	for _, v := range variants {
+		t.Run(v.name, func(t *testing.T) {
+			output, err := b.tryVariant(t, base, v)
+			if err == nil {
+				t.Fatalf("not found:\n%s", output)
+			}
+			if !strings.Contains(output, "VIOLATION") && !strings.Contains(output, "ERROR: AddressSanitizer") {
+				t.Fatalf("%v\n%s", err, output)
+			}
+			line := output[max(strings.Index(output, "VIOLATION"), strings.Index(output, "ERROR: Addr")):]
+			line, _, _ = strings.Cut(line, "\n")
+			t.Log(line)
+		})
+	}
+}
+
+func (b bench) tryVariant(t *testing.T, base string, v variant) (string, error) {
+	t.Helper()
+	dir := filepath.Join(b.cache.Dir, "handlers-variant")
+	unlock, err := b.cache.Lock("handlers-variant")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer unlock()
+	if err := os.RemoveAll(dir); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.CopyFS(dir, os.DirFS(base)); err != nil {
+		t.Fatal(err)
+	}
+	path := filepath.Join(dir, "xen/arch/x86/mm", v.file)
+	text, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if n := bytes.Count(text, []byte(v.old)); n == 0 {
+		t.Fatalf("%s no longer has %q", v.file, v.old)
+	}
+	if err := os.WriteFile(path, bytes.Replace(text, []byte(v.old), []byte(v.new), 1), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	if err := b.compile(t.Context(), dir, "handlers"); err != nil {
+		t.Fatal(err)
+	}
+	if v.scenario {
+		return b.run(t.Context(), dir, "./handlers", "scenarios")
+	}
+	return b.run(t.Context(), dir, "./handlers", "random", "1", strconv.Itoa(*runs), "0")
+}
