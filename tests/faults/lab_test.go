@@ -35,7 +35,7 @@ func run(t *testing.T, mode campaign.Mode, types ...string) []campaign.Result {
 	if err != nil {
 		t.Fatal(err)
 	}
-	bench, err := campaign.Open(t.Context(), cache, checkout, mode, "faults-test", t.TempDir())
+	bench, err := campaign.Open(t.Context(), cache, checkout, mode, "faults", t.TempDir())
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -28,6 +28,9 @@ const (
 	crashPatience = 20 * time.Second // for a guest to panic when asked to
 )
 
+// exitDown is the exit code of warmreboot for a domain that is down.
+const exitDown = 3
+
 // guestLog is what the domU prints on its console.
 const guestLog = "/var/log/xen/console/guest-" + lab.Domain + ".log"
 
@@ -82,13 +85,17 @@ func (b *Bench) inject(ctx context.Context, key Key, s Settings) error {
 	return nil
 }
 
-// alive reports whether the domain in which the run began is there.
+// alive reports whether the domain in which the run began is up. The agent
+// knows at once, while a dead domain takes its time to go.
 func (b *Bench) alive(ctx context.Context) bool {
-	_, err := b.Product.Dom0.Run(ctx, "xenstore-read", "/local/domain/"+b.saved.Domid+"/name")
-	return err == nil
+	status, err := lab.JSON[struct {
+		Current *struct{} `json:"current"`
+		Last    *struct{} `json:"last"`
+	}](ctx, b.Product.Dom0, "warmreboot", "status", "-o", "json", lab.Domain)
+	return err != nil || status.Current == nil && status.Last == nil
 }
 
-// awaitEnd waits until the domain has gone, at most for so long.
+// awaitEnd waits until the domain is down, at most for so long.
 func (b *Bench) awaitEnd(ctx context.Context, most time.Duration) bool {
 	ticker := time.NewTicker(time.Second) // nobody outside the emulator is told
 	defer ticker.Stop()
@@ -120,7 +127,10 @@ func (b *Bench) bringDown(ctx context.Context, r *Result, work time.Duration) {
 	r.Ending = Forced
 	ctx, cancel = context.WithTimeout(ctx, 2*patience)
 	defer cancel()
-	if _, err := b.Reboot(ctx, "--force"); err != nil {
+	_, err := b.Reboot(ctx, "--force")
+	if exit := new(lab.ExitError); errors.As(err, &exit) && exit.Code == exitDown {
+		r.Ending = Panicked // at last
+	} else if err != nil {
 		r.Note = "forced: " + err.Error()
 	}
 }
