@@ -58,6 +58,16 @@ faults: deps ## inject faults: RUNS=n TYPES=a,b SEED=s MODE=both|protected|trust
 test-faults: deps ## a small sample of the fault injection, with and without the protection
 	CGO_ENABLED=0 go test -count=1 -v -timeout 30m ./tests/faults -lab
 
+# How long `make fuzz` looks for inputs, with each target; FUZZ selects some.
+FUZZTIME = 10s
+FUZZ = .
+
+.PHONY: fuzz
+fuzz: deps ## fuzz Xen's handlers, in user space, and the decoders in Go: FUZZTIME=10s each, FUZZ=regexp
+	@! grep -Eq '$(FUZZ)' <<<hypercall || CGO_ENABLED=0 go test -count=1 -v -timeout 0 ./tests/hypercall -lab -fuzz-time $(FUZZTIME)
+	@set -e; git ls-files '*_test.go' | xargs grep -Ho '^func Fuzz[A-Za-z]*' | sed 's|/[^/]*:func | |' | grep -E '$(FUZZ)' | while read dir target; do \
+		CGO_ENABLED=0 go test -run '^$$' -fuzz "^$$target$$" -fuzztime $(FUZZTIME) -parallel 1 ./$$dir </dev/null; done
+
 .PHONY: lint
 lint: ## gofmt, go vet, staticcheck
 	@unformatted=$$(gofmt -l $$(git ls-files '*.go')); [ -z "$$unformatted" ] || { echo "not formatted: $$unformatted"; exit 1; }

@@ -222,7 +222,7 @@ func TestFuzz(t *testing.T) {
 	if err := os.MkdirAll(corpus, 0o755); err != nil {
 		t.Fatal(err)
 	}
-	b.mustRun(t, dir, "./fuzz", "-max_len=3000", "-timeout=20", "-print_final_stats=1",
+	b.mustRun(t, dir, "./fuzz", "-max_len=3000", "-len_control=0", "-timeout=60", "-print_final_stats=1",
 		"-artifact_prefix="+corpus+"-", fmt.Sprintf("-max_total_time=%d", *fuzzTime/time.Second), corpus)
 }
 
