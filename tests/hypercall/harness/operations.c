@@ -345,6 +345,7 @@ static void op_io(struct work *w)
     unsigned int nr = 1 + w->b[1] % 6, first = w->b[2] % (NR_BLOCKS - 6);
     unsigned int page = w->b[3] % (NR_PAGES - 6);
     bool write = w->b[0] & 2, direct = (w->b[0] & 12) == 12, fails = w->b[4] > 0xe0;
+    bool early = !honest && w->b[5] % 4 == 1; /* says that it is over before it is */
     struct xen_warmcache_io io[6];
     struct xen_warmcache_op op = { .cmd = XEN_WARMCACHE_CMD_REGISTER };
     uint64_t pfns[6];
@@ -403,6 +404,12 @@ static void op_io(struct work *w)
         interleave();
         if ( !direct && !w->d->is_dying )
             m = map(w->d, pfns[i], !write, true);
+        if ( m && early && enter_guest(w) )
+        {
+            op = (struct xen_warmcache_op){ .nr = 1, .cmd = XEN_WARMCACHE_CMD_COMMIT };
+            memop(w, &op, at, &pfns[i], sizeof(pfns[i]));
+            leave_guest(w);
+        }
         if ( fails && i == nr / 2 )
         {
             if ( m && !write )
