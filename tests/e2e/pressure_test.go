@@ -1,0 +1,130 @@
+package e2e
+
+import (
+	"fmt"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/warmreboot/warmreboot/tests/lab"
+)
+
+func (b *bed) heapMiB(t *testing.T) int {
+	t.Helper()
+	n, err := strconv.Atoi(b.dom0(t, "xl info free_memory"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return n
+}
+
+// TestMemoryPressure: a new domain that needs the memory of an image gets it.
+// Xen and the agent say so, and the domain whose image it was comes back cold.
+func TestMemoryPressure(t *testing.T) {
+	s := &scene{bed: boot(t, lab.Variant{Unthrottled: true})}
+	s.create(t, true)
+	s.domU(t, "cat /srv/www/0[0-3]/* /srv/img/* >/dev/null")
+	s.destroy(t)
+	var kept uint64
+	for end := time.Now().Add(time.Minute); ; time.Sleep(200 * time.Millisecond) {
+		image, err := lab.JSON[struct {
+			Pages uint64 `json:"image_pages"`
+		}](t.Context(), s.Machine.Dom0(), "warmreboot", "status", "-o", "json", lab.Domain)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if kept = image.Pages; kept > 10000 {
+			break
+		}
+		if time.Now().After(end) {
+			t.Fatalf("only %d pages are kept", kept)
+		}
+	}
+	// More than is free, by half of what the image holds.
+	free := s.heapMiB(t)
+	memory := free + int(kept/256/2)
+	s.dom0(t, fmt.Sprintf(`printf 'name="filler"\ntype="pvh"\nkernel="/boot/guest-kernel"\nmemory=%d\n' >/tmp/filler.cfg; xl create -p /tmp/filler.cfg`, memory))
+	t.Logf("%d MiB were free and %d pages kept; a domain of %d MiB was created", free, kept, memory)
+	if text := s.dom0(t, "xl dmesg | grep 'memory needed, freeing'"); !strings.Contains(text, fmt.Sprintf("freeing %d pages", kept)) {
+		t.Errorf("Xen: %s", text)
+	}
+	for end := time.Now().Add(time.Minute); !strings.Contains(s.status(t).Message, "Xen gave up the"); {
+		if time.Now().After(end) {
+			t.Fatalf("the agent does not say so: %+v", s.status(t))
+		}
+		time.Sleep(200 * time.Millisecond)
+	}
+	s.dom0(t, "grep 'image gone' /var/log/warmrebootd.log; xl destroy filler")
+	r := s.comeBack(t, ordinaryConfig)
+	if r.Outcome != "cold" || !strings.Contains(r.Reason, "gave up") || r.PagesRestored != 0 {
+		t.Errorf("%+v", *r)
+	}
+	s.check(t)
+	s.verify(t)
+	// It is warm again the next time.
+	if reboot, err := s.Reboot(t.Context(), "--force"); err != nil || reboot.PagesRestored == 0 {
+		t.Errorf("%+v, %v", reboot, err)
+	}
+}
+
+// TestMemorySizes: guests that have been ballooned down, or may grow, come back
+// with nothing wrong.
+func TestMemorySizes(t *testing.T) {
+	s := &scene{bed: boot(t, lab.Variant{Unthrottled: true})}
+	sizes := func(t *testing.T) string { return s.dom0(t, "xl list domU-web | tail -n 1") }
+	warm := func(t *testing.T, flags ...string) {
+		t.Helper()
+		s.load(t)
+		before := sizes(t)
+		reboot, err := s.Reboot(t.Context(), flags...)
+		if err != nil {
+			t.Fatalf("%+v, %v", reboot, err)
+		}
+		s.awaitDomU(t)
+		t.Logf("%s; then %s; %d pages known before, %d preserved, %d restored", before, sizes(t), reboot.PagesBefore, reboot.PagesPreserved, reboot.PagesRestored)
+		if reboot.PagesRestored == 0 {
+			t.Errorf("nothing restored: %+v", reboot)
+		}
+		s.check(t)
+		s.verify(t)
+	}
+	t.Run("ballooned", func(t *testing.T) {
+		s.create(t, true)
+		s.load(t)
+		s.dom0(t, "xl mem-set domU-web 400")
+		for end := time.Now().Add(2 * time.Minute); !strings.Contains(sizes(t), " 400 ") && !strings.Contains(sizes(t), " 401 "); time.Sleep(300 * time.Millisecond) {
+			if time.Now().After(end) {
+				t.Fatalf("the guest does not balloon: %s", sizes(t))
+			}
+		}
+		s.check(t)
+		warm(t, "--force")
+		s.dom0(t, "xl destroy domU-web")
+	})
+	t.Run("maxmem", func(t *testing.T) {
+		s.dom0(t, "warmreboot disable domU-web 2>/dev/null || true; { cat "+ordinaryConfig+"; echo maxmem = 768; } >/tmp/maxmem.cfg; xl create -p /tmp/maxmem.cfg")
+		code, text := s.exitCode(t, "warmreboot enable domU-web")
+		if code == exitNotEnabled {
+			t.Logf("refused: %s", text)
+			return
+		}
+		if code != 0 {
+			t.Fatalf("enable: exit code %d: %s", code, text)
+		}
+		s.dom0(t, "xl unpause domU-web")
+		s.awaitDomU(t)
+		warm(t)
+		s.dom0(t, "xl mem-set domU-web 700")
+		warm(t, "--force")
+	})
+	t.Run("smaller", func(t *testing.T) {
+		s.load(t)
+		s.destroy(t)
+		s.dom0(t, "sed 's/^memory.*/memory = 320/' "+ordinaryConfig+" >/tmp/smaller.cfg")
+		r := s.comeBack(t, "/tmp/smaller.cfg")
+		t.Logf("%d pages preserved, %d restored", r.PagesPreserved, r.PagesRestored)
+		s.check(t)
+		s.verify(t)
+	})
+}
