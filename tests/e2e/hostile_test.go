@@ -88,6 +88,20 @@ func TestHostileCallers(t *testing.T) {
 	b.check(t)
 }
 
+// TestHostileGuestsOwnIO is about guests that do themselves, or announce in one
+// breath, what the backend should do after the announcement.
+func TestHostileGuestsOwnIO(t *testing.T) {
+	t.Parallel()
+	b := boot(t, lab.Variant{})
+	b.bringHostile(t)
+	b.dom0(t, "sh /root/small-disk /tmp/small.img 0")
+	s := small{name: "hostile", uuid: "5c0f3a60-7d0b-4a57-9d2b-77a26d6c0b02", memory: 192, disk: "/tmp/small.img"}
+	domid := b.makeSmall(t, s)
+	b.must(t, "enable", domid)
+	hostile(t, b.runSmall(t, s), "/bin/hostile", "guest", "lies", domid, 0, "10.0.5.1")
+	hostile(t, b.Machine.Dom0(), "/root/hostile", "writable", domid)
+}
+
 // dom0Calls is dom0's share, with a domain that is not enabled, and a PV one.
 func (b *bed) dom0Calls(t *testing.T, enabled int) {
 	t.Helper()

@@ -83,7 +83,7 @@ type DomctlWarmcacheEnable struct {
 	Cmd     uint32
 	Version uint32
 	TTL     uint32
-	Pad     uint32
+	Cursor  uint32 // 0; Xen's, while it is preempted
 }
 
 // DomctlWarmcacheApprove is the approve member.
@@ -93,6 +93,8 @@ type DomctlWarmcacheApprove struct {
 	VBD     uint32
 	Verdict uint32
 	Pages   uint64
+	Cursor  uint32 // 0; Xen's, while it is preempted
+	Pad     uint32
 }
 
 // DomctlWarmcacheDrop is the drop member.
@@ -102,7 +104,7 @@ type DomctlWarmcacheDrop struct {
 	Flags   uint32
 	VBD     uint32
 	Nr      uint32
-	Pad     uint32
+	Cursor  uint32 // 0; Xen's, while it is preempted
 	PFNs    uint64
 	Dropped uint64
 }

@@ -89,14 +89,12 @@ static void status(uint16_t domid)
 	}
 }
 
-static long drop(uint16_t domid, uint32_t flags, uint32_t vbd, uint32_t nr, uint32_t pad,
-		 void *pfns)
+static long drop(uint16_t domid, uint32_t flags, uint32_t vbd, uint32_t nr, void *pfns)
 {
 	memset(&arg, 0, sizeof(arg));
 	arg.u.drop.flags = flags;
 	arg.u.drop.vbd = vbd;
 	arg.u.drop.nr = nr;
-	arg.u.drop.pad = pad;
 	set_xen_guest_handle(arg.u.drop.pfns, pfns);
 	return send(domid, XEN_DOMCTL_WARMCACHE_DROP);
 }
@@ -120,20 +118,19 @@ static void decisions(uint16_t domid)
 	expect("APPROVE a vbd of which nothing is held", -ENOENT, approve(domid, VBD, 1));
 	expect("refuse a vbd of which nothing is held", -ENOENT, approve(domid, VBD, 2));
 
-	expect("DROP with pad 1", -EINVAL, drop(domid, 0, 0, 0, 1, NULL));
-	expect("DROP with flags 3", -EINVAL, drop(domid, 3, 0, 0, 0, NULL));
-	expect("DROP with flags 4", -EINVAL, drop(domid, 4, 0, 0, 0, NULL));
-	expect("DROP with flags ~0", -EINVAL, drop(domid, ~0U, 0, 0, 0, NULL));
-	expect("DROP of vbd 0", -EINVAL, drop(domid, 1, 0, 0, 0, NULL));
-	expect("DROP of an unknown vbd", 0, drop(domid, 1, 77, 0, 0, NULL));
-	expect("DROP of no PFNs", 0, drop(domid, 2, 0, 0, 0, NULL));
-	expect("DROP of PFNs at NULL", -EFAULT, drop(domid, 2, 0, 1, 0, NULL));
-	expect("DROP of PFNs at a page not mapped", -EFAULT, drop(domid, 2, 0, 1, 0, unmapped));
-	expect("DROP of PFNs where Xen is", -EFAULT, drop(domid, 2, 0, 1, 0, of_xen));
-	expect("DROP of ~0 PFNs", -EFAULT, drop(domid, 2, 0, ~0U, 0, straddling - PAGE));
+	expect("DROP with flags 3", -EINVAL, drop(domid, 3, 0, 0, NULL));
+	expect("DROP with flags 4", -EINVAL, drop(domid, 4, 0, 0, NULL));
+	expect("DROP with flags ~0", -EINVAL, drop(domid, ~0U, 0, 0, NULL));
+	expect("DROP of vbd 0", -EINVAL, drop(domid, 1, 0, 0, NULL));
+	expect("DROP of an unknown vbd", 0, drop(domid, 1, 77, 0, NULL));
+	expect("DROP of no PFNs", 0, drop(domid, 2, 0, 0, NULL));
+	expect("DROP of PFNs at NULL", -EFAULT, drop(domid, 2, 0, 1, NULL));
+	expect("DROP of PFNs at a page not mapped", -EFAULT, drop(domid, 2, 0, 1, unmapped));
+	expect("DROP of PFNs where Xen is", -EFAULT, drop(domid, 2, 0, 1, of_xen));
+	expect("DROP of ~0 PFNs", -EFAULT, drop(domid, 2, 0, ~0U, straddling - PAGE));
 	expect_value("DROP of ~0 PFNs, left", ~0U - PAGE / 8, arg.u.drop.nr);
 	expect("DROP of PFNs out of range", 0,
-	       drop(domid, 2, 0, ARRAY_SIZE(nonsense), 0, nonsense));
+	       drop(domid, 2, 0, ARRAY_SIZE(nonsense), nonsense));
 	expect_value("DROP of PFNs out of range, dropped", 0, arg.u.drop.dropped);
 }
 
@@ -208,11 +205,8 @@ void dom0_calls(uint16_t enabled, uint16_t other, uint16_t pv, uint16_t dead)
 	expect("ENABLE twice", -EEXIST, plain(enabled, XEN_DOMCTL_WARMCACHE_ENABLE));
 	expect("ENABLE of a PV domain", -EOPNOTSUPP, plain(pv, XEN_DOMCTL_WARMCACHE_ENABLE));
 	memset(&arg, 0, sizeof(arg));
-	arg.u.enable.pad = 1;
-	expect("ENABLE with pad 1", -EINVAL, send(other, XEN_DOMCTL_WARMCACHE_ENABLE));
-	memset(&arg, 0, sizeof(arg));
-	arg.u.enable.pad = 1;
-	expect("ARM with pad 1", -EINVAL, send(enabled, XEN_DOMCTL_WARMCACHE_ARM));
+	arg.u.enable.cursor = 1;
+	expect("ARM with a cursor", -EINVAL, send(enabled, XEN_DOMCTL_WARMCACHE_ARM));
 	for (i = XEN_DOMCTL_WARMCACHE_DISABLE; i <= XEN_DOMCTL_WARMCACHE_DROP; i++)
 		if (i != XEN_DOMCTL_WARMCACHE_STATUS)
 			expect("domctl of a domain not enabled", -ENODEV, plain(other, i));
@@ -275,12 +269,12 @@ void dom0_storm(uint16_t domid, unsigned int seconds)
 		switch (x % 9) {
 		case 0: rc = plain(domid, XEN_DOMCTL_WARMCACHE_ARM); break;
 		case 1: rc = plain(domid, XEN_DOMCTL_WARMCACHE_DISARM); break;
-		case 2: rc = drop(domid, 0, 0, 0, 0, NULL); break;
-		case 3: rc = drop(domid, 1, VBD, 0, 0, NULL); break;
+		case 2: rc = drop(domid, 0, 0, 0, NULL); break;
+		case 3: rc = drop(domid, 1, VBD, 0, NULL); break;
 		case 4:
 			for (i = 0; i < ARRAY_SIZE(pfns); i++)
 				pfns[i] = (x >> 8) % 0x10000 + i;
-			rc = drop(domid, 2, 0, ARRAY_SIZE(pfns), 0, pfns);
+			rc = drop(domid, 2, 0, ARRAY_SIZE(pfns), pfns);
 			break;
 		case 5: rc = approve(domid, VBD, 1 + (x >> 9) % 2) == -ENOENT ? 0 : -EINVAL; break;
 		case 6:

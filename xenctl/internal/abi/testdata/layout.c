@@ -73,12 +73,15 @@ int main(void)
     S(xen_domctl_warmcache);
     F(xen_domctl_warmcache, cmd); F(xen_domctl_warmcache, version);
     F(xen_domctl_warmcache, u.enable.ttl);
+    F(xen_domctl_warmcache, u.enable.cursor);
     F(xen_domctl_warmcache, u.approve.vbd);
     F(xen_domctl_warmcache, u.approve.verdict);
     F(xen_domctl_warmcache, u.approve.pages);
+    F(xen_domctl_warmcache, u.approve.cursor);
     F(xen_domctl_warmcache, u.drop.flags);
     F(xen_domctl_warmcache, u.drop.vbd);
     F(xen_domctl_warmcache, u.drop.nr);
+    F(xen_domctl_warmcache, u.drop.cursor);
     F(xen_domctl_warmcache, u.drop.pfns);
     F(xen_domctl_warmcache, u.drop.dropped);
     F(xen_domctl_warmcache, u.status.buf);
