@@ -9,6 +9,7 @@ import (
 // one disk changes meanwhile: comparing every page finds it. The other disk,
 // of which nobody can vouch either, is warm after every page was compared.
 func TestAgentAwayAndDisk(t *testing.T) {
+	t.Parallel()
 	s := newScene(t)
 	s.load(t)
 	s.quiet(t)

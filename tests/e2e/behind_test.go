@@ -329,6 +329,7 @@ var behinds = []behind{
 // disk comes back cold, for a reason that is told; the guest reads what the disk
 // has now, and the other disk is warm.
 func TestDiskChangedBehind(t *testing.T) {
+	t.Parallel()
 	s := newScene(t)
 	for i, c := range behinds {
 		t.Run(strings.ReplaceAll(c.name, " ", "-"), func(t *testing.T) {

@@ -22,6 +22,7 @@ func (b *bed) heapMiB(t *testing.T) int {
 // TestMemoryPressure: a new domain that needs the memory of an image gets it.
 // Xen and the agent say so, and the domain whose image it was comes back cold.
 func TestMemoryPressure(t *testing.T) {
+	t.Parallel()
 	s := &scene{bed: boot(t, lab.Variant{Unthrottled: true})}
 	s.create(t, true)
 	s.domU(t, "cat /srv/www/0[0-3]/* /srv/img/* >/dev/null")
@@ -71,6 +72,7 @@ func TestMemoryPressure(t *testing.T) {
 // TestMemorySizes: guests that have been ballooned down, or may grow, come back
 // with nothing wrong.
 func TestMemorySizes(t *testing.T) {
+	t.Parallel()
 	s := &scene{bed: boot(t, lab.Variant{Unthrottled: true})}
 	sizes := func(t *testing.T) string { return s.dom0(t, "xl list domU-web | tail -n 1") }
 	warm := func(t *testing.T, flags ...string) {

@@ -84,6 +84,7 @@ func (r resources) leak(now resources) error {
 // TestAgentKilled kills the agent at four moments of a reboot. That the files are
 // read at all is what fills the page cache; how fast is not what this is about.
 func TestAgentKilled(t *testing.T) {
+	t.Parallel()
 	b := boot(t, lab.Variant{Unthrottled: true})
 	b.create(t, true)
 	b.verify(t)

@@ -47,6 +47,7 @@ var besides = []struct{ name, disk, line, says string }{
 // forgotten. After the next reboot, which is warm, the guest reads what was
 // written.
 func TestDiskChangedWhileRunning(t *testing.T) {
+	t.Parallel()
 	s := newScene(t)
 	s.load(t)
 	s.quiet(t)
