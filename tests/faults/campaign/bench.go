@@ -26,7 +26,7 @@ import (
 const (
 	Served   = build.WebRoot + "/00," + build.WebRoot + "/01," + build.WebRoot + "/02"
 	WorkRoot = "/srv/work"
-	seenRoot = build.WebRoot + "/00" // of these, the guest compares its view with the disk
+	seenRoot = build.WebRoot + "/01" // of these, the guest compares its view with the disk
 )
 
 // Where the bench keeps things in the machines: in memory, out of the faults'
