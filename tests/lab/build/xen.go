@@ -37,32 +37,12 @@ func (c *Cache) Xen(ctx context.Context, tools Root, series Series, variant stri
 			return err
 		}
 		defer unlock()
-		if err := configureXen(ctx, tools, tree, settings); err != nil {
-			return err
-		}
 		if err := c.makeXen(ctx, tools, tree, settings); err != nil {
 			return err
 		}
 		return gunzip(filepath.Join(tree, "xen", "xen.gz"), filepath.Join(dir, "xen"))
 	})
 	return filepath.Join(dir, "xen"), err
-}
-
-// configureXen writes .config: Xen's defaults, and settings over them. Symbols
-// that the tree does not know are left out.
-func configureXen(ctx context.Context, tools Root, tree string, settings []byte) error {
-	path := filepath.Join(tree, "xen", ".config")
-	if err := tools.Run(ctx, tree, "make", "-C", "xen", "defconfig"); err != nil {
-		return err
-	}
-	defaults, err := os.ReadFile(path)
-	if err != nil {
-		return err
-	}
-	if err := os.WriteFile(path, append(defaults, settings...), 0o644); err != nil {
-		return err
-	}
-	return tools.Run(ctx, tree, "make", "-C", "xen", "olddefconfig")
 }
 
 // makeXen configures and builds a tree. Options that the tree does not know, as
