@@ -34,11 +34,13 @@ test-unit: ## tests that need neither root nor the lab
 	CGO_ENABLED=0 go test ./...
 
 .PHONY: test-lab
-test-lab: $(BUILD)/labcmd ## tests on the lab, two labs side by side
+test-lab: $(BUILD)/labcmd ## tests on the lab, two labs side by side; the handlers in user space; some faults
 	$(BUILD)/labcmd -name e2e prepare
 	$(BUILD)/labcmd -name e2e prepare -stock-xen
 	$(BUILD)/labcmd -name e2e prepare -stock-kernel
+	CGO_ENABLED=0 go test -count=1 -v -timeout 20m ./tests/hypercall -lab
 	CGO_ENABLED=0 go test -count=1 -v -parallel 2 -timeout 80m ./tests/e2e -lab
+	$(MAKE) test-faults
 
 # What `make faults` does; see docs/consistency.md.
 RUNS = 50
