@@ -53,7 +53,7 @@ var sources = []string{
 var standIns = []string{
 	"xen/domain_page", "xen/event", "xen/hypercall", "xen/iommu", "xen/sched", "xen/xvmalloc", "xen/mm", "xen/types",
 	"xen/spinlock", "xen/bug", "xen/timer", "asm/altp2m", "asm/hap", "asm/hvm/nestedhvm", "asm/mem_sharing", "asm/p2m",
-	"asm/system", "asm/guest_access", "xsm/xsm", "mm-locks", "generated/autoconf",
+	"asm/system", "asm/guest_access", "asm/flushtlb", "xsm/xsm", "mm-locks", "generated/autoconf",
 }
 
 const sanitizers = "address,undefined"

@@ -720,3 +720,49 @@ struct domain *domain_create(unsigned int slot, unsigned char uuid,
 }
 
 unsigned long domain_get_maximum_gpfn(struct domain *d) { return NR_GFN - 1; }
+
+struct domain *next_domain(const struct domain *d)
+{
+    unsigned int i = 0;
+
+    while ( d && i < NR_SLOTS && slots[i++] != d )
+        ;
+    while ( i < NR_SLOTS && !slots[i] )
+        i++;
+
+    return i < NR_SLOTS ? slots[i] : NULL;
+}
+
+static bool nobody_runs(void *argument)
+{
+    return !((struct domain *)argument)->in_flight;
+}
+
+void domain_pause(struct domain *d)
+{
+    d->pauses++;
+    wait_until(nobody_runs, d);
+}
+
+void domain_unpause(struct domain *d)
+{
+    ASSERT(d->pauses > 0);
+    d->pauses--;
+}
+
+void flush_tlb_all(void)
+{
+    for ( unsigned int i = 0; i < NR_SLOTS; i++ )
+        if ( slots[i] )
+            memset(slots[i]->tlb, 0, sizeof(slots[i]->tlb));
+}
+
+/* Of a frame that nobody has yet. */
+void clear_domain_page(mfn_t mfn)
+{
+    void *va = frame_va(mfn);
+
+    __asan_unpoison_memory_region(va, PAGE_SIZE);
+    memset(va, 0, PAGE_SIZE);
+    mfn_to_page(mfn)->origin = 0;
+}

@@ -66,7 +66,7 @@ static bool nobody_in_flight(void *argument)
 /* The guest runs only while it isn't paused, and Xen waits for it to leave. */
 static bool enter_guest(const struct work *w)
 {
-    if ( !w->d->creation_finished || w->d->paused || w->d->is_dying )
+    if ( !w->d->creation_finished || w->d->paused || w->d->pauses || w->d->is_dying )
         return false;
     w->d->in_flight++;
 
@@ -692,7 +692,7 @@ static void op_domctl(struct work *w)
     case XEN_DOMCTL_WARMCACHE_ENABLE:
     case XEN_DOMCTL_WARMCACHE_ARM:
         op.u.enable.ttl = w->b[1] % 8;
-        op.u.enable.pad = w->b[6] == 1;
+        op.u.enable.cursor = w->b[6] == 1;
         break;
 
     case XEN_DOMCTL_WARMCACHE_APPROVE:
@@ -703,7 +703,7 @@ static void op_domctl(struct work *w)
     case XEN_DOMCTL_WARMCACHE_DROP:
         op.u.drop.flags = w->b[1] % 4;
         op.u.drop.vbd = w->b[2] % 3;
-        op.u.drop.pad = w->b[6] == 1;
+        op.u.drop.cursor = w->b[6] == 1;
         op.u.drop.nr = w->b[3] & 0x80 ? w->b[3] : w->b[3] % 8;
         op.u.drop.pfns.p = (void *)(w->b[4] > 0xf0 ? sizeof(dom0_memory) - 512 : 0x800UL);
         for ( unsigned int i = 0; i < op.u.drop.nr && i < 130; i++ )

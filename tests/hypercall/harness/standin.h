@@ -61,6 +61,10 @@ typedef uint64_t paddr_t;
     __atomic_compare_exchange_n(p, &o_, (typeof(*(p)))(n), false, \
                                 __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST); o_; })
 
+#define cmpxchgptr(p, o, n) cmpxchg(p, o, n)
+#define read_atomic(p) __atomic_load_n(p, __ATOMIC_SEQ_CST)
+#define write_atomic(p, v) __atomic_store_n(p, v, __ATOMIC_SEQ_CST)
+
 #define XENLOG_INFO ""
 #define XENLOG_WARNING ""
 #define printk(...) quiet(__VA_ARGS__)
@@ -157,6 +161,7 @@ void page_set_owner(struct page_info *page, struct domain *d);
 #define is_special_page(p) (!!((p)->count_info & PGC_xen_heap))
 
 void *frame_va(mfn_t mfn);
+void clear_domain_page(mfn_t mfn);
 mfn_t va_frame(const void *va);
 #define virt_to_page(va) mfn_to_page(va_frame(va))
 #define virt_to_mfn(va) mfn_x(va_frame(va))
@@ -248,7 +253,7 @@ struct domain {
     /* The model's own. */
     bool hvm, hap, nested, iommu, sharing, paging, p2m_gone;
     uint32_t ssidref;
-    int refs, in_flight;
+    int refs, in_flight, pauses;
     bool paused;
     struct vcpu vcpus[NR_CPUS];
     uint16_t tlb[NR_CPUS][NR_GFN];  /* frame + 1 that the CPU may write, 0: none */
@@ -263,6 +268,15 @@ struct domain {
 unsigned long domain_get_maximum_gpfn(struct domain *d);
 unsigned long domain_adjust_tot_pages(struct domain *d, long pages);
 void put_domain(struct domain *d);
+/* Domains are freed only when no CPU is in the middle of anything. */
+#define rcu_read_lock(l) ((void)0)
+#define rcu_read_unlock(l) ((void)0)
+struct domain *next_domain(const struct domain *d);
+#define for_each_domain(d) \
+    for ( (d) = next_domain(NULL); (d); (d) = next_domain(d) )
+void domain_pause(struct domain *d);
+void domain_unpause(struct domain *d);
+void flush_tlb_all(void);
 
 #define xsm_security_domaininfo(d, info) ((info)->ssidref = (d)->ssidref)
 
