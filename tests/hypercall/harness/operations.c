@@ -249,6 +249,7 @@ static struct mapping *map(struct domain *d, unsigned long gfn, bool writable, b
     struct mapping *m = free_mapping();
     p2m_type_t t;
     struct page_info *page;
+    struct vcpu *was;
 
     if ( !m )
         return NULL;
@@ -263,10 +264,13 @@ static struct mapping *map(struct domain *d, unsigned long gfn, bool writable, b
     m->page = page;
     m->writable = writable;
     interleave();
+    /* Backends run in dom0, on whichever CPU. */
+    was = become(&slots[DOM0]->vcpus[current->cpu]);
     if ( grant )
         warmcache_page_granted(page, !writable);
     else if ( writable )
         warmcache_page_writable(page);
+    become(was);
 
     return m;
 }
