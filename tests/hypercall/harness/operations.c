@@ -354,6 +354,7 @@ static void op_io(struct work *w)
     struct xen_warmcache_op op = { .cmd = XEN_WARMCACHE_CMD_REGISTER };
     uint64_t pfns[6];
     unsigned long at = page_gfn(NR_PAGES - 1 - w->cpu) * PAGE_SIZE + 256;
+    bool told = true;
     long rc = 0;
 
     if ( page + nr > NR_PAGES - NR_CPUS ) /* those are for arguments */
@@ -437,17 +438,23 @@ static void op_io(struct work *w)
             fails = true;
     }
 
-    if ( !direct && !stopped[w->slot] && enter_guest(w) )
+    if ( !direct && !stopped[w->slot] && (rc != -ERESTART || !honest) )
     {
-        op = (struct xen_warmcache_op){ .nr = nr, .cmd = fails
-            ? XEN_WARMCACHE_CMD_UNREGISTER : XEN_WARMCACHE_CMD_COMMIT };
-        rc = memop(w, &op, at, pfns, nr * sizeof(pfns[0]));
-        leave_guest(w);
+        if ( enter_guest(w) )
+        {
+            op = (struct xen_warmcache_op){ .nr = nr, .cmd = fails
+                ? XEN_WARMCACHE_CMD_UNREGISTER : XEN_WARMCACHE_CMD_COMMIT };
+            rc = memop(w, &op, at, pfns, nr * sizeof(pfns[0]));
+            leave_guest(w);
+        }
+        else
+            /* A kernel does nothing else with the pages before it was told. */
+            told = false;
     }
     for ( unsigned int i = 0; i < nr; i++ )
     {
         block_busy[uuid][vbd][first + i] = false;
-        if ( !direct )
+        if ( !direct && (told || !honest) )
             page_busy[w->slot][page + i] = false;
     }
 }
