@@ -123,6 +123,12 @@ func (m *Machine) awaitDom0(ctx context.Context) error {
 	return m.Dom0().Await(ctx)
 }
 
+// instructionShift is the binary logarithm of the nanoseconds that one
+// instruction takes on the machine's clock. What time the emulator itself needs
+// does not count, so neither does what else the host is doing. While the
+// machine is idle its clock goes with the host's.
+const instructionShift = 1
+
 func (c Config) arguments(m *Machine) []string {
 	throttle := ""
 	if !c.Unthrottled {
@@ -134,6 +140,7 @@ func (c Config) arguments(m *Machine) []string {
 		// the guest dies. With MONITOR Xen takes a #GP in mwait; with RDTSCP PVH
 		// guests stall.
 		"-accel", "tcg,thread=single", "-cpu", "EPYC,+svm,-monitor,-rdtscp",
+		"-icount", fmt.Sprintf("shift=%d,sleep=on", instructionShift),
 		"-smp", "1", "-m", "2560", "-nodefaults", "-no-reboot", "-display", "none",
 		"-kernel", c.Xen,
 		"-initrd", c.Dom0.Kernel + " root=/dev/vda rw console=hvc0 quiet loglevel=4 mitigations=off," + c.Dom0.Initrd,

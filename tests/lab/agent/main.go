@@ -34,9 +34,6 @@ func Main(args []string, out io.Writer) error {
 		}
 		return http.ListenAndServe(fmt.Sprintf(":%d", Port), Handler())
 	case "read":
-		if err := Rehearse(); err != nil {
-			return err
-		}
 		return printJSON(out)(ReadTree(args[0], args[1:]))
 	case "content":
 		numbers, err := parseNumbers(args[1:])

@@ -16,35 +16,6 @@ import (
 // readSize is the size of one read(2); nginx and cp use about as much.
 const readSize = 1 << 18
 
-// rehearsalRoot has files that are not part of what is measured, and that the
-// domU reads anyway when it boots.
-const rehearsalRoot = "/usr/lib/x86_64-linux-gnu"
-
-// rehearsalBytes is how much of them is read: enough for the emulator to have
-// translated all code on the way of a read.
-const rehearsalBytes = 48 << 20
-
-// Rehearse reads other files than those to be measured, twice. The emulator
-// translates code when it is first run, which after a boot costs as much time
-// as the reading itself; a processor does not.
-func Rehearse() error {
-	buffer := make([]byte, readSize)
-	for range 2 {
-		left := int64(rehearsalBytes)
-		err := eachFile(rehearsalRoot, func(path string) error {
-			n, err := readFile(path, buffer)
-			if left -= n; left < 0 {
-				return fs.SkipAll
-			}
-			return err
-		})
-		if err != nil {
-			return fmt.Errorf("rehearse in %s: %w", rehearsalRoot, err)
-		}
-	}
-	return nil
-}
-
 // ReadTree reads every regular file under root once, in the order of their
 // names, and tells what it cost in time and in reads of the disks named.
 func ReadTree(root string, disks []string) (ReadResult, error) {
