@@ -18,22 +18,7 @@ const publicHeaders = "xen/include/public"
 // are compared by the unit tests of xenctl/internal/abi.
 func TestABIReference(t *testing.T) {
 	t.Parallel()
-	cache, err := build.OpenCache()
-	if err != nil {
-		t.Fatal(err)
-	}
-	checkout, err := build.FindCheckout()
-	if err != nil {
-		t.Fatal(err)
-	}
-	series, err := checkout.Hypervisor()
-	if err != nil {
-		t.Fatal(err)
-	}
-	tools, err := cache.Tools(t.Context())
-	if err != nil {
-		t.Fatal(err)
-	}
+	cache, checkout, series, tools := patchedXen(t)
 	dir := labDir(t, cache) // the compiler's root has the cache's folder, not the machine's /tmp
 	if err := os.RemoveAll(dir); err != nil {
 		t.Fatal(err)

@@ -44,11 +44,7 @@ type bed struct {
 // prepare builds the variant, from the files given by flags where it is patched.
 func prepare(t *testing.T, v lab.Variant) (lab.Parts, build.Checkout, *build.Cache) {
 	t.Helper()
-	cache, err := build.OpenCache()
-	if err != nil {
-		t.Fatal(err)
-	}
-	checkout, err := build.FindCheckout()
+	cache, checkout, err := build.Open()
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -63,6 +59,24 @@ func prepare(t *testing.T, v lab.Variant) (lab.Parts, build.Checkout, *build.Cac
 		t.Fatal(err)
 	}
 	return parts, checkout, cache
+}
+
+// patchedXen returns what it takes to build something with its headers.
+func patchedXen(t *testing.T) (*build.Cache, build.Checkout, build.Series, build.Root) {
+	t.Helper()
+	cache, checkout, err := build.Open()
+	if err != nil {
+		t.Fatal(err)
+	}
+	series, err := checkout.Hypervisor()
+	if err != nil {
+		t.Fatal(err)
+	}
+	tools, err := cache.Tools(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	return cache, checkout, series, tools
 }
 
 // labDir is the folder of the test's own lab: tests run side by side, two at a

@@ -13,7 +13,6 @@ import (
 	"time"
 
 	"github.com/warmreboot/warmreboot/tests/lab"
-	"github.com/warmreboot/warmreboot/tests/lab/build"
 )
 
 // small is a second domU, whose whole disk is busybox, the lab's agent and the
@@ -54,22 +53,7 @@ rm -rf $root
 // bringHostile builds the programs that misbehave and puts them into dom0.
 func (b *bed) bringHostile(t *testing.T) {
 	t.Helper()
-	cache, err := build.OpenCache()
-	if err != nil {
-		t.Fatal(err)
-	}
-	checkout, err := build.FindCheckout()
-	if err != nil {
-		t.Fatal(err)
-	}
-	tools, err := cache.Tools(t.Context())
-	if err != nil {
-		t.Fatal(err)
-	}
-	series, err := checkout.Hypervisor()
-	if err != nil {
-		t.Fatal(err)
-	}
+	cache, _, series, tools := patchedXen(t)
 	programs, err := cache.Hostile(t.Context(), tools, series)
 	if err != nil {
 		t.Fatal(err)

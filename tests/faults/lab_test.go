@@ -27,11 +27,7 @@ var sample = campaign.Settings{Faults: 10, Seconds: 6}
 
 func run(t *testing.T, mode campaign.Mode, types ...string) []campaign.Result {
 	t.Helper()
-	cache, err := build.OpenCache()
-	if err != nil {
-		t.Fatal(err)
-	}
-	checkout, err := build.FindCheckout()
+	cache, checkout, err := build.Open()
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -75,11 +75,7 @@ type bench struct {
 
 func newBench(t *testing.T) bench {
 	t.Helper()
-	cache, err := build.OpenCache()
-	if err != nil {
-		t.Fatal(err)
-	}
-	checkout, err := build.FindCheckout()
+	cache, checkout, err := build.Open()
 	if err != nil {
 		t.Fatal(err)
 	}

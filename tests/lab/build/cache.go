@@ -23,8 +23,8 @@ type Cache struct {
 	Progress func(what string)
 }
 
-// OpenCache opens $WARMREBOOT_CACHE, or else ~/.cache/warmreboot.
-func OpenCache() (*Cache, error) {
+// openCache opens $WARMREBOOT_CACHE, or else ~/.cache/warmreboot.
+func openCache() (*Cache, error) {
 	dir := os.Getenv("WARMREBOOT_CACHE")
 	if dir == "" {
 		home, err := os.UserHomeDir()

@@ -2,7 +2,6 @@ package build
 
 import (
 	"context"
-	"errors"
 	"os"
 	"path/filepath"
 )
@@ -28,20 +27,13 @@ func (c *Cache) Patched(ctx context.Context, s Series, dir string, files ...stri
 	if err != nil {
 		return err
 	}
-	paths, err := s.touched()
+	aside, err := s.applyAside(ctx, pristine)
 	if err != nil {
 		return err
 	}
-	scratch, err := s.applyAside(ctx, pristine, paths)
-	if err != nil {
-		return err
-	}
-	defer os.RemoveAll(scratch)
+	defer os.RemoveAll(aside.scratch)
 	for _, file := range files {
-		source := filepath.Join(scratch, file)
-		if _, err := os.Stat(source); errors.Is(err, os.ErrNotExist) {
-			source = filepath.Join(pristine, file)
-		}
+		source := aside.source(file)
 		if _, err := os.Stat(source); err != nil {
 			return err
 		}

@@ -14,8 +14,18 @@ import (
 // Checkout is the repository that is being tested.
 type Checkout struct{ Dir string }
 
-// FindCheckout looks for the repository that the working directory is in.
-func FindCheckout() (Checkout, error) {
+// Open returns the machine's cache, and the repository that the working
+// directory is in.
+func Open() (*Cache, Checkout, error) {
+	checkout, err := findCheckout()
+	if err != nil {
+		return nil, Checkout{}, err
+	}
+	cache, err := openCache()
+	return cache, checkout, err
+}
+
+func findCheckout() (Checkout, error) {
 	dir, err := os.Getwd()
 	if err != nil {
 		return Checkout{}, err
@@ -28,7 +38,7 @@ func FindCheckout() (Checkout, error) {
 	return Checkout{}, errors.New("not inside a checkout of warmreboot")
 }
 
-// Hypervisor and Guest return the two series.
+// Hypervisor returns the series for Xen.
 func (c Checkout) Hypervisor() (Series, error) {
 	return ReadSeries(filepath.Join(c.Dir, "hypervisor-patches"))
 }

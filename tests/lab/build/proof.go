@@ -113,31 +113,22 @@ func (c *Cache) checkExport(ctx context.Context, s Series) error {
 	if err != nil {
 		return err
 	}
-	paths, err := s.touched()
+	applied, err := s.applyAside(ctx, pristine) // neither fuzz nor offset
 	if err != nil {
 		return err
 	}
-	applied, err := s.applyAside(ctx, pristine, paths) // neither fuzz nor offset
+	if err := os.RemoveAll(applied.scratch); err != nil {
+		return err
+	}
+	base, err := s.copyAside(pristine)
 	if err != nil {
 		return err
 	}
-	if err := os.RemoveAll(applied); err != nil {
+	defer os.RemoveAll(base.scratch)
+	if err := s.commit(ctx, base.scratch); err != nil {
 		return err
 	}
-	scratch, err := os.MkdirTemp("", "export-*")
-	if err != nil {
-		return err
-	}
-	defer os.RemoveAll(scratch)
-	for _, path := range paths {
-		if err := syncFile(filepath.Join(pristine, path), filepath.Join(scratch, path)); err != nil {
-			return err
-		}
-	}
-	if err := s.commit(ctx, scratch); err != nil {
-		return err
-	}
-	return s.compareExport(ctx, scratch)
+	return s.compareExport(ctx, base.scratch)
 }
 
 // commit makes a repository of tree with the base and one commit per patch.

@@ -112,52 +112,73 @@ func (s Series) Sync(ctx context.Context, pristine, tree string) error {
 			return err
 		}
 	}
-	paths, err := s.touched()
+	aside, err := s.applyAside(ctx, pristine)
 	if err != nil {
 		return err
 	}
-	scratch, err := s.applyAside(ctx, pristine, paths)
-	if err != nil {
-		return err
-	}
-	defer os.RemoveAll(scratch)
+	defer os.RemoveAll(aside.scratch)
 	record := tree + ".touched" // by the series that was here before
 	before, err := os.ReadFile(record)
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
-	all := slices.Concat(paths, strings.Fields(string(before)))
+	all := slices.Concat(aside.paths, strings.Fields(string(before)))
 	if err := os.WriteFile(record, []byte(strings.Join(all, "\n")), 0o644); err != nil {
 		return err
 	}
 	for _, path := range all {
-		source := filepath.Join(pristine, path)
-		if _, ours := slices.BinarySearch(paths, path); ours {
-			source = filepath.Join(scratch, path)
-		}
-		if err := syncFile(source, filepath.Join(tree, path)); err != nil {
+		if err := syncFile(aside.source(path), filepath.Join(tree, path)); err != nil {
 			return err
 		}
 	}
-	return os.WriteFile(record, []byte(strings.Join(paths, "\n")), 0o644)
+	return os.WriteFile(record, []byte(strings.Join(aside.paths, "\n")), 0o644)
 }
 
-// applyAside applies the series to copies of the files that it touches.
-func (s Series) applyAside(ctx context.Context, pristine string, paths []string) (string, error) {
+// aside is copies of the files that a series touches, in a folder of their own
+// that the caller removes.
+type aside struct {
+	pristine, scratch string
+	paths             []string // sorted
+}
+
+// source is where a file is found: with the copies, or where it is untouched.
+// It need not exist, if the series adds or removes it.
+func (a aside) source(path string) string {
+	if _, ours := slices.BinarySearch(a.paths, path); ours {
+		return filepath.Join(a.scratch, path)
+	}
+	return filepath.Join(a.pristine, path)
+}
+
+// copyAside copies the files as they are without the series.
+func (s Series) copyAside(pristine string) (aside, error) {
+	paths, err := s.touched()
+	if err != nil {
+		return aside{}, err
+	}
 	scratch, err := os.MkdirTemp("", "series-*")
 	if err != nil {
-		return "", err
+		return aside{}, err
 	}
 	for _, path := range paths {
 		err := syncFile(filepath.Join(pristine, path), filepath.Join(scratch, path))
 		if err != nil {
-			return "", errors.Join(err, os.RemoveAll(scratch))
+			return aside{}, errors.Join(err, os.RemoveAll(scratch))
 		}
 	}
-	if err := s.Apply(ctx, scratch); err != nil {
-		return "", errors.Join(err, os.RemoveAll(scratch))
+	return aside{pristine, scratch, paths}, nil
+}
+
+// applyAside copies the files and applies the series to them.
+func (s Series) applyAside(ctx context.Context, pristine string) (aside, error) {
+	a, err := s.copyAside(pristine)
+	if err != nil {
+		return a, err
 	}
-	return scratch, nil
+	if err := s.Apply(ctx, a.scratch); err != nil {
+		return aside{}, errors.Join(err, os.RemoveAll(a.scratch))
+	}
+	return a, nil
 }
 
 // syncFile makes to equal from, which may mean that it does not exist.

@@ -43,10 +43,7 @@ func run(ctx context.Context) error {
 	if *until > 0 {
 		c.Until = time.Now().Add(*until)
 	}
-	if c.Cache, err = build.OpenCache(); err != nil {
-		return err
-	}
-	if c.Checkout, err = build.FindCheckout(); err != nil {
+	if c.Cache, c.Checkout, err = build.Open(); err != nil {
 		return err
 	}
 	c.Dir = filepath.Join(c.Checkout.Dir, "build", "faults")

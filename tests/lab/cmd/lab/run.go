@@ -58,17 +58,13 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	if err := flags.Parse(args); err != nil {
 		return exitUsage
 	}
-	cache, err := build.OpenCache()
+	cache, checkout, err := build.Open()
 	if err != nil {
 		fmt.Fprintln(stderr, "lab:", err)
 		return exitFailure
 	}
 	cache.Progress = progress(os.Stderr)
-	c := &command{dir: filepath.Join(cache.Dir, "labs", *name), cache: cache, stdout: stdout, stderr: stderr}
-	if c.checkout, err = build.FindCheckout(); err != nil {
-		fmt.Fprintln(stderr, "lab:", err)
-		return exitFailure
-	}
+	c := &command{dir: filepath.Join(cache.Dir, "labs", *name), cache: cache, checkout: checkout, stdout: stdout, stderr: stderr}
 	code, err := c.dispatch(ctx, flags.Args())
 	if err != nil {
 		fmt.Fprintln(stderr, "lab:", err)
