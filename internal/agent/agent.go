@@ -56,6 +56,7 @@ type Agent struct {
 	Options
 	ctx    context.Context // ends with Run
 	cancel context.CancelFunc
+	made   time.Time
 
 	mu      sync.Mutex
 	keepers map[xenctl.UUID]*keeper
@@ -69,7 +70,7 @@ func New(o Options) *Agent {
 	if o.DiskWait == 0 {
 		o.DiskWait = DefaultDiskWait
 	}
-	a := &Agent{Options: o, keepers: map[xenctl.UUID]*keeper{}}
+	a := &Agent{Options: o, made: time.Now(), keepers: map[xenctl.UUID]*keeper{}}
 	a.ctx, a.cancel = context.WithCancel(context.Background())
 	return a
 }
@@ -106,6 +107,21 @@ func (a *Agent) Start() error {
 func (a *Agent) Stop() {
 	a.cancel()
 	a.wg.Wait()
+}
+
+// Alive returns nil if every keeper has got on with its work in the last limit,
+// which is to be well above idleTick. Should the agent's own lock be held for
+// ever, it does not return.
+func (a *Agent) Alive(limit time.Duration) error {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	now := time.Since(a.made)
+	for uuid, k := range a.keepers {
+		if idle := now - time.Duration(k.beat.Load()); idle > limit {
+			return fmt.Errorf("domain %s (%s): its keeper has been stuck for %v", k.status().Domain, uuid, idle.Round(time.Second))
+		}
+	}
+	return nil
 }
 
 // Wake has every domain looked at soon: something has changed.

@@ -386,7 +386,8 @@ func (k *keeper) compare(ctx context.Context, d xenctl.DomainInfo, v *verdict, n
 		return false
 	}
 	defer r.Close()
-	check := validate.ContentCheck{Memory: k.a.Xen, Domid: d.Domid, Disk: r, Held: true}
+	check := validate.ContentCheck{Memory: k.a.Xen, Domid: d.Domid, Disk: r, Held: true,
+		Progress: func(int) { k.gotOn() }}
 	for from, more := cachemap.PFN(0), true; more; {
 		var pages []validate.Page
 		view, closeView, err := validate.MapView(k.a.Xen, d.Domid, true)

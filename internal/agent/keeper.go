@@ -8,6 +8,7 @@ import (
 	"maps"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/warmreboot/warmreboot/cachemap"
@@ -44,6 +45,10 @@ type keeper struct {
 	// its time, and the toolstack should have the machine.
 	held []cachemap.Stats
 
+	// beat is when the goroutine last got on with its work, as nanoseconds since
+	// the agent was made.
+	beat atomic.Int64
+
 	wake     chan struct{}
 	commands chan func()
 	ended    chan struct{}
@@ -58,9 +63,14 @@ func newKeeper(a *Agent, r *Record) *keeper {
 		disks: map[cachemap.VBD]*usedDisk{}, newDisks: true,
 		wake: make(chan struct{}, 1), commands: make(chan func()), ended: make(chan struct{}),
 		changed: make(chan struct{})}
+	k.gotOn()
 	k.publish()
 	return k
 }
+
+// gotOn notes that the goroutine does its work. Whatever takes long calls it
+// now and then.
+func (k *keeper) gotOn() { k.beat.Store(int64(time.Since(k.a.made))) }
 
 func (k *keeper) wakeUp() {
 	select {
@@ -84,6 +94,7 @@ func (k *keeper) run(ctx context.Context) {
 	tick := time.NewTimer(0)
 	defer tick.Stop()
 	for {
+		k.gotOn()
 		select {
 		case <-ctx.Done():
 			return
@@ -93,6 +104,7 @@ func (k *keeper) run(ctx context.Context) {
 		case f := <-k.commands:
 			f()
 		}
+		k.gotOn()
 		if !k.gone {
 			k.step(ctx)
 		}

@@ -22,29 +22,38 @@ import (
 	"github.com/warmreboot/warmreboot/internal/api"
 	"github.com/warmreboot/warmreboot/internal/disk"
 	"github.com/warmreboot/warmreboot/internal/hypervisor"
+	"github.com/warmreboot/warmreboot/internal/notify"
+	"github.com/warmreboot/warmreboot/internal/version"
 	"github.com/warmreboot/warmreboot/xenctl"
 	"github.com/warmreboot/warmreboot/xenctl/xenstore"
 )
 
 // Where the daemon is and keeps its state, unless told otherwise.
 const (
-	DefaultSocket   = "/run/warmreboot.sock"
+	DefaultSocket   = "/run/warmreboot/agent.sock"
 	DefaultStateDir = "/var/lib/warmreboot"
 )
 
 type options struct {
 	socket, stateDir string
-	debug            bool
+	debug, version   bool
+}
+
+// flags are the daemon's, which end up in o.
+func (o *options) flags() *flag.FlagSet {
+	f := flag.NewFlagSet("warmrebootd", flag.ContinueOnError)
+	f.StringVar(&o.socket, "socket", DefaultSocket, "UNIX `socket` to listen on")
+	f.StringVar(&o.stateDir, "state-dir", DefaultStateDir, "`directory` of the journal")
+	f.BoolVar(&o.debug, "debug", false, "log more")
+	f.BoolVar(&o.version, "version", false, "print the version and exit")
+	return f
 }
 
 // Main runs the daemon with the program's arguments and returns its exit code.
 func Main(args []string, stderr io.Writer) int {
 	var o options
-	f := flag.NewFlagSet("warmrebootd", flag.ContinueOnError)
+	f := o.flags()
 	f.SetOutput(stderr)
-	f.StringVar(&o.socket, "socket", DefaultSocket, "UNIX `socket` to listen on")
-	f.StringVar(&o.stateDir, "state-dir", DefaultStateDir, "`directory` of the journal")
-	f.BoolVar(&o.debug, "debug", false, "log more")
 	if err := f.Parse(args); err != nil {
 		if errors.Is(err, flag.ErrHelp) {
 			return 0
@@ -54,6 +63,10 @@ func Main(args []string, stderr io.Writer) int {
 	if f.NArg() > 0 {
 		fmt.Fprintf(stderr, "warmrebootd: unexpected argument %q\n", f.Arg(0))
 		return 2
+	}
+	if o.version {
+		fmt.Fprintf(stderr, "warmrebootd %s\n", version.String())
+		return 0
 	}
 	level := slog.LevelInfo
 	if o.debug {
@@ -70,6 +83,10 @@ func Main(args []string, stderr io.Writer) int {
 }
 
 func run(ctx context.Context, o options, log *slog.Logger) error {
+	manager, err := notify.FromEnvironment()
+	if err != nil {
+		return err
+	}
 	journal, err := agent.OpenJournal(o.stateDir)
 	if err != nil {
 		return err
@@ -98,7 +115,7 @@ func run(ctx context.Context, o options, log *slog.Logger) error {
 		return err
 	}
 	feature, probeErr := xen.ProbeWarmcache()
-	log.Info("started", "xen_warmcache", feature, "err", probeErr, "socket", o.socket, "state_dir", o.stateDir)
+	log.Info("started", "version", version.String(), "xen_warmcache", feature, "err", probeErr, "socket", o.socket, "state_dir", o.stateDir)
 
 	a := agent.New(agent.Options{Xen: hypervisor.Real{Handle: xen}, Store: store, Lifecycle: life,
 		Disks: agent.HostDisks{System: disk.Host}, Journal: journal, Log: log,
@@ -112,8 +129,21 @@ func run(ctx context.Context, o options, log *slog.Logger) error {
 		return err
 	}
 	defer a.Stop()
+	listener, err := listen(o.socket)
+	if err != nil {
+		return err
+	}
 	served := make(chan error, 1)
-	go func() { served <- serve(ctx, o.socket, api.Handler(a)) }()
+	go func() { served <- serve(ctx, listener, api.Handler(a)) }()
+	tell := func(messages ...string) {
+		if err := manager.Send(messages...); err != nil {
+			log.Warn("service manager", "err", err)
+		}
+	}
+	tell(notify.Ready, notify.Status(fmt.Sprintf("Xen's warm cache: %v", feature)))
+	go manager.Watch(ctx, func() error { return a.Alive(manager.Interval / 2) },
+		func(err error) { log.Error("no sign of life for the service manager", "err", err) })
+	context.AfterFunc(ctx, func() { tell(notify.Stopping) })
 	select {
 	case err = <-served:
 	case <-store.Done():
@@ -156,18 +186,22 @@ func forward(ctx context.Context, store *xenstore.Client, wake func()) error {
 // stopWait is how long requests under way may take when the daemon stops.
 const stopWait = 2 * time.Second
 
-// serve listens on the socket, which only root can open, until ctx ends.
-func serve(ctx context.Context, socket string, h http.Handler) error {
+// listen makes the socket, which only root can open, and its folder.
+func listen(socket string) (net.Listener, error) {
+	if err := os.MkdirAll(filepath.Dir(socket), 0o755); err != nil {
+		return nil, err
+	}
 	// The lock is ours: a socket that is there is a dead one's.
 	if err := os.Remove(socket); err != nil && !errors.Is(err, os.ErrNotExist) {
-		return err
+		return nil, err
 	}
 	old := syscall.Umask(0o177)
-	l, err := net.Listen("unix", socket)
-	syscall.Umask(old)
-	if err != nil {
-		return err
-	}
+	defer syscall.Umask(old)
+	return net.Listen("unix", socket)
+}
+
+// serve answers at the listener until ctx ends.
+func serve(ctx context.Context, l net.Listener, h http.Handler) error {
 	s := &http.Server{Handler: h, ReadHeaderTimeout: 10 * time.Second,
 		BaseContext: func(net.Listener) context.Context { return ctx }}
 	stopped := context.AfterFunc(ctx, func() {

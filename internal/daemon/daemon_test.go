@@ -33,31 +33,29 @@ func TestLock(t *testing.T) {
 // TestServe: only root may open the socket, a dead daemon's is replaced, and
 // requests under way are ended when the daemon stops.
 func TestServe(t *testing.T) {
-	socket := filepath.Join(t.TempDir(), "s")
+	socket := filepath.Join(t.TempDir(), "run", "s")
+	if err := os.Mkdir(filepath.Dir(socket), 0o755); err != nil {
+		t.Fatal(err)
+	}
 	if err := os.WriteFile(socket, nil, 0o666); err != nil {
 		t.Fatal(err)
+	}
+	l, err := listen(socket)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if st, err := os.Stat(socket); err != nil || st.Mode() != os.ModeSocket|0o600 {
+		t.Errorf("%v, %v", st, err)
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	served := make(chan error, 1)
 	started := make(chan struct{}, 1)
 	go func() {
-		served <- serve(ctx, socket, http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+		served <- serve(ctx, l, http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
 			started <- struct{}{}
 			<-r.Context().Done()
 		}))
 	}()
-	for i := 0; ; i++ {
-		if st, err := os.Stat(socket); err == nil && st.Mode()&os.ModeSocket != 0 {
-			if st.Mode().Perm() != 0o600 {
-				t.Errorf("mode %v", st.Mode())
-			}
-			break
-		}
-		if i == 200 {
-			t.Fatal("no socket")
-		}
-		time.Sleep(10 * time.Millisecond)
-	}
 	go api.NewClient(socket).List(context.Background())
 	<-started
 	cancel()
@@ -72,7 +70,7 @@ func TestServe(t *testing.T) {
 }
 
 func TestUsage(t *testing.T) {
-	for args, want := range map[string]int{"--bogus": 2, "extra": 2, "--help": 0} {
+	for args, want := range map[string]int{"--bogus": 2, "extra": 2, "--help": 0, "--version": 0} {
 		var stderr bytes.Buffer
 		if got := Main([]string{args}, &stderr); got != want || stderr.Len() == 0 {
 			t.Errorf("%s: %d, %q", args, got, stderr.String())
