@@ -119,7 +119,7 @@ func TestExitCodesAreDocumented(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for code := range 10 {
+	for _, code := range []int{0, 1, 2, 3, 4, 5, 6, 8, 9, 10, 11, 12, 130} {
 		if !strings.Contains(string(raw), "| "+strconv.Itoa(code)+" |") {
 			t.Errorf("exit code %d is not in docs/operations.md", code)
 		}

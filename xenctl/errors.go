@@ -21,6 +21,8 @@ var (
 	ErrNotEnabled = errors.New("warm cache not enabled")
 	// ErrExists: the warm cache is enabled for the domain already.
 	ErrExists = errors.New("warm cache already enabled")
+	// ErrVersion: Xen speaks another version of the warm cache's interface.
+	ErrVersion = errors.New("another version of the warm cache's interface")
 	// ErrNoImage: no image is kept under that UUID or index.
 	ErrNoImage = errors.New("no preserved image")
 )

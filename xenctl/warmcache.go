@@ -87,6 +87,7 @@ var warmcacheErrors = map[unix.Errno]error{
 	unix.EOPNOTSUPP: ErrNotSupported,
 	unix.ENOSYS:     ErrNotSupported,
 	unix.EEXIST:     ErrExists,
+	unix.EACCES:     ErrVersion,
 }
 
 var imageErrors = map[unix.Errno]error{
@@ -94,6 +95,7 @@ var imageErrors = map[unix.Errno]error{
 	unix.ENOENT:     ErrNoImage,
 	unix.EOPNOTSUPP: ErrNotSupported,
 	unix.ENOSYS:     ErrNotSupported,
+	unix.EACCES:     ErrVersion,
 }
 
 // header is the header of every command structure of the warmcache domctl.

@@ -434,3 +434,77 @@ func TestPlanChangesNothing(t *testing.T) {
 	}
 	_ = disk.Host
 }
+
+// TestForceOfACrashing: a forced reboot of a domain that goes down by itself at
+// that moment waits for that reboot, and reports it; one that was switched off
+// stays so.
+func TestForceOfACrashing(t *testing.T) {
+	t.Parallel()
+	for _, gone := range []time.Duration{0, 100 * time.Millisecond, 400 * time.Millisecond} {
+		w, a, d, _ := running(t, 20, api.Policy{})
+		time.Sleep(100 * time.Millisecond)
+		w.die(d, xenctl.ShutdownCrash)
+		time.Sleep(gone)
+		s, err := a.Reboot(ctx(t, 20*time.Second), "domU-web", api.Force)
+		if err != nil || s.Trigger != api.Crash || s.Outcome != "warm" || s.Sequence != 1 || s.DomidAfter != 2 || w.asked != 0 {
+			t.Errorf("%v after the crash: %+v, %v; asked %d times", gone, s, err, w.asked)
+		}
+		// A graceful one has nobody to ask.
+		w.die(w.domains[0], xenctl.ShutdownCrash)
+		if _, err := a.Reboot(ctx(t, 20*time.Second), "domU-web", api.Graceful); code(err) != api.NotFound {
+			t.Errorf("graceful: %v", err)
+		}
+	}
+	w, a, d, _ := running(t, 20, api.Policy{})
+	w.recreate = false
+	w.die(d, xenctl.ShutdownPoweroff)
+	begun := time.Now()
+	if _, err := a.Reboot(ctx(t, 20*time.Second), "domU-web", api.Force); code(err) != api.NotFound || time.Since(begun) > 5*time.Second {
+		t.Errorf("switched off: %v after %v", err, time.Since(begun))
+	}
+}
+
+// TestLocked: a domain that is coming back cannot be rebooted.
+func TestLocked(t *testing.T) {
+	t.Parallel()
+	w, a, d, _ := running(t, 20, api.Policy{})
+	w.untold = true
+	w.die(d, xenctl.ShutdownReboot)
+	soon(t, w, a, "it is back", func() bool { return len(w.domains) == 1 && w.domains[0].info.Domid == 2 })
+	if _, err := a.Reboot(ctx(t, 20*time.Second), "domU-web", api.Graceful); code(err) != api.Locked || !strings.Contains(err.Error(), "--wait") {
+		t.Errorf("%v", err)
+	}
+}
+
+// TestRefusedPagesAreCounted: a refusal counts the pages that the domain held
+// when it came back, although the guest has given most of them up by the time of
+// the verdict.
+func TestRefusedPagesAreCounted(t *testing.T) {
+	t.Parallel()
+	w, a, d, _ := running(t, 20, api.Policy{})
+	time.Sleep(100 * time.Millisecond)
+	w.mu.Lock()
+	d.entries[1].Sector = 1 << 40 // is dropped by itself
+	// The guest gives pages up while the agent looks who uses the disk.
+	w.looked = func() {
+		now := w.domains[0]
+		for p := range 18 {
+			now.reuse[0] &^= 1 << p
+			now.held[0] &^= 1 << p
+		}
+		w.count(now)
+	}
+	w.mu.Unlock()
+	w.die(d, xenctl.ShutdownReboot)
+	a.Wake()
+	time.Sleep(200 * time.Millisecond)
+	w.mu.Lock()
+	w.disks[xvda].written += 8
+	w.mu.Unlock()
+	s := status(t, a)
+	v := vbd(t, *s.Last, xvda)
+	if len(v.Refusals) != 2 || v.Refusals[0].Reason != api.Structure || v.Refusals[0].Pages != 1 ||
+		v.Refusals[1].Reason != api.Written || v.Refusals[1].Pages != 19 || v.Held != 20 {
+		t.Errorf("%+v", v)
+	}
+}

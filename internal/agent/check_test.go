@@ -207,7 +207,7 @@ func TestVersionSkew(t *testing.T) {
 		"enable": func() error { _, err := a.Enable(c, "domU-web", api.Policy{}); return err },
 		"reboot": func() error { _, err := a.Reboot(c, "domU-web", api.Graceful); return err },
 	} {
-		if err := f(); code(err) != api.NoWarmcache || !strings.Contains(err.Error(), "another version") {
+		if err := f(); code(err) != api.VersionSkew || !strings.Contains(err.Error(), "another version") {
 			t.Errorf("%s: %v", what, err)
 		}
 	}

@@ -25,6 +25,18 @@ type verdict struct {
 	disk    *usedDisk
 }
 
+// lost is the number of pages that a refusal of the vbd costs: those that the
+// domain held when it came back, but for those that are counted singly. By the
+// time of the verdict Xen may know of few of them, as the guest reads its disk
+// meanwhile and gives pages back when it has waited for too long.
+func (v *verdict) lost() uint64 {
+	n := v.Held
+	for _, r := range v.Refusals {
+		n -= min(n, r.Pages)
+	}
+	return n
+}
+
 func (v *verdict) refuse(why api.Reason, format string, args ...any) {
 	if v.Reason == "" {
 		v.why, v.Reason = why, fmt.Sprintf(format, args...)
@@ -34,7 +46,7 @@ func (v *verdict) refuse(why api.Reason, format string, args ...any) {
 
 // skewed reports whether an error is that Xen and this program do not speak the
 // same version of the interface.
-func skewed(err error) bool { return errors.Is(err, unix.EACCES) }
+func skewed(err error) bool { return errors.Is(err, xenctl.ErrVersion) }
 
 // plain says what an error of Xen's means to an operator.
 func plain(err error) string {
@@ -103,11 +115,7 @@ func (k *keeper) decide(ctx context.Context, d xenctl.DomainInfo) bool {
 			s.PagesApproved += n
 			v.Held = n
 		} else {
-			pages := v.Held
-			if n > 0 { // without those that have just been dropped
-				pages = n
-			}
-			v.Refusals.Add(now, v.why, pages, v.Reason)
+			v.Refusals.Add(now, v.why, v.lost(), v.Reason)
 		}
 		k.log.Info("verdict", "domid", d.Domid, "vbd", v.VBD, "verdict", v.Verdict, "why", v.why, "reason", v.Reason,
 			"custody", v.Custody, "note", v.Note, "held", v.Held, "checked", v.Checked, "mismatches", v.Mismatches)

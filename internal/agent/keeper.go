@@ -266,7 +266,9 @@ func (k *keeper) down(ctx context.Context, cur *xenctl.DomainInfo) {
 	k.closeAccounts()
 	s := api.Summary{Domain: r.Name, UUID: r.UUID, DomidBefore: r.Domid, Started: now,
 		PagesBefore: k.pagesBefore, Trigger: api.Unknown, Refused: map[string]uint64{}, VBDs: []api.VBDSummary{}}
+	off := false
 	if cur != nil && cur.Domid == r.Domid {
+		off = cur.Reason == xenctl.ShutdownPoweroff
 		switch cur.Reason {
 		case xenctl.ShutdownCrash, xenctl.ShutdownWatchdog:
 			s.Trigger = api.Crash
@@ -285,7 +287,7 @@ func (k *keeper) down(ctx context.Context, cur *xenctl.DomainInfo) {
 	}
 	r.Sequence++
 	s.Sequence = r.Sequence
-	r.Reboot = &Reboot{Summary: s}
+	r.Reboot = &Reboot{Summary: s, Off: off}
 	r.Domid = 0
 	r.Intent = nil
 	k.save()

@@ -19,7 +19,19 @@ func (a *Agent) Reboot(ctx context.Context, domain string, mode api.Trigger) (ap
 		return api.Summary{}, err
 	}
 	if t.info == nil || t.info.Shutdown {
-		return api.Summary{}, api.Errorf(api.NotFound, "domain %s is down: nothing to reboot", t.name)
+		if k := a.keeper(t.uuid); k != nil && mode == api.Force {
+			return a.join(ctx, k, t)
+		}
+		return api.Summary{}, down(t)
+	}
+	if k := a.keeper(t.uuid); k != nil && mode != api.Force {
+		// Before it is said that its kernel does not track: it is only booting.
+		if err := k.do(ctx, func() error { k.step(ctx); k.publish(); return nil }); err != nil {
+			return api.Summary{}, err
+		}
+		if s := k.status(); s.Current != nil && s.Current.DomidAfter == t.info.Domid {
+			return api.Summary{}, comingBack(t, s.Current)
+		}
 	}
 	if mode != api.Cold {
 		if err := a.warmable(t); err != nil {
@@ -32,11 +44,15 @@ func (a *Agent) Reboot(ctx context.Context, domain string, mode api.Trigger) (ap
 		k = a.keep(&Record{UUID: t.uuid, Name: t.name, Boot: a.Boot, Intent: intent})
 	}
 	var sequence uint64
+	joined := false
 	err = k.do(ctx, func() error {
 		k.step(ctx)
+		if mode == api.Force && k.goesDown() && k.rec.Reboot.Summary.DomidBefore == t.info.Domid {
+			joined, sequence = true, k.rec.Sequence-1
+			return nil
+		}
 		if k.rec.Reboot != nil {
-			return api.Errorf(api.Failed, "domain %s is still coming back from its last reboot: %s; warmreboot status %s --wait",
-				t.name, progressText(&k.rec.Reboot.Summary), t.name)
+			return comingBack(t, &k.rec.Reboot.Summary)
 		}
 		k.rec.Intent = intent
 		sequence = k.rec.Sequence
@@ -46,11 +62,54 @@ func (a *Agent) Reboot(ctx context.Context, domain string, mode api.Trigger) (ap
 	if err != nil {
 		return api.Summary{}, err
 	}
+	if joined {
+		return a.await(ctx, k, t, sequence, mode, nil)
+	}
 	// Not in the keeper's goroutine: a toolstack may wait for the guest, and
 	// the keeper has to see it go.
 	asked := make(chan error, 1)
 	go func() { asked <- a.trigger(ctx, intent) }()
 	return a.await(ctx, k, t, sequence, mode, asked)
+}
+
+// comingBack says that the domain is in a reboot already.
+func comingBack(t target, s *api.Summary) error {
+	return api.Errorf(api.Locked, "domain %s is still coming back from its last reboot: %s; warmreboot status %s --wait",
+		t.name, progressText(s), t.name)
+}
+
+// down says that there is nothing to reboot.
+func down(t target) error {
+	return api.Errorf(api.NotFound, "domain %s is down: nothing to reboot; xl create its configuration to bring it back", t.name)
+}
+
+// recreateWait is how long after it went down a toolstack that recreates the
+// domain has done so, with time to spare.
+const recreateWait = 2 * time.Minute
+
+// goesDown reports whether the domain is in a reboot of its own: a forced one
+// has nothing to do but to wait for that.
+func (k *keeper) goesDown() bool {
+	b := k.rec.Reboot
+	return b != nil && !b.Off && time.Since(b.Summary.Started) < recreateWait
+}
+
+// join waits for the reboot of a domain that went down before it could be taken
+// down, and reports that.
+func (a *Agent) join(ctx context.Context, k *keeper, t target) (api.Summary, error) {
+	var sequence uint64
+	err := k.do(ctx, func() error {
+		k.step(ctx)
+		if !k.goesDown() {
+			return down(t)
+		}
+		sequence = k.rec.Sequence - 1
+		return nil
+	})
+	if err != nil {
+		return api.Summary{}, err
+	}
+	return a.await(ctx, k, t, sequence, api.Force, nil)
 }
 
 // trigger has the domain go down.
@@ -75,8 +134,11 @@ const ackWait = 30 * time.Second
 
 // await waits until the reboot after number sequence has ended.
 func (a *Agent) await(ctx context.Context, k *keeper, t target, sequence uint64, mode api.Trigger, asked <-chan error) (api.Summary, error) {
-	nothing := api.Summary{Domain: t.name, UUID: t.uuid, DomidBefore: t.info.Domid, Trigger: mode,
+	nothing := api.Summary{Domain: t.name, UUID: t.uuid, Trigger: mode,
 		Refused: map[string]uint64{}, VBDs: []api.VBDSummary{}}
+	if t.info != nil {
+		nothing.DomidBefore = t.info.Domid
+	}
 	begun := time.Now()
 	forget := func() { // what was asked for no longer counts
 		_ = k.do(a.ctx, func() error { k.rec.Intent = nil; k.save(); return nil })
@@ -94,6 +156,9 @@ func (a *Agent) await(ctx context.Context, k *keeper, t target, sequence uint64,
 			continue
 		case err := <-asked:
 			asked = nil
+			if err != nil { // it may have gone by itself: look before it is believed
+				_ = k.do(ctx, func() error { k.step(ctx); k.publish(); return nil })
+			}
 			s, _ := k.watch()
 			if wentDown := s.Current != nil || s.Last != nil && s.Last.Sequence > sequence; err != nil && !wentDown && ctx.Err() == nil {
 				forget()

@@ -65,6 +65,8 @@ type Reboot struct {
 	// why it does not any more.
 	ImagePages uint64 `json:"image_pages,omitempty"`
 	Lost       string `json:"lost,omitempty"`
+	// Off: it was switched off, and did not ask to come back.
+	Off bool `json:"off,omitempty"`
 	// Seen is when the new domain was first seen, Ran when it first ran.
 	Seen time.Time `json:"seen"`
 	Ran  time.Time `json:"ran"`

@@ -58,14 +58,14 @@ func progressText(s *api.Summary) string {
 func (a *Agent) usable(t target) error {
 	switch feature, err := a.Xen.ProbeWarmcache(); {
 	case feature == xenctl.No:
-		return api.Errorf(api.NoWarmcache, "this Xen has no warm cache: boot a Xen built with CONFIG_WARMCACHE, or use --cold for a normal reboot")
+		return api.Errorf(api.NoWarmcache, "domain %s: this Xen has no warm cache: boot a Xen built with CONFIG_WARMCACHE, or use --cold for a normal reboot", t.name)
 	case skewed(err):
-		return api.Errorf(api.NoWarmcache, "%s; --cold reboots it normally", plain(err))
+		return api.Errorf(api.VersionSkew, "domain %s: %s; --cold reboots it normally", t.name, plain(err))
 	case feature == xenctl.Unknown:
-		return api.Errorf(api.Failed, "cannot tell whether this Xen has a warm cache: %v", err)
+		return api.Errorf(api.Failed, "domain %s: cannot tell whether this Xen has a warm cache: %v; warmreboot doctor looks further", t.name, err)
 	}
 	if t.info == nil {
-		return api.Errorf(api.NotFound, "domain %s is down", t.name)
+		return api.Errorf(api.NotFound, "domain %s is down; xl create its configuration", t.name)
 	}
 	if !t.info.HVM {
 		return api.Errorf(api.NotTracked, "domain %s is a PV guest: only PVH and HVM guests can have a warm cache; --cold reboots it normally", t.name)
@@ -87,12 +87,12 @@ func (a *Agent) Enable(ctx context.Context, domain string, p api.Policy) (api.Do
 		return api.DomainStatus{}, err
 	}
 	if !a.built(ctx, *t.info) {
-		return api.DomainStatus{}, api.Errorf(api.Failed, "domain %s is still being built: try again", t.name)
+		return api.DomainStatus{}, api.Errorf(api.Locked, "domain %s is still being built: try again when xl create has returned", t.name)
 	}
 	ttl := time.Duration(p.TTLSeconds) * time.Second
 	if err := a.Xen.WarmcacheEnable(t.info.Domid, ttl); err != nil && !errors.Is(err, xenctl.ErrExists) {
 		if errors.Is(err, xenctl.ErrNotSupported) {
-			return api.DomainStatus{}, api.Errorf(api.NotTracked, "domain %s cannot have a warm cache: Xen says %v", t.name, err)
+			return api.DomainStatus{}, api.Errorf(api.NotTracked, "domain %s cannot have a warm cache: Xen says %v; it has to be a PVH or HVM guest on nested paging, without PCI devices", t.name, err)
 		}
 		return api.DomainStatus{}, err
 	}
@@ -201,7 +201,7 @@ func (a *Agent) Plan(ctx context.Context, domain string, mode api.Trigger) (api.
 	}
 	p := api.Plan{Domain: t.name, UUID: t.uuid, Mode: mode, VBDs: []api.PlanVBD{}}
 	if t.info == nil {
-		return p, api.Errorf(api.NotFound, "domain %s is down", t.name)
+		return p, api.Errorf(api.NotFound, "domain %s is down; xl create its configuration", t.name)
 	}
 	p.Domid = t.info.Domid
 	if mode == api.Cold {

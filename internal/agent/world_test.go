@@ -38,6 +38,9 @@ type world struct {
 	skew     bool // Xen speaks another version of the interface
 	asked    int  // reboots that the toolstack was asked for
 	downTime time.Duration
+	// looked, if set, is called once when it is asked who uses a disk, with the
+	// world locked.
+	looked func()
 	// approved, if set, is told of each approval, with the world locked.
 	approved func(*fakeDomain, cachemap.VBD)
 }
@@ -227,7 +230,7 @@ func (w *world) with(id xenctl.Domid, f func(*fakeDomain) error) error {
 		return xenctl.ErrNotSupported
 	}
 	if w.skew {
-		return unix.EACCES
+		return xenctl.ErrVersion
 	}
 	d, err := w.domain(id)
 	if err != nil {
@@ -248,7 +251,7 @@ func (w *world) ProbeWarmcache() (xenctl.Feature, error) {
 		return xenctl.No, nil
 	}
 	if w.skew {
-		return xenctl.Unknown, unix.EACCES
+		return xenctl.Unknown, xenctl.ErrVersion
 	}
 	return xenctl.Yes, nil
 }
@@ -510,6 +513,10 @@ func (f fakeDisks) Open(b disk.Backing) (Reader, error) { return fakeReader{f.di
 func (f fakeDisks) InUse(b disk.Backing) (string, error) {
 	f.w.mu.Lock()
 	defer f.w.mu.Unlock()
+	if looked := f.w.looked; looked != nil {
+		f.w.looked = nil
+		looked()
+	}
 	return f.disk(b).user, nil
 }
 

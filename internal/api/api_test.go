@@ -111,7 +111,7 @@ func TestErrors(t *testing.T) {
 	e := &echo{}
 	c := serve(t, Handler(e))
 	ctx := context.Background()
-	for _, code := range []Code{Failed, BadRequest, NotFound, NoWarmcache, NotTracked, CameBackCold, TimedOut} {
+	for _, code := range []Code{Failed, BadRequest, NotFound, NoWarmcache, NotTracked, CameBackCold, TimedOut, Locked, VersionSkew} {
 		e.err = Errorf(code, "about %s", code)
 		s, err := c.Reboot(ctx, "web", Graceful)
 		if !reflect.DeepEqual(err, e.err) || s.Domain != "web" {
@@ -126,9 +126,16 @@ func TestErrors(t *testing.T) {
 	if _, err := NewClient(filepath.Join(t.TempDir(), "none")).List(ctx); !errors.As(err, &a) || a.Code != AgentDown {
 		t.Error(err)
 	}
-	broken := serve(t, http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { w.Write([]byte("{")) }))
-	if _, err := broken.List(ctx); err == nil {
-		t.Error("broken answer accepted")
+	broken := serve(t, http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Content-Type", contentType)
+		w.Write([]byte("{"))
+	}))
+	if _, err := broken.List(ctx); err == nil || errors.As(err, &a) && a.Code == VersionSkew {
+		t.Errorf("broken answer: %v", err)
+	}
+	// A daemon that does not know the request is of another version.
+	if _, err := serve(t, http.NewServeMux()).List(ctx); !errors.As(err, &a) || a.Code != VersionSkew {
+		t.Errorf("unknown path: %v", err)
 	}
 }
 

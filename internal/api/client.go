@@ -62,6 +62,10 @@ func call[T any](ctx context.Context, c *Client, method, path string, query url.
 		return none, Errorf(AgentDown, "the agent ended while it was being asked (%v); see its log", err)
 	}
 	defer resp.Body.Close()
+	if kind := resp.Header.Get("Content-Type"); kind != contentType {
+		// What a daemon answers to a path that it does not know is not JSON.
+		return none, Errorf(VersionSkew, "the agent on %s does not know this request (%s): it is of another version; restart warmrebootd after an upgrade", c.socket, resp.Status)
+	}
 	return decode[T](io.LimitReader(resp.Body, maxResponse))
 }
 

@@ -24,6 +24,9 @@ type Service interface {
 	Reboot(ctx context.Context, domain string, mode Trigger) (Summary, error)
 }
 
+// contentType is that of every answer.
+const contentType = "application/json"
+
 // maxRequest bounds the body of a request, in bytes.
 const maxRequest = 64 << 10
 
@@ -105,6 +108,7 @@ var httpStatus = map[Code]int{
 	BadRequest: http.StatusBadRequest, NotFound: http.StatusNotFound,
 	NoWarmcache: http.StatusNotImplemented, NotTracked: http.StatusConflict,
 	TimedOut: http.StatusGatewayTimeout, CameBackCold: http.StatusOK,
+	Locked: http.StatusLocked, VersionSkew: http.StatusNotImplemented,
 }
 
 func answer[T any](w http.ResponseWriter, v T, err error) {
@@ -118,7 +122,7 @@ func answer[T any](w http.ResponseWriter, v T, err error) {
 			status = http.StatusInternalServerError
 		}
 	}
-	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("Content-Type", contentType)
 	w.WriteHeader(status)
 	_ = json.NewEncoder(w).Encode(r)
 }

@@ -24,6 +24,8 @@ const (
 	CameBackCold  Code = "came_back_cold" // though warm was asked
 	TimedOut      Code = "timeout"        //
 	MismatchFound Code = "mismatch_found" // by check
+	Locked        Code = "locked"         // something else has it now, or it is outside its window
+	VersionSkew   Code = "version_skew"   // Xen, the agent and the CLI do not belong together
 )
 
 // Error is a failure for the operator: what happened, to which domain, and

@@ -31,6 +31,7 @@ type env struct {
 func Main(args []string, stdout, stderr *os.File) int {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
+	context.AfterFunc(ctx, stop) // a second signal ends the program at once
 	e := &env{stdout: stdout, stderr: stderr, terminal: isTerminal(stderr),
 		service: func(socket string) api.Service { return api.NewClient(socket) },
 		local:   openLocal}
@@ -52,6 +53,9 @@ func (e *env) run(ctx context.Context, args []string) int {
 			fmt.Fprintf(e.stderr, "warmreboot: %v\nTry 'warmreboot --help'.\n", err)
 			return ExitUsage
 		}
+		if errors.Is(err, context.Canceled) {
+			err = fmt.Errorf("interrupted; what was asked of a domain may go on: warmreboot status shows it (%w)", err)
+		}
 		fmt.Fprintf(e.stderr, "warmreboot: %v\n", err)
 	}
 	return exitCode(err)
@@ -70,9 +74,10 @@ func (e *env) app() *cli.App {
 		Name:      "warmreboot",
 		Usage:     "reboot a Xen domU and give it its page cache back",
 		UsageText: "warmreboot [options] DOMAIN [--force | --cold] [--timeout 5m] [--dry-run]\nwarmreboot [options] COMMAND ...",
-		Description: "DOMAIN is a name, a domid or a UUID. Exit codes: 0 ok, 1 failure, 2 usage,\n" +
-			"3 no such domain, 4 this Xen has no warm cache, 5 not enabled or not tracked,\n" +
-			"6 agent not running, 7 came back cold, 8 timeout, 9 check found mismatches.",
+		Description: "DOMAIN is a name, a domid or a UUID. Exit codes: 0 ok (warm), 1 failure, 2 usage,\n" +
+			"3 rebooted but cold, 4 this Xen has no warm cache, 5 not enabled or not tracked,\n" +
+			"6 agent not running, 8 timeout, 9 check found mismatches, 10 no such domain,\n" +
+			"11 locked or outside its window, 12 version skew, 130 interrupted.",
 		Writer: e.stdout, ErrWriter: e.stderr,
 		Flags:           append([]cli.Flag{outputFlag(), socketFlag()}, rebootFlags()...),
 		Action:          e.reboot,

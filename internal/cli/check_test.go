@@ -27,6 +27,7 @@ type fakeXen struct {
 	memory         []byte
 	disk           []byte
 	changed        []string
+	probeErr       error
 }
 
 func newFakeXen() *fakeXen {
@@ -47,7 +48,7 @@ func (x *fakeXen) local() *local {
 	return &local{xen: x, store: webStore(), disks: fakeDisks{x}, close: func() {}}
 }
 
-func (x *fakeXen) ProbeWarmcache() (xenctl.Feature, error) { return x.feature, nil }
+func (x *fakeXen) ProbeWarmcache() (xenctl.Feature, error) { return x.feature, x.probeErr }
 func (x *fakeXen) Domains() ([]xenctl.DomainInfo, error)   { return []xenctl.DomainInfo{{}, x.info}, nil }
 func (x *fakeXen) Image(xenctl.UUID) (xenctl.Image, error) { return xenctl.Image{}, xenctl.ErrNoImage }
 func (x *fakeXen) WarmcacheStatus(xenctl.Domid) (xenctl.WarmcacheStatus, error) {
@@ -144,6 +145,7 @@ func TestCheckMistakes(t *testing.T) {
 	}{
 		"unknown":     {func(*fakeXen) {}, "nobody", ExitNotFound},
 		"no cache":    {func(x *fakeXen) { x.feature = xenctl.No }, "web", ExitNoWarmcache},
+		"skew":        {func(x *fakeXen) { x.feature, x.probeErr = xenctl.Unknown, xenctl.ErrVersion }, "web", ExitVersionSkew},
 		"PV":          {func(x *fakeXen) { x.info.HVM = false }, "web", ExitNotTracked},
 		"not enabled": {func(x *fakeXen) { x.status.Enabled = false }, "3", ExitNotTracked},
 	} {

@@ -103,15 +103,16 @@ func (r result) json(t *testing.T, v any) {
 // names, and its message goes to stderr.
 func TestExitCodes(t *testing.T) {
 	for code, want := range map[api.Code]int{
-		api.Failed: 1, api.BadRequest: 2, api.NotFound: 3, api.NoWarmcache: 4, api.NotTracked: 5,
-		api.AgentDown: 6, api.CameBackCold: 7, api.TimedOut: 8, api.MismatchFound: 9, "other": 1,
+		api.Failed: 1, api.BadRequest: 2, api.CameBackCold: 3, api.NoWarmcache: 4, api.NotTracked: 5,
+		api.AgentDown: 6, api.TimedOut: 8, api.MismatchFound: 9, api.NotFound: 10, api.Locked: 11,
+		api.VersionSkew: 12, "other": 1,
 	} {
 		r := runCLI(&fakeService{err: api.Errorf(code, "so it is")}, nil, "drop", "web")
 		if r.code != want || r.out != "" || r.stderr != "warmreboot: so it is\n" {
 			t.Errorf("%s: %+v, want %d", code, r, want)
 		}
 	}
-	for err, want := range map[error]int{errors.New("x"): 1, context.DeadlineExceeded: 8, nil: 0} {
+	for err, want := range map[error]int{errors.New("x"): 1, context.DeadlineExceeded: 8, context.Canceled: 130, nil: 0} {
 		if got := exitCode(err); got != want {
 			t.Errorf("%v: %d, want %d", err, got, want)
 		}

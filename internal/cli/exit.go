@@ -7,19 +7,21 @@ import (
 	"github.com/warmreboot/warmreboot/internal/api"
 )
 
-// Exit codes. They are documented in docs/operations.md and never change their
-// meaning.
+// Exit codes. docs/operations.md has them all.
 const (
-	ExitOK          = 0
+	ExitOK          = 0 // warm, for a reboot
 	ExitFailure     = 1
 	ExitUsage       = 2
-	ExitNotFound    = 3 // no such domain
-	ExitNoWarmcache = 4 // Xen has no warm cache
-	ExitNotTracked  = 5 // not enabled, guest kernel does not track, PV guest
-	ExitAgentDown   = 6 // the agent is not running
-	ExitCold        = 7 // came back cold though warm was asked
-	ExitTimeout     = 8
-	ExitMismatch    = 9 // check found pages that differ from the disk
+	ExitCold        = 3   // rebooted, but came back cold though warm was asked
+	ExitNoWarmcache = 4   // Xen has no warm cache
+	ExitNotTracked  = 5   // not enabled, guest kernel does not track, PV guest
+	ExitAgentDown   = 6   // the agent is not running
+	ExitTimeout     = 8   // 7 was once ExitCold
+	ExitMismatch    = 9   // check found pages that differ from the disk
+	ExitNotFound    = 10  // no such domain, or it is down
+	ExitLocked      = 11  // something else has the domain now, or it is outside its window
+	ExitVersionSkew = 12  // Xen, the agent and this program do not belong together
+	ExitInterrupted = 130 // by a signal
 )
 
 var exitCodes = map[api.Code]int{
@@ -32,6 +34,8 @@ var exitCodes = map[api.Code]int{
 	api.CameBackCold:  ExitCold,
 	api.TimedOut:      ExitTimeout,
 	api.MismatchFound: ExitMismatch,
+	api.Locked:        ExitLocked,
+	api.VersionSkew:   ExitVersionSkew,
 }
 
 // exitCode returns the exit code of an error.
@@ -46,7 +50,10 @@ func exitCode(err error) int {
 		}
 		return ExitFailure
 	}
-	if errors.Is(err, context.DeadlineExceeded) {
+	switch {
+	case errors.Is(err, context.Canceled):
+		return ExitInterrupted
+	case errors.Is(err, context.DeadlineExceeded):
 		return ExitTimeout
 	}
 	return ExitFailure

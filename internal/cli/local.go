@@ -74,11 +74,13 @@ func (l local) find(ctx context.Context, domain string) (api.DomainStatus, xenct
 
 // usable returns why a domain has no warm cache, or nil.
 func (l local) usable(s api.DomainStatus, info xenctl.DomainInfo) error {
-	switch feature, err := l.xen.ProbeWarmcache(); feature {
-	case xenctl.No:
-		return api.Errorf(api.NoWarmcache, "this Xen has no warm cache: boot a Xen built with CONFIG_WARMCACHE")
-	case xenctl.Unknown:
-		return fmt.Errorf("cannot tell whether this Xen has a warm cache: %w", err)
+	switch feature, err := l.xen.ProbeWarmcache(); {
+	case feature == xenctl.No:
+		return api.Errorf(api.NoWarmcache, "domain %s: this Xen has no warm cache: boot a Xen built with CONFIG_WARMCACHE", s.Domain)
+	case errors.Is(err, xenctl.ErrVersion):
+		return api.Errorf(api.VersionSkew, "domain %s: this Xen has another version of the warm cache than this warmreboot: install those that belong together (%v)", s.Domain, err)
+	case feature == xenctl.Unknown:
+		return api.Errorf(api.Failed, "domain %s: cannot tell whether this Xen has a warm cache: %v; warmreboot doctor looks further", s.Domain, err)
 	}
 	if !info.HVM {
 		return api.Errorf(api.NotTracked, "domain %s is a PV guest: only PVH and HVM guests can have a warm cache", s.Domain)

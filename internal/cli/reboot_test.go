@@ -1,6 +1,8 @@
 package cli
 
 import (
+	"context"
+	"fmt"
 	"slices"
 	"strings"
 	"testing"
@@ -77,5 +79,14 @@ func TestDryRun(t *testing.T) {
 	runCLI(s, nil, "web", "--dry-run", "-o", "json").json(t, &p)
 	if p.Pages != 12 {
 		t.Errorf("%+v", p)
+	}
+}
+
+// TestInterrupted: a command that is interrupted says what that means, and has
+// the code that shells know.
+func TestInterrupted(t *testing.T) {
+	r := runCLI(&fakeService{err: fmt.Errorf("asking: %w", context.Canceled)}, nil, "web")
+	if r.code != 130 || !strings.Contains(r.stderr, "interrupted") || !strings.Contains(r.stderr, "warmreboot status") {
+		t.Errorf("%+v", r)
 	}
 }
