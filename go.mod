@@ -6,6 +6,7 @@ require (
 	github.com/bits-and-blooms/bitset v1.24.0
 	github.com/fsnotify/fsnotify v1.9.0
 	github.com/urfave/cli/v2 v2.27.7
+	go.etcd.io/bbolt v1.4.3
 	golang.org/x/sys v0.35.0
 )
 

@@ -39,6 +39,7 @@ type Options struct {
 	Lifecycle libxl.Lifecycle
 	Disks     Disks
 	Journal   Records
+	History   History
 	Log       *slog.Logger
 	// Boot identifies this boot of dom0.
 	Boot string

@@ -17,7 +17,7 @@ func TestAlive(t *testing.T) {
 	if err := a.Alive(limit); err != nil {
 		t.Fatal(err)
 	}
-	w.mu.Lock() // Xen does not answer
+	w.mu.Lock()                    // Xen does not answer
 	time.Sleep(limit + 3*idleTick) // it may have begun a step just now
 	err := a.Alive(limit)
 	w.mu.Unlock()

@@ -1,8 +1,6 @@
 package agent
 
 import (
-	"os"
-	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -231,7 +229,7 @@ func TestVersionSkew(t *testing.T) {
 // attaches.
 func TestGuestOfAnotherVersion(t *testing.T) {
 	s := &keeper{rec: &Record{Reboot: &Reboot{Ran: time.Now().Add(-attachWait - time.Second)}}, log: testLog(t),
-		a: &Agent{Options: Options{Journal: noJournal{}}}}
+		a: &Agent{Options: Options{Journal: noJournal{}, History: noJournal{}}}}
 	s.progress(xenctl.DomainInfo{}, xenctl.WarmcacheStatus{Enabled: true, Adopted: 5})
 	if last := s.rec.Last; last == nil || last.Outcome != "cold" || !strings.Contains(last.Reason, "version of the interface") {
 		t.Errorf("%+v", last)
@@ -289,40 +287,4 @@ func TestUnadopted(t *testing.T) {
 		time.Sleep(10 * time.Millisecond)
 	}
 	soon(t, w, a, "image dropped", func() bool { return w.images[webUUID] == nil })
-}
-
-// TestHistory: a reboot is in the list once, whenever the agent was killed.
-func TestHistory(t *testing.T) {
-	dir := t.TempDir()
-	j, err := OpenJournal(dir)
-	if err != nil {
-		t.Fatal(err)
-	}
-	path := filepath.Join(dir, webUUID.String()+".history")
-	s := &api.Summary{UUID: webUUID, Sequence: 1}
-	for _, sequence := range []uint64{1, 1, 2, 2} {
-		s.Sequence = sequence
-		if err := j.AppendHistory(s); err != nil {
-			t.Fatal(err)
-		}
-	}
-	if raw, err := os.ReadFile(path); err != nil || strings.Count(string(raw), "\n") != 2 {
-		t.Errorf("%s, %v", raw, err)
-	}
-	// Killed in the middle of a line.
-	raw, err := os.ReadFile(path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := os.WriteFile(path, raw[:len(raw)-10], 0o600); err != nil {
-		t.Fatal(err)
-	}
-	s.Sequence = 2
-	if err := j.AppendHistory(s); err != nil {
-		t.Fatal(err)
-	}
-	raw, err = os.ReadFile(path)
-	if lines := strings.Split(strings.TrimSpace(string(raw)), "\n"); err != nil || len(lines) != 3 || !strings.Contains(lines[2], `"sequence":2`) {
-		t.Errorf("%q, %v", lines, err)
-	}
 }

@@ -265,7 +265,7 @@ func (k *keeper) down(ctx context.Context, cur *xenctl.DomainInfo) {
 	}
 	k.closeAccounts()
 	s := api.Summary{Domain: r.Name, UUID: r.UUID, DomidBefore: r.Domid, Started: now,
-		PagesBefore: k.pagesBefore, Trigger: api.Unknown, Refused: map[string]uint64{}, VBDs: []api.VBDSummary{}}
+		PagesBefore: k.pagesBefore, Trigger: api.Unknown, By: api.ByGuest, Refused: map[string]uint64{}, VBDs: []api.VBDSummary{}}
 	off := false
 	if cur != nil && cur.Domid == r.Domid {
 		off = cur.Reason == xenctl.ShutdownPoweroff
@@ -277,7 +277,7 @@ func (k *keeper) down(ctx context.Context, cur *xenctl.DomainInfo) {
 		}
 	}
 	if r.Intent != nil && r.Intent.Domid == r.Domid && s.Trigger != api.Crash {
-		s.Trigger = r.Intent.Mode
+		s.Trigger, s.By, s.Schedule = r.Intent.Mode, r.Intent.By, r.Intent.Schedule
 	}
 	k.log.Info("domain went down", "domid", r.Domid, "trigger", s.Trigger, "pages", s.PagesBefore)
 	if r.Reboot != nil { // it never finished its restore
@@ -343,7 +343,7 @@ func (k *keeper) appeared(ctx context.Context, d xenctl.DomainInfo) {
 		if st, err := k.a.Xen.WarmcacheStatus(d.Domid); err == nil && st.Held > 0 && !st.Report.Done {
 			r.Sequence++
 			r.Reboot = &Reboot{Summary: api.Summary{Domain: r.Name, UUID: r.UUID, Sequence: r.Sequence,
-				Trigger: api.Unknown, Started: time.Now(), Refused: map[string]uint64{}, VBDs: []api.VBDSummary{}}}
+				Trigger: api.Unknown, By: api.ByGuest, Started: time.Now(), Refused: map[string]uint64{}, VBDs: []api.VBDSummary{}}}
 		}
 	}
 	if r.Reboot != nil {
@@ -514,7 +514,7 @@ func (k *keeper) finish(s api.Summary) {
 		"preserved", s.PagesPreserved, "approved", s.PagesApproved, "restored", s.PagesRestored)
 	k.rec.Last = &s
 	k.rec.Reboot = nil
-	if err := k.a.Journal.AppendHistory(&s); err != nil {
+	if _, err := k.a.History.Add(api.HistoryEntry{Summary: s}); err != nil {
 		k.log.Error("history", "err", err)
 	}
 	k.save()

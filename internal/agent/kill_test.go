@@ -145,13 +145,19 @@ func (j mortalJournal) Remove(u xenctl.UUID) error {
 	return effect(j.life, "remove", func() error { return j.Records.Remove(u) })
 }
 
-func (j mortalJournal) AppendHistory(s *api.Summary) error {
-	return effect(j.life, "history", func() error { return j.Records.AppendHistory(s) })
+type mortalHistory struct {
+	History
+	*life
+}
+
+func (h mortalHistory) Add(e api.HistoryEntry) (id uint64, err error) {
+	return id, effect(h.life, "history", func() error { id, err = h.History.Add(e); return err })
 }
 
 func (l *life) options(o *Options) {
 	o.Xen, o.Store = mortalXen{o.Xen, l}, mortalStore{o.Store, l}
 	o.Lifecycle, o.Journal = mortalLifecycle{o.Lifecycle, l}, mortalJournal{o.Journal, l}
+	o.History = mortalHistory{o.History, l}
 }
 
 // killing is a reboot during which the agent is killed.
@@ -335,8 +341,8 @@ func (c killing) ends(t *testing.T, w *world, a *Agent, dir string, n int) {
 	if r, err := decodeRecord(raw); err != nil || r.Reboot != nil || r.Intent != nil || r.Sequence != 1 || r.Domid != 2 {
 		t.Errorf("%d: journal: %+v, %v", n, r, err)
 	}
-	history, err := os.ReadFile(filepath.Join(dir, webUUID.String()+".history"))
-	if lines := bytes.Count(history, []byte("\n")); err != nil || lines != 1 {
-		t.Errorf("%d: %d lines of history, %v", n, lines, err)
+	history, err := w.histories[dir].History(context.Background(), api.HistoryQuery{})
+	if err != nil || len(history) != 1 {
+		t.Errorf("%d: %d entries in the history, %v", n, len(history), err)
 	}
 }

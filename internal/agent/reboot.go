@@ -11,6 +11,11 @@ import (
 
 // Reboot implements api.Service.
 func (a *Agent) Reboot(ctx context.Context, domain string, mode api.Trigger) (api.Summary, error) {
+	return a.RebootFor(ctx, Asker{By: api.ByOperator}, domain, mode)
+}
+
+// RebootFor is Reboot, for somebody else than an operator.
+func (a *Agent) RebootFor(ctx context.Context, by Asker, domain string, mode api.Trigger) (api.Summary, error) {
 	if mode != api.Graceful && mode != api.Force && mode != api.Cold {
 		return api.Summary{}, api.Errorf(api.BadRequest, "mode is %q, must be graceful, force or cold", mode)
 	}
@@ -20,7 +25,7 @@ func (a *Agent) Reboot(ctx context.Context, domain string, mode api.Trigger) (ap
 	}
 	if t.info == nil || t.info.Shutdown {
 		if k := a.keeper(t.uuid); k != nil && mode == api.Force {
-			return a.join(ctx, k, t)
+			return a.join(ctx, k, t, by)
 		}
 		return api.Summary{}, down(t)
 	}
@@ -38,7 +43,7 @@ func (a *Agent) Reboot(ctx context.Context, domain string, mode api.Trigger) (ap
 			return api.Summary{}, err
 		}
 	}
-	intent := &Intent{Mode: mode, Domid: t.info.Domid, At: time.Now()}
+	intent := &Intent{Mode: mode, Asker: by, Domid: t.info.Domid, At: time.Now()}
 	k := a.keeper(t.uuid)
 	if k == nil { // an ordinary reboot of a domain that is not kept
 		k = a.keep(&Record{UUID: t.uuid, Name: t.name, Boot: a.Boot, Intent: intent})
@@ -63,13 +68,13 @@ func (a *Agent) Reboot(ctx context.Context, domain string, mode api.Trigger) (ap
 		return api.Summary{}, err
 	}
 	if joined {
-		return a.await(ctx, k, t, sequence, mode, nil)
+		return a.await(ctx, k, t, sequence, *intent, nil)
 	}
 	// Not in the keeper's goroutine: a toolstack may wait for the guest, and
 	// the keeper has to see it go.
 	asked := make(chan error, 1)
 	go func() { asked <- a.trigger(ctx, intent) }()
-	return a.await(ctx, k, t, sequence, mode, asked)
+	return a.await(ctx, k, t, sequence, *intent, asked)
 }
 
 // comingBack says that the domain is in a reboot already.
@@ -96,7 +101,7 @@ func (k *keeper) goesDown() bool {
 
 // join waits for the reboot of a domain that went down before it could be taken
 // down, and reports that.
-func (a *Agent) join(ctx context.Context, k *keeper, t target) (api.Summary, error) {
+func (a *Agent) join(ctx context.Context, k *keeper, t target, by Asker) (api.Summary, error) {
 	var sequence uint64
 	err := k.do(ctx, func() error {
 		k.step(ctx)
@@ -109,7 +114,7 @@ func (a *Agent) join(ctx context.Context, k *keeper, t target) (api.Summary, err
 	if err != nil {
 		return api.Summary{}, err
 	}
-	return a.await(ctx, k, t, sequence, api.Force, nil)
+	return a.await(ctx, k, t, sequence, Intent{Mode: api.Force, Asker: by}, nil)
 }
 
 // trigger has the domain go down.
@@ -133,8 +138,8 @@ func (a *Agent) trigger(ctx context.Context, i *Intent) error {
 const ackWait = 30 * time.Second
 
 // await waits until the reboot after number sequence has ended.
-func (a *Agent) await(ctx context.Context, k *keeper, t target, sequence uint64, mode api.Trigger, asked <-chan error) (api.Summary, error) {
-	nothing := api.Summary{Domain: t.name, UUID: t.uuid, Trigger: mode,
+func (a *Agent) await(ctx context.Context, k *keeper, t target, sequence uint64, want Intent, asked <-chan error) (api.Summary, error) {
+	nothing := api.Summary{Domain: t.name, UUID: t.uuid, Trigger: want.Mode, By: want.By, Schedule: want.Schedule,
 		Refused: map[string]uint64{}, VBDs: []api.VBDSummary{}}
 	if t.info != nil {
 		nothing.DomidBefore = t.info.Domid
@@ -146,7 +151,7 @@ func (a *Agent) await(ctx context.Context, k *keeper, t target, sequence uint64,
 	for {
 		s, changed := k.watch()
 		if s.Last != nil && s.Last.Sequence > sequence {
-			if mode != api.Cold && s.Last.Outcome != "warm" {
+			if want.Mode != api.Cold && s.Last.Outcome != "warm" {
 				return *s.Last, api.Errorf(api.CameBackCold, "domain %s came back cold: %s", t.name, s.Last.Reason)
 			}
 			return *s.Last, nil

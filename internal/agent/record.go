@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"hash/crc32"
-	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -51,9 +50,16 @@ type Record struct {
 
 // Intent is a reboot that was asked for.
 type Intent struct {
-	Mode  api.Trigger  `json:"mode"`
+	Mode api.Trigger `json:"mode"`
+	Asker
 	Domid xenctl.Domid `json:"domid"`
 	At    time.Time    `json:"at"`
+}
+
+// Asker is who asked for a reboot.
+type Asker struct {
+	By       api.Origin `json:"by"`
+	Schedule string     `json:"schedule,omitempty"` // which, if By is api.BySchedule
 }
 
 // Reboot is a reboot under way.
@@ -129,7 +135,12 @@ type Records interface {
 	Load() ([]*Record, error)
 	Save(*Record) error
 	Remove(xenctl.UUID) error
-	AppendHistory(*api.Summary) error
+}
+
+// History is where the agent enters the reboots that have ended. A reboot that
+// is entered again, because the agent was killed, has to count once.
+type History interface {
+	Add(api.HistoryEntry) (id uint64, err error)
 }
 
 // Journal keeps records in a directory, a file for each UUID. A record is
@@ -203,51 +214,6 @@ func (j *Journal) Remove(uuid xenctl.UUID) error {
 		return nil
 	}
 	return err
-}
-
-// AppendHistory adds a line to the list of all reboots of a domain, unless it
-// ends with that reboot already: the agent was killed just then.
-func (j *Journal) AppendHistory(s *api.Summary) error {
-	raw, err := json.Marshal(s)
-	if err != nil {
-		return err
-	}
-	f, err := os.OpenFile(filepath.Join(j.dir, s.UUID.String()+".history"),
-		os.O_RDWR|os.O_CREATE|os.O_APPEND, 0o600)
-	if err != nil {
-		return err
-	}
-	defer f.Close()
-	last, whole, err := lastLine(f)
-	if err != nil {
-		return err
-	}
-	var before api.Summary
-	if json.Unmarshal(last, &before) == nil && before.Sequence == s.Sequence {
-		return nil
-	}
-	if !whole { // killed while it was being written
-		raw = append([]byte{'\n'}, raw...)
-	}
-	if _, err = f.Write(append(raw, '\n')); err != nil {
-		return err
-	}
-	return f.Sync()
-}
-
-// lastLine returns a file's last line, at most 64 KiB of it, and whether it is
-// whole.
-func lastLine(f *os.File) (line []byte, whole bool, err error) {
-	size, err := f.Seek(0, io.SeekEnd)
-	if err != nil || size == 0 {
-		return nil, true, err
-	}
-	tail := make([]byte, min(size, 64<<10))
-	if _, err := f.ReadAt(tail, size-int64(len(tail))); err != nil {
-		return nil, false, err
-	}
-	line, whole = bytes.CutSuffix(tail, []byte("\n"))
-	return line[bytes.LastIndexByte(line, '\n')+1:], whole, nil
 }
 
 // replaceFile writes a file so that a crash leaves the old or the new content.

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"path/filepath"
 	"sync"
 	"testing"
 	"time"
@@ -16,6 +17,7 @@ import (
 	"github.com/warmreboot/warmreboot/internal/disk"
 	"github.com/warmreboot/warmreboot/internal/disk/storetest"
 	"github.com/warmreboot/warmreboot/internal/hypervisor"
+	"github.com/warmreboot/warmreboot/internal/state"
 	"github.com/warmreboot/warmreboot/xenctl"
 )
 
@@ -41,6 +43,8 @@ type world struct {
 	// looked, if set, is called once when it is asked who uses a disk, with the
 	// world locked.
 	looked func()
+	// histories are by directory.
+	histories map[string]*state.Store
 	// approved, if set, is told of each approval, with the world locked.
 	approved func(*fakeDomain, cachemap.VBD)
 }
@@ -82,7 +86,7 @@ const (
 var webUUID = xenctl.UUID{0x5c, 0x0f}
 
 func newWorld(t *testing.T) *world {
-	w := &world{t: t, images: map[xenctl.UUID]*fakeImage{}, disks: map[cachemap.VBD]*fakeDisk{},
+	w := &world{t: t, images: map[xenctl.UUID]*fakeImage{}, disks: map[cachemap.VBD]*fakeDisk{}, histories: map[string]*state.Store{},
 		store: &storetest.Store{}, nextID: 1, recreate: true, downTime: 700 * time.Millisecond}
 	for i, vbd := range []cachemap.VBD{xvda, xvdb} {
 		d := &fakeDisk{data: make([]byte, 1<<20), guest: map[xenctl.Domid]*disk.GuestIO{},
@@ -575,7 +579,7 @@ func (w *world) start(dir string, change func(*Options)) *Agent {
 	if err != nil {
 		w.t.Fatal(err)
 	}
-	o := Options{Xen: w, Store: fakeStore{w.store, w}, Lifecycle: w, Disks: fakeDisks{w}, Journal: j, Boot: "boot", DiskWait: time.Second,
+	o := Options{Xen: w, Store: fakeStore{w.store, w}, Lifecycle: w, Disks: fakeDisks{w}, Journal: j, History: w.history(dir), Boot: "boot", DiskWait: time.Second,
 		Log: slog.New(slog.NewTextHandler(testWriter{w.t}, nil))}
 	change(&o)
 	a := New(o)
@@ -584,6 +588,21 @@ func (w *world) start(dir string, change func(*Options)) *Agent {
 	}
 	w.t.Cleanup(a.Stop)
 	return a
+}
+
+// history opens the history in dir: once, as agents that are killed here do not
+// let go of it.
+func (w *world) history(dir string) *state.Store {
+	w.t.Helper()
+	if w.histories[dir] == nil {
+		s, err := state.Open(filepath.Join(dir, state.FileName), state.Limits{})
+		if err != nil {
+			w.t.Fatal(err)
+		}
+		w.t.Cleanup(func() { _ = s.Close() })
+		w.histories[dir] = s
+	}
+	return w.histories[dir]
 }
 
 type testWriter struct{ t *testing.T }
@@ -602,7 +621,8 @@ func testLog(t *testing.T) *slog.Logger { return slog.New(slog.NewTextHandler(te
 // noJournal keeps nothing.
 type noJournal struct{}
 
-func (noJournal) Load() ([]*Record, error)         { return nil, nil }
-func (noJournal) Save(*Record) error               { return nil }
-func (noJournal) Remove(xenctl.UUID) error         { return nil }
-func (noJournal) AppendHistory(*api.Summary) error { return nil }
+func (noJournal) Load() ([]*Record, error) { return nil, nil }
+func (noJournal) Save(*Record) error       { return nil }
+func (noJournal) Remove(xenctl.UUID) error { return nil }
+
+func (noJournal) Add(api.HistoryEntry) (uint64, error) { return 0, nil }

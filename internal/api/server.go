@@ -36,9 +36,12 @@ type response[T any] struct {
 	Error  *Error `json:"error,omitempty"`
 }
 
-// Handler serves s.
-func Handler(s Service) http.Handler {
+// Handler serves s, and what else is given.
+func Handler(s Service, more ...func(*http.ServeMux)) http.Handler {
 	mux := http.NewServeMux()
+	for _, m := range more {
+		m(mux)
+	}
 	mux.HandleFunc("GET /v1/domains", func(w http.ResponseWriter, r *http.Request) {
 		v, err := s.List(r.Context())
 		answer(w, v, err)

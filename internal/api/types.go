@@ -63,8 +63,10 @@ type Summary struct {
 	DomidAfter  xenctl.Domid `json:"domid_after"`
 	Sequence    uint64       `json:"sequence"`
 	Trigger     Trigger      `json:"trigger"`
-	Outcome     string       `json:"outcome"` // "warm" or "cold"
-	Reason      string       `json:"reason"`  // why cold
+	By          Origin       `json:"by"`
+	Schedule    string       `json:"schedule,omitempty"` // which, if By is BySchedule
+	Outcome     string       `json:"outcome"`            // "warm" or "cold"
+	Reason      string       `json:"reason"`             // why cold
 
 	PagesBefore    uint64 `json:"pages_before"`    // reusable when the domain went down
 	PagesPreserved uint64 `json:"pages_preserved"` // kept by Xen

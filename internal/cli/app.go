@@ -24,6 +24,7 @@ type env struct {
 	// terminal: stderr is one, so that progress is shown.
 	terminal bool
 	service  func(socket string) api.Service
+	history  func(socket string) api.History
 	local    func() (local, error)
 }
 
@@ -34,6 +35,7 @@ func Main(args []string, stdout, stderr *os.File) int {
 	context.AfterFunc(ctx, stop) // a second signal ends the program at once
 	e := &env{stdout: stdout, stderr: stderr, terminal: isTerminal(stderr),
 		service: func(socket string) api.Service { return api.NewClient(socket) },
+		history: func(socket string) api.History { return api.NewClient(socket) },
 		local:   openLocal}
 	return e.run(ctx, args)
 }
@@ -84,7 +86,7 @@ func (e *env) app() *cli.App {
 		OnUsageError:    onUsage,
 		HideHelpCommand: true,
 		ExitErrHandler:  func(*cli.Context, error) {},
-		Commands:        []*cli.Command{e.enableCommand(), e.disableCommand(), e.statusCommand(), e.checkCommand(), e.dropCommand()},
+		Commands:        []*cli.Command{e.enableCommand(), e.disableCommand(), e.statusCommand(), e.checkCommand(), e.dropCommand(), e.historyCommand()},
 	}
 	for _, c := range app.Commands {
 		c.OnUsageError = onUsage

@@ -24,6 +24,8 @@ type fakeService struct {
 	plan    api.Plan
 	summary api.Summary
 	drop    api.DropResult
+	entries []api.HistoryEntry
+	query   api.HistoryQuery
 	err     error
 }
 
@@ -71,6 +73,12 @@ func (f *fakeService) Reboot(ctx context.Context, d string, m api.Trigger) (api.
 	return f.summary, f.err
 }
 
+func (f *fakeService) History(_ context.Context, q api.HistoryQuery) ([]api.HistoryEntry, error) {
+	f.note("history")
+	f.query = q
+	return f.entries, f.err
+}
+
 // result is what one call of the command line did.
 type result struct {
 	code        int
@@ -82,6 +90,7 @@ func runCLI(s *fakeService, l *local, args ...string) result {
 	var out, stderr bytes.Buffer
 	e := &env{stdout: &out, stderr: &stderr,
 		service: func(string) api.Service { return s },
+		history: func(string) api.History { return s },
 		local: func() (local, error) {
 			if l == nil {
 				return local{}, xenctl.ErrNotXen
@@ -124,7 +133,8 @@ func TestUsage(t *testing.T) {
 		{}, {"a", "b"}, {"--bogus", "a"}, {"a", "--bogus"}, {"a", "--force", "--cold"}, {"--timeout", "0s", "a"},
 		{"a", "--timeout"}, {"-o", "xml", "a"}, {"status", "a", "b"}, {"status", "--wait"}, {"enable"},
 		{"enable", "a", "--ttl", "1.5s"}, {"enable", "--ttl", "-1s", "a"}, {"check"}, {"drop"}, {"disable", "a", "b"},
-		{"a", "--timeout", "soon"},
+		{"a", "--timeout", "soon"}, {"history", "a", "b"}, {"history", "--limit", "-1"}, {"history", "--since", "soon"},
+		{"history", "--by", "nobody"},
 	} {
 		s := &fakeService{}
 		r := runCLI(s, nil, args...)

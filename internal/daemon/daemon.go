@@ -23,6 +23,7 @@ import (
 	"github.com/warmreboot/warmreboot/internal/disk"
 	"github.com/warmreboot/warmreboot/internal/hypervisor"
 	"github.com/warmreboot/warmreboot/internal/notify"
+	"github.com/warmreboot/warmreboot/internal/state"
 	"github.com/warmreboot/warmreboot/internal/version"
 	"github.com/warmreboot/warmreboot/xenctl"
 	"github.com/warmreboot/warmreboot/xenctl/xenstore"
@@ -110,6 +111,14 @@ func run(ctx context.Context, o options, log *slog.Logger) error {
 	if err != nil {
 		return err
 	}
+	kept, err := state.Open(filepath.Join(o.stateDir, state.FileName), state.Limits{})
+	if kept == nil {
+		return err
+	}
+	if err != nil {
+		log.Error("history", "err", err)
+	}
+	defer kept.Close()
 	boot, err := os.ReadFile("/proc/sys/kernel/random/boot_id")
 	if err != nil {
 		return err
@@ -118,7 +127,7 @@ func run(ctx context.Context, o options, log *slog.Logger) error {
 	log.Info("started", "version", version.String(), "xen_warmcache", feature, "err", probeErr, "socket", o.socket, "state_dir", o.stateDir)
 
 	a := agent.New(agent.Options{Xen: hypervisor.Real{Handle: xen}, Store: store, Lifecycle: life,
-		Disks: agent.HostDisks{System: disk.Host}, Journal: journal, Log: log,
+		Disks: agent.HostDisks{System: disk.Host}, Journal: journal, History: kept, Log: log,
 		Boot: strings.TrimSpace(string(boot))})
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
@@ -134,7 +143,7 @@ func run(ctx context.Context, o options, log *slog.Logger) error {
 		return err
 	}
 	served := make(chan error, 1)
-	go func() { served <- serve(ctx, listener, api.Handler(a)) }()
+	go func() { served <- serve(ctx, listener, api.Handler(a, api.ServeHistory(kept))) }()
 	tell := func(messages ...string) {
 		if err := manager.Send(messages...); err != nil {
 			log.Warn("service manager", "err", err)

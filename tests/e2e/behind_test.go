@@ -402,8 +402,8 @@ func (s *scene) refusedFor(t *testing.T, r *rebooted, c behind, times int) {
 	if text := s.dom0(t, "warmreboot status domU-web"); !strings.Contains(text, c.reason+": ") || !strings.Contains(text, c.says) {
 		t.Errorf("status does not say %q and %q:\n%s", c.reason, c.says, text)
 	}
-	if line := s.dom0(t, "tail -n 1 /var/lib/warmreboot/*.history"); !strings.Contains(line, `"reason":"`+c.reason+`"`) {
-		t.Errorf("the journal does not name %q: %s", c.reason, line)
+	if entry := s.dom0(t, "warmreboot history domU-web --limit 1 -o json"); !strings.Contains(entry, `"reason": "`+c.reason+`"`) {
+		t.Errorf("the history does not name %q: %s", c.reason, entry)
 	}
 	if log := s.dom0(t, "grep verdict /var/log/warmrebootd.log | tail -n 2"); !strings.Contains(log, "why="+c.reason) {
 		t.Errorf("the log does not name %q: %s", c.reason, log)

@@ -1,0 +1,127 @@
+package api
+
+import (
+	"context"
+	"net/http"
+	"net/url"
+	"strconv"
+	"time"
+
+	"github.com/warmreboot/warmreboot/xenctl"
+)
+
+// Origin is who wanted a reboot.
+type Origin string
+
+// Origins.
+const (
+	ByOperator Origin = "operator" // on the command line
+	BySchedule Origin = "schedule"
+	ByGuest    Origin = "guest" // its own doing, a crash, or xl's: nobody asked warmreboot
+)
+
+// HistoryEntry is one reboot, or one that was to be and did not happen.
+type HistoryEntry struct {
+	// ID counts all entries of a host; it never comes again.
+	ID uint64 `json:"id"`
+	// At is when the entry was made: when the reboot had ended.
+	At time.Time `json:"at"`
+	// Summary has the figures. Outcome is "failed" if the domain did not go
+	// down, did not come back, or was not even asked to; Error says why.
+	Summary
+	Error string `json:"error,omitempty"`
+	// Hooks and Health are what a schedule had run around the reboot.
+	Hooks  []StepResult `json:"hooks,omitempty"`
+	Health *StepResult  `json:"health,omitempty"`
+	// Followed is what was done about a failed health check.
+	Followed string `json:"followed,omitempty"`
+}
+
+// StepResult is how a hook or a health check ended.
+type StepResult struct {
+	Name    string    `json:"name"` // "before", "after", "health"
+	What    string    `json:"what"` // the command, URL or address
+	Started time.Time `json:"started"`
+	Seconds float64   `json:"seconds"`
+	OK      bool      `json:"ok"`
+	// Detail is the end of a command's output, or what was wrong.
+	Detail string `json:"detail,omitempty"`
+}
+
+// HistoryQuery selects entries; what is zero selects nothing away.
+type HistoryQuery struct {
+	// Domain is a name or a UUID; the name is the one at the time.
+	Domain string
+	Since  time.Time
+	By     Origin
+	// Limit is how many of the latest are wanted; 0: all.
+	Limit int
+}
+
+// Matches reports whether an entry is selected, Limit aside.
+func (q HistoryQuery) Matches(e *HistoryEntry) bool {
+	if q.Domain != "" && e.Domain != q.Domain {
+		if u, err := xenctl.ParseUUID(q.Domain); err != nil || u != e.UUID {
+			return false
+		}
+	}
+	return !e.At.Before(q.Since) && (q.By == "" || q.By == e.By)
+}
+
+// History is what the daemon knows of past reboots.
+type History interface {
+	// History returns the selected entries, the latest first.
+	History(ctx context.Context, q HistoryQuery) ([]HistoryEntry, error)
+}
+
+// ServeHistory serves h beside a Service.
+func ServeHistory(h History) func(*http.ServeMux) {
+	return func(mux *http.ServeMux) {
+		mux.HandleFunc("GET /v1/history", func(w http.ResponseWriter, r *http.Request) {
+			q, err := parseHistoryQuery(r.URL.Query())
+			if err != nil {
+				answer(w, []HistoryEntry{}, err)
+				return
+			}
+			v, err := h.History(r.Context(), q)
+			answer(w, v, err)
+		})
+	}
+}
+
+func (q HistoryQuery) values() url.Values {
+	v := url.Values{}
+	if q.Domain != "" {
+		v.Set("domain", q.Domain)
+	}
+	if !q.Since.IsZero() {
+		v.Set("since", q.Since.Format(time.RFC3339Nano))
+	}
+	if q.By != "" {
+		v.Set("by", string(q.By))
+	}
+	if q.Limit != 0 {
+		v.Set("limit", strconv.Itoa(q.Limit))
+	}
+	return v
+}
+
+func parseHistoryQuery(v url.Values) (q HistoryQuery, err error) {
+	q.Domain, q.By = v.Get("domain"), Origin(v.Get("by"))
+	if s := v.Get("since"); s != "" {
+		if q.Since, err = time.Parse(time.RFC3339Nano, s); err != nil {
+			return q, Errorf(BadRequest, "since: %v", err)
+		}
+	}
+	if s := v.Get("limit"); s != "" {
+		if q.Limit, err = strconv.Atoi(s); err != nil || q.Limit < 0 {
+			return q, Errorf(BadRequest, "limit is %q, must be a number", s)
+		}
+	}
+	return q, nil
+}
+
+// History implements History.
+func (c *Client) History(ctx context.Context, q HistoryQuery) ([]HistoryEntry, error) {
+	return call[[]HistoryEntry](ctx, c, "GET", "/v1/history", q.values(), nil)
+}

@@ -1,0 +1,210 @@
+package state
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"os"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"github.com/warmreboot/warmreboot/internal/api"
+	"github.com/warmreboot/warmreboot/xenctl"
+)
+
+var (
+	web   = xenctl.UUID{1}
+	db    = xenctl.UUID{2}
+	start = time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)
+)
+
+func openStore(t *testing.T, limits Limits) (*Store, string) {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), FileName)
+	s, err := Open(path, limits)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = s.Close() })
+	return s, path
+}
+
+func entry(uuid xenctl.UUID, name string, n int, by api.Origin) api.HistoryEntry {
+	at := start.Add(time.Duration(n) * time.Hour)
+	return api.HistoryEntry{At: at, Summary: api.Summary{UUID: uuid, Domain: name, Sequence: uint64(n),
+		Started: at, By: by, Outcome: "warm", PagesRestored: uint64(n)}}
+}
+
+func ids(entries []api.HistoryEntry) (all []uint64) {
+	for _, e := range entries {
+		all = append(all, e.PagesRestored)
+	}
+	return all
+}
+
+func query(t *testing.T, s *Store, q api.HistoryQuery) []api.HistoryEntry {
+	t.Helper()
+	all, err := s.History(context.Background(), q)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return all
+}
+
+func TestHistory(t *testing.T) {
+	s, path := openStore(t, Limits{})
+	for n := 1; n <= 6; n++ {
+		e := entry(web, "web", n, api.ByOperator)
+		if n%2 == 0 {
+			e = entry(db, "db", n, api.BySchedule)
+		}
+		if _, err := s.Add(e); err != nil {
+			t.Fatal(err)
+		}
+	}
+	// The agent was killed after it had recorded the last reboot of db.
+	again, err := s.Add(entry(db, "db", 6, api.BySchedule))
+	if err != nil {
+		t.Fatal(err)
+	}
+	// Survives a restart.
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if s, err = Open(path, Limits{}); err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	for _, c := range []struct {
+		q    api.HistoryQuery
+		want []uint64
+	}{
+		{api.HistoryQuery{}, []uint64{6, 5, 4, 3, 2, 1}},
+		{api.HistoryQuery{Limit: 2}, []uint64{6, 5}},
+		{api.HistoryQuery{Domain: "web"}, []uint64{5, 3, 1}},
+		{api.HistoryQuery{Domain: db.String(), Limit: 1}, []uint64{6}},
+		{api.HistoryQuery{By: api.BySchedule, Since: start.Add(4 * time.Hour)}, []uint64{6, 4}},
+		{api.HistoryQuery{Domain: "nobody"}, nil},
+	} {
+		got := query(t, s, c.q)
+		if g := ids(got); len(g) != len(c.want) || len(g) > 0 && !equal(g, c.want) {
+			t.Errorf("%+v: %v, want %v", c.q, g, c.want)
+		}
+	}
+	if last, ok := s.Last(db); !ok || last.ID != again || last.Sequence != 6 {
+		t.Errorf("last: %+v, %v", last, ok)
+	}
+	if err := s.Annotate(db, again, func(e *api.HistoryEntry) { e.Followed = "alert" }); err != nil {
+		t.Fatal(err)
+	}
+	if got := query(t, s, api.HistoryQuery{Limit: 1}); got[0].Followed != "alert" || got[0].PagesRestored != 6 {
+		t.Errorf("annotated: %+v", got[0])
+	}
+	if err := s.Annotate(web, again, func(*api.HistoryEntry) {}); err == nil {
+		t.Error("annotated an entry of another domain")
+	}
+	// A domain that was disabled and enabled counts from 1 again.
+	e := entry(db, "db", 6, api.ByGuest)
+	e.Started = e.Started.Add(time.Minute)
+	if id, err := s.Add(e); err != nil || id == again {
+		t.Errorf("another reboot with the same number: %d, %v", id, err)
+	}
+}
+
+func equal(a, b []uint64) bool {
+	for i := range a {
+		if a[i] != b[i] {
+			return false
+		}
+	}
+	return true
+}
+
+// TestBounds: a domain that reboots all the time pushes out its own entries,
+// never the others'.
+func TestBounds(t *testing.T) {
+	s, _ := openStore(t, Limits{Entries: 8, PerDomain: 6})
+	for n := 1; n <= 3; n++ {
+		if _, err := s.Add(entry(web, "web", n, "")); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for n := 1; n <= 40; n++ {
+		if _, err := s.Add(entry(db, "db", n, "")); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if got := ids(query(t, s, api.HistoryQuery{Domain: "web"})); !equal(got, []uint64{3, 2, 1}) || len(got) != 3 {
+		t.Errorf("web: %v", got)
+	}
+	if got := ids(query(t, s, api.HistoryQuery{Domain: "db"})); !equal(got, []uint64{40, 39, 38, 37, 36}) || len(got) != 5 {
+		t.Errorf("db: %v", got)
+	}
+	if last, ok := s.Last(db); !ok || last.Sequence != 40 {
+		t.Errorf("last: %+v", last)
+	}
+}
+
+func TestDamaged(t *testing.T) {
+	s, path := openStore(t, Limits{})
+	if _, err := s.Add(entry(web, "web", 1, "")); err != nil {
+		t.Fatal(err)
+	}
+	s.Close()
+	raw, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for what, damage := range map[string]func([]byte) []byte{
+		"meta":      func(b []byte) []byte { return bytes.Repeat([]byte{0xff}, len(b)) },
+		"half":      func(b []byte) []byte { return b[:2*os.Getpagesize()] },
+		"truncated": func(b []byte) []byte { return b[:100] },
+		"pages": func(b []byte) []byte {
+			for i := 2 * os.Getpagesize(); i < len(b); i++ {
+				b[i] = 0xa5
+			}
+			return b
+		},
+	} {
+		if err := os.WriteFile(path, damage(bytes.Clone(raw)), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		s, err := Open(path, Limits{})
+		if s == nil || err == nil {
+			t.Fatalf("%s: store %v, error %v", what, s, err)
+		}
+		if _, err := s.Add(entry(web, "web", 2, "")); err != nil {
+			t.Errorf("%s: %v", what, err)
+		}
+		s.Close()
+		if _, err := os.Stat(path + ".corrupt"); err != nil {
+			t.Errorf("%s: %v", what, err)
+		}
+	}
+}
+
+func TestBusyAndReadOnly(t *testing.T) {
+	s, path := openStore(t, Limits{})
+	if _, err := s.Add(entry(web, "web", 1, "")); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := Open(path, Limits{}); !errors.Is(err, ErrBusy) {
+		t.Errorf("second writer: %v", err)
+	}
+	if _, err := OpenReadOnly(path); !errors.Is(err, ErrBusy) {
+		t.Errorf("reader beside the daemon: %v", err)
+	}
+	s.Close()
+	r, err := OpenReadOnly(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer r.Close()
+	if got := query(t, r, api.HistoryQuery{}); len(got) != 1 {
+		t.Errorf("%v", got)
+	}
+	if _, err := r.Add(entry(web, "web", 2, "")); err == nil {
+		t.Error("wrote to a store opened for reading")
+	}
+}
