@@ -18,59 +18,58 @@ import (
 var exportOptions = []string{"format-patch", "-q", "-N", "--zero-commit", "--no-signature", "--no-stat", "--full-index"}
 
 // Prove shows that a series is what it says it is: its files, the list and the
-// ledger agree; it applies in order with neither fuzz nor offset; it builds
-// after each patch; exported again it is the same. The verdict is kept by
-// content, so that only what has changed is proved again.
-func (c *Cache) Prove(ctx context.Context, tools Root, s Series) error {
+// ledger agree; it applies in order with neither fuzz nor offset; exported
+// again it is the same; it builds after each patch, and in the end with its
+// option off, too. Each verdict is kept by content, so that only what has
+// changed is proved again.
+func (c *Cache) Prove(ctx context.Context, tools Root, s Series, option string) error {
 	if err := s.checkLedger(); err != nil {
 		return err
 	}
-	key, err := s.Key()
-	if err != nil {
+	if err := c.checkExport(ctx, s); err != nil {
 		return err
 	}
 	config, err := os.ReadFile(filepath.Join(s.Dir, "config"))
 	if err != nil {
 		return err
 	}
-	_, err = c.Entry(ctx, "proof-"+s.Upstream.Name, KeyOf("proof 1", tools.Key, key, string(config)), func(ctx context.Context, _ string) error {
-		if err := c.checkExport(ctx, s); err != nil {
+	on, off := option+"=y\n", "# "+option+" is not set\n"
+	if !strings.Contains(string(config), on) {
+		return fmt.Errorf("%s: config does not set %s", s.Dir, option)
+	}
+	for n := range s.Patches {
+		if err := c.proveBuild(ctx, tools, s.First(n+1), config, "after "+s.Patches[n]); err != nil {
 			return err
 		}
-		for n := range len(s.Patches) + 1 {
-			if err := c.buildFirst(ctx, tools, s, n, config); err != nil {
-				return err
-			}
-		}
-		return nil
-	})
-	return err
+	}
+	return c.proveBuild(ctx, tools, s, []byte(strings.Replace(string(config), on, off, 1)), "with "+option+" off")
 }
 
-// buildFirst builds the base with the first n patches, in a tree of its own in
-// which each step rebuilds only what its patch touches. With no patch at all
-// the tree is only brought back to the base if it is new: that the base builds
-// is not the series' merit, but later steps need its objects.
-func (c *Cache) buildFirst(ctx context.Context, tools Root, s Series, n int, config []byte) error {
-	name := "the base"
-	if n > 0 {
-		name = s.Patches[n-1]
-	}
-	if c.Progress != nil {
-		c.Progress("build after " + name)
-	}
-	tree, unlock, err := c.workingCopy(ctx, s.First(n), "proof")
+// proveBuild builds the series in a tree of its own, in which each call
+// rebuilds only what has changed since the last one.
+func (c *Cache) proveBuild(ctx context.Context, tools Root, s Series, config []byte, what string) error {
+	key, err := s.Key()
 	if err != nil {
 		return err
 	}
-	defer unlock()
-	if s.Upstream.Name == "xen" {
-		err = c.makeXen(ctx, tools, tree, config)
-	} else if err = configure(ctx, tools, tree, config); err == nil {
-		err = tools.Run(ctx, tree, kernelMake("bzImage")...)
-	}
+	_, err = c.Entry(ctx, "proof-"+s.Upstream.Name, KeyOf("proof 2", tools.Key, key, string(config)), func(ctx context.Context, _ string) error {
+		if c.Progress != nil {
+			c.Progress("build " + s.Upstream.Name + " " + what)
+		}
+		tree, unlock, err := c.workingCopy(ctx, s, "proof")
+		if err != nil {
+			return err
+		}
+		defer unlock()
+		if s.Upstream.Name == "xen" {
+			err = c.makeXen(ctx, tools, tree, config)
+		} else if err = configure(ctx, tools, tree, config); err == nil {
+			err = tools.Run(ctx, tree, kernelMake("bzImage")...)
+		}
+		return err
+	})
 	if err != nil {
-		return fmt.Errorf("build after %s: %w", name, err)
+		return fmt.Errorf("build %s %s: %w", s.Upstream.Name, what, err)
 	}
 	return nil
 }

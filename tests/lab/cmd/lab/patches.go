@@ -12,13 +12,18 @@ func (c *command) patches(ctx context.Context, args []string) error {
 	if len(args) != 1 || args[0] != "check" && args[0] != "refresh" {
 		return errUsage("patches: say check or refresh")
 	}
-	for _, read := range []func() (build.Series, error){c.checkout.Hypervisor, c.checkout.GuestKernel} {
-		series, err := read()
+	for _, part := range []struct {
+		read   func() (build.Series, error)
+		option string
+	}{
+		{c.checkout.Hypervisor, "CONFIG_WARMCACHE"}, {c.checkout.GuestKernel, "CONFIG_XEN_WARMCACHE"},
+	} {
+		series, err := part.read()
 		if err != nil {
 			return err
 		}
 		if args[0] == "check" {
-			err = c.prove(ctx, series)
+			err = c.prove(ctx, series, part.option)
 		} else {
 			err = c.refresh(ctx, series)
 		}
@@ -29,12 +34,12 @@ func (c *command) patches(ctx context.Context, args []string) error {
 	return nil
 }
 
-func (c *command) prove(ctx context.Context, series build.Series) error {
+func (c *command) prove(ctx context.Context, series build.Series, option string) error {
 	tools, err := c.cache.Tools(ctx)
 	if err != nil {
 		return err
 	}
-	if err := c.cache.Prove(ctx, tools, series); err != nil {
+	if err := c.cache.Prove(ctx, tools, series, option); err != nil {
 		return err
 	}
 	fmt.Fprintf(c.stdout, "%s: %d patches proved\n", series.Upstream.Name, len(series.Patches))
