@@ -13,10 +13,8 @@ const (
 	errNoImage  = -2 // -ENOENT
 )
 
-// longestHang is how late dom0 may wake up while others misbehave. It is a
-// bound for the emulator: its processor is some twenty times as slow as a real
-// one, of which it stands for 25 ms.
-const longestHang = 500.0 // ms
+// longestHang is how late dom0 may wake up while others misbehave.
+const longestHang = 100.0 // ms
 
 // raceSeconds is how long two vCPUs and dom0 work on the same pages at once.
 const raceSeconds = 6

@@ -15,9 +15,10 @@ const (
 	triggerForce    = "force"
 )
 
-// missed lists the bounds that the report does not keep, but for time.
+// missed lists the bounds that the report does not keep.
 func (r *Report) missed() []string {
 	var missed []string
+	var reference float64
 	miss := func(step Step, format string, args ...any) {
 		missed = append(missed, step.Name+": "+fmt.Sprintf(format, args...))
 	}
@@ -44,28 +45,13 @@ func (r *Report) missed() []string {
 			if read > mostRead {
 				miss(s, "%.2f %% came from disk, want at most %.0f %%", 100*read, 100*mostRead)
 			}
+			if s.Seconds > mostTime*reference {
+				miss(s, "%.3f s, want at most %.1f times the reference of %.3f s", s.Seconds, mostTime, reference)
+			}
+		}
+		if s.Name == referenceStep {
+			reference = s.Seconds
 		}
 	}
 	return missed
-}
-
-// slow lists the warm passes that take longer than they may, given the
-// reference. It is apart from the rest, as only a machine with nothing else to
-// do can tell: the emulator is a program among others.
-func (r *Report) slow() []string {
-	var slow []string
-	var reference float64
-	for _, s := range r.Steps {
-		switch s.Trigger {
-		case triggerGraceful, triggerCrash, triggerForce:
-			if s.Seconds > mostTime*reference {
-				slow = append(slow, fmt.Sprintf("%s: %.2f s, want at most %.1f times the reference of %.2f s", s.Name, s.Seconds, mostTime, reference))
-			}
-		default:
-			if s.Name == referenceStep {
-				reference = s.Seconds
-			}
-		}
-	}
-	return slow
 }

@@ -70,7 +70,7 @@ func (r *Report) print(out io.Writer) error {
 		if !s.SHA256OK {
 			sums = "DIFFER"
 		}
-		fmt.Fprintf(table, "%s\t%.0f MiB\t%.2f\t%.1f MiB\t%d\t%d\t%d\t%.1f s\t%s\t%d\t\n", s.Name, mebibytes(s.Bytes), s.Seconds,
+		fmt.Fprintf(table, "%s\t%.0f MiB\t%.3f\t%.1f MiB\t%d\t%d\t%d\t%.1f s\t%s\t%d\t\n", s.Name, mebibytes(s.Bytes), s.Seconds,
 			mebibytes(s.VBDReadBytes), s.PagesPreserved, s.PagesApproved, s.PagesRestored, s.DownSeconds, sums, s.Mismatches)
 	}
 	if err := table.Flush(); err != nil {
