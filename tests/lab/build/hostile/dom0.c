@@ -312,7 +312,8 @@ void dom0_latency(unsigned int seconds)
 
 	signal(SIGTERM, stop);
 	while (!stopped && (now = nanoseconds()) < end) {
-		nanosleep(&nap, NULL);
+		if (nanosleep(&nap, NULL))
+			break; /* told to stop, so not late */
 		late = nanoseconds() - now - nap.tv_nsec;
 		if (late > worst)
 			worst = late;
