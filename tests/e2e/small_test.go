@@ -22,6 +22,8 @@ type small struct {
 	uuid   string
 	memory int // MiB
 	disk   string
+	// restart makes xl create it again when it reboots or crashes.
+	restart bool
 }
 
 const smallAddress = "10.0.5.3"
@@ -71,6 +73,10 @@ func (b *bed) bringHostile(t *testing.T) {
 // makeSmall creates the domain, paused, and returns its domid.
 func (b *bed) makeSmall(t *testing.T, s small) int {
 	t.Helper()
+	end := "destroy"
+	if s.restart {
+		end = "restart"
+	}
 	config := fmt.Sprintf(`name = "%s"
 uuid = "%s"
 type = "pvh"
@@ -81,9 +87,9 @@ vcpus = 2
 disk = [ "file:%s,xvda,r" ]
 vif = [ "script=vif-small,mac=00:16:3e:00:00:02" ]
 on_poweroff = "destroy"
-on_reboot = "destroy"
-on_crash = "destroy"
-`, s.name, s.uuid, s.memory, s.disk)
+on_reboot = "%s"
+on_crash = "%[5]s"
+`, s.name, s.uuid, s.memory, s.disk, end)
 	if err := b.Machine.Dom0().PutBytes(t.Context(), []byte(config), "/root/small.cfg"); err != nil {
 		t.Fatal(err)
 	}

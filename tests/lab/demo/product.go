@@ -47,7 +47,11 @@ func (p Product) StartAgent(ctx context.Context) error {
 		return err
 	}
 	err = poll(ctx, func() error {
-		_, err := p.Dom0.Run(ctx, "warmreboot", "status", "-o", "json")
+		// Without the agent it shows what Xen knows, and says so on stderr.
+		complaint, err := p.Dom0.Shell(ctx, "warmreboot status 2>&1 >/dev/null")
+		if err == nil && complaint != "" {
+			err = errors.New(complaint)
+		}
 		return err
 	})
 	if err != nil {
