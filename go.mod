@@ -3,6 +3,7 @@ module github.com/warmreboot/warmreboot
 go 1.24
 
 require (
+	github.com/adhocore/gronx v1.20.4
 	github.com/bits-and-blooms/bitset v1.24.0
 	github.com/fsnotify/fsnotify v1.9.0
 	github.com/urfave/cli/v2 v2.27.7

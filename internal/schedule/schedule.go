@@ -1,0 +1,473 @@
+// Package schedule decides which domains are to be rebooted now, and says why,
+// or why not yet. It knows what it is given and does nothing: no clock, no
+// files, no domains.
+//
+// A remembered time that lies in the future is taken for now: the clock was set
+// back, and what was to be after that time must not wait for it.
+package schedule
+
+import (
+	"cmp"
+	"fmt"
+	"maps"
+	"path"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/warmreboot/warmreboot/xenctl"
+)
+
+// Rule is when the domains that it matches are to be rebooted. They are if any
+// of Cron, Every and Triggers says so.
+type Rule struct {
+	Name     string
+	Match    Match
+	Cron     []Cron
+	Every    time.Duration // since the domain's boot; 0: never
+	Triggers []Trigger
+
+	Location *time.Location
+	Windows  []Window
+	// CatchUp: a run that was missed comes as soon as it can; else it is left
+	// out. MissedAfter is how late a run may be without being missed. Runs that
+	// wait for their turn are not.
+	CatchUp     bool
+	MissedAfter time.Duration
+	// Distance is the least time that the domain has been up, whoever wanted its
+	// last reboot.
+	Distance time.Duration
+	// Retry is how long after a failure it is tried again.
+	Retry time.Duration
+	// Order: lower ones first. AtOnce: how many domains of this rule (0: any
+	// number), and Stagger how long after one the next may begin.
+	Order   int
+	AtOnce  int
+	Stagger time.Duration
+}
+
+// Match selects domains, by name, pattern (as in path.Match) or UUID.
+type Match struct{ Domains, Exclude []string }
+
+// Of reports whether a domain is selected.
+func (m Match) Of(name string, uuid xenctl.UUID) bool {
+	return matches(m.Domains, name, uuid) && !matches(m.Exclude, name, uuid)
+}
+
+func matches(patterns []string, name string, uuid xenctl.UUID) bool {
+	for _, p := range patterns {
+		if ok, _ := path.Match(p, name); ok || strings.EqualFold(p, uuid.String()) {
+			return true
+		}
+	}
+	return false
+}
+
+// Group is domains of which one at most is down or being rebooted at any time.
+type Group struct {
+	Name  string
+	Match Match
+	// Distance is how long a member has to be up before another is rebooted.
+	Distance time.Duration
+}
+
+// Limits are those of the host.
+type Limits struct {
+	AtOnce  int // how many domains; 0: any number
+	Stagger time.Duration
+}
+
+// Domain is what is known of a domain now.
+type Domain struct {
+	Name string
+	UUID xenctl.UUID
+	Up   bool
+	// Busy is why it must be left alone, as it is being rebooted by somebody.
+	Busy string
+	// Locked is by whom it is locked.
+	Locked string
+	// Age is for how long it has been up, by a clock that does not jump.
+	Age time.Duration
+}
+
+// Key names what is remembered of a rule and a domain.
+type Key struct {
+	Rule string
+	UUID xenctl.UUID
+}
+
+// Memory is what is remembered of a rule and a domain from one decision to the
+// next, and over restarts.
+type Memory struct {
+	// Handled: cron's times up to here are done with.
+	Handled time.Time `json:"handled"`
+	// Waiting is cron's time of a run that was not too late, and waits for its
+	// turn.
+	Waiting time.Time `json:"waiting,omitzero"`
+	// NotBefore is when it may be tried again after a failure.
+	NotBefore time.Time `json:"not_before,omitzero"`
+}
+
+// Input is all that a decision depends on.
+type Input struct {
+	Now     time.Time
+	Rules   []*Rule
+	Groups  []Group
+	Limits  Limits
+	Domains []Domain
+	Memory  map[Key]Memory
+	// Trends are those of a rule's triggers, in their order.
+	Trends map[Key][]Trend
+	// Stopped rules, and why.
+	Stopped map[string]string
+	// Started is how long ago a rule last began a reboot, by a clock that does not
+	// jump; that of "" is of any rule.
+	Started map[string]time.Duration
+	// Running is which rule reboots a domain now.
+	Running map[xenctl.UUID]string
+	// Forecast: say when those will be rebooted that are not due. It takes far
+	// longer than to decide.
+	Forecast bool
+}
+
+// Item is what was decided about a domain under a rule.
+type Item struct {
+	Rule   *Rule
+	Domain string
+	UUID   xenctl.UUID
+	// Start: it is to be rebooted now. Memory has to be kept before that.
+	Start bool
+	// Due is since when it is; zero if it is not.
+	Due time.Time
+	Why string // it is due, or will be
+	// Blocked is why it is not rebooted though it is due.
+	Blocked string
+	// Skipped is the time of a run that was missed and left out just now.
+	Skipped time.Time
+	// Next is when it will be rebooted if nothing changes: for a trigger an
+	// estimate, zero if there is nothing to tell it by, or no forecast was wanted.
+	Next   time.Time
+	Memory Memory
+}
+
+// Decide decides about each domain under each rule that matches it, in the
+// order in which they come.
+func Decide(in Input) []Item {
+	var items []Item
+	for _, r := range in.Rules {
+		for _, d := range in.Domains {
+			if r.Match.Of(d.Name, d.UUID) {
+				items = append(items, consider(in, r, d))
+			}
+		}
+	}
+	slices.SortStableFunc(items, func(a, b Item) int {
+		return cmp.Or(later(a.Due.IsZero(), b.Due.IsZero()), cmp.Compare(a.Rule.Order, b.Rule.Order), a.Due.Compare(b.Due),
+			later(a.Next.IsZero(), b.Next.IsZero()), a.Next.Compare(b.Next), cmp.Compare(a.Domain, b.Domain), cmp.Compare(a.Rule.Name, b.Rule.Name))
+	})
+	return queue(in, items)
+}
+
+// later orders false before true.
+func later(a, b bool) int {
+	switch {
+	case a == b:
+		return 0
+	case a:
+		return 1
+	}
+	return -1
+}
+
+// past takes a remembered time that lies in the future for now.
+func past(t, now time.Time) time.Time {
+	if t.After(now) {
+		return now
+	}
+	return t
+}
+
+// consider looks at one domain under one rule, whatever the others do.
+func consider(in Input, r *Rule, d Domain) Item {
+	key := Key{r.Name, d.UUID}
+	m, known := in.Memory[key]
+	if !known {
+		m.Handled = in.Now
+	}
+	m.Handled, m.Waiting = past(m.Handled, in.Now), past(m.Waiting, in.Now)
+	if latest := in.Now.Add(r.Retry); m.NotBefore.After(latest) {
+		m.NotBefore = latest
+	}
+	it := Item{Rule: r, Domain: d.Name, UUID: d.UUID, Memory: m}
+
+	if r.Every > 0 && d.Up && d.Age >= r.Every {
+		it.due(in.Now.Add(r.Every-d.Age), fmt.Sprintf("up for %s, every %s", FormatDuration(d.Age), FormatDuration(r.Every)))
+	}
+	for i, g := range r.Triggers {
+		if trends := in.Trends[key]; i < len(trends) {
+			if fires, why := g.Fires(trends[i]); fires {
+				it.due(in.Now, why)
+			}
+		}
+	}
+	lasting := !it.Due.IsZero() // it stays due until it is done
+	if at, cron, missed := r.lastRun(m, in.Now); !at.IsZero() {
+		switch why := "cron " + cron; {
+		case !missed:
+			it.due(at, why)
+		case r.CatchUp:
+			it.due(at, why+", to be caught up")
+		default:
+			it.Skipped = at
+			it.Memory.Handled, it.Memory.Waiting = in.Now, time.Time{}
+		}
+	}
+	if it.Due.IsZero() {
+		if in.Forecast {
+			it.Next, it.Why = r.forecast(in, d, it.Memory)
+		}
+		return it
+	}
+	it.Blocked, it.Next = blocked(in, r, d, it.Memory)
+	if it.Blocked != "" && !lasting {
+		it.Memory.Waiting = time.Time{} // it is late for another reason than its turn
+	}
+	return it
+}
+
+func (it *Item) due(since time.Time, why string) {
+	if it.Due.IsZero() || since.Before(it.Due) {
+		it.Due = since
+	}
+	if it.Why != "" {
+		it.Why += "; "
+	}
+	it.Why += why
+}
+
+// lastRun returns the time of a run of cron that is not done with yet: if there
+// is one that is not missed, that; else the first that was.
+func (r *Rule) lastRun(m Memory, now time.Time) (at time.Time, expr string, missed bool) {
+	if len(r.Cron) > 0 && m.Waiting.After(m.Handled) {
+		return m.Waiting, r.Cron[0].String(), false
+	}
+	fresh := now.Add(-r.MissedAfter)
+	if m.Handled.After(fresh) {
+		fresh = m.Handled
+	}
+	for _, from := range []time.Time{fresh, m.Handled} {
+		for _, c := range r.Cron {
+			if t, ok := c.Next(from, r.Location); ok && !t.After(now) && (at.IsZero() || t.Before(at)) {
+				at, expr, missed = t, c.String(), !from.Equal(fresh)
+			}
+		}
+		if !at.IsZero() || fresh.Equal(m.Handled) {
+			break
+		}
+	}
+	return at, expr, missed
+}
+
+// blocked returns why a domain that is due cannot be rebooted now, apart from
+// what others do, and when it can.
+func blocked(in Input, r *Rule, d Domain, m Memory) (why string, next time.Time) {
+	next, _ = Open(r.Windows, r.notBefore(in, d, m), r.Location)
+	if reason, ok := in.Stopped[r.Name]; ok {
+		return "the schedule is stopped: " + reason, time.Time{}
+	}
+	switch {
+	case !d.Up:
+		return "the domain is down", time.Time{}
+	case d.Busy != "":
+		return d.Busy, time.Time{}
+	case d.Locked != "":
+		return d.Locked, time.Time{}
+	case m.NotBefore.After(in.Now):
+		return "the last attempt failed; it is tried again from " + r.show(m.NotBefore), next
+	case d.Age < r.Distance:
+		return fmt.Sprintf("up for %s, less than %s", FormatDuration(d.Age), FormatDuration(r.Distance)), next
+	}
+	if opens, _ := Open(r.Windows, in.Now, r.Location); opens.After(in.Now) {
+		return "outside its windows; the next opens at " + r.show(opens), next
+	}
+	return "", in.Now
+}
+
+// notBefore is the first time at which the domain may be rebooted, windows
+// aside.
+func (r *Rule) notBefore(in Input, d Domain, m Memory) time.Time {
+	t := in.Now
+	for _, o := range []time.Time{m.NotBefore, in.Now.Add(r.Distance - d.Age)} {
+		if o.After(t) {
+			t = o
+		}
+	}
+	return t
+}
+
+func (r *Rule) show(t time.Time) string { return t.In(r.Location).Format("2006-01-02 15:04 MST") }
+
+// forecast returns when a domain that is not due will be rebooted, and why.
+func (r *Rule) forecast(in Input, d Domain, m Memory) (next time.Time, why string) {
+	if reason, ok := in.Stopped[r.Name]; ok {
+		return time.Time{}, "the schedule is stopped: " + reason
+	}
+	earliest := r.notBefore(in, d, m)
+	sooner := func(t time.Time, reason string) {
+		if next.IsZero() || t.Before(next) {
+			next, why = t, reason
+		}
+	}
+	for _, c := range r.Cron {
+		if run, start, ok := r.firstRun(c, m.Handled, earliest); ok {
+			reason := "cron " + c.String()
+			if start.After(run) {
+				reason += " at " + r.show(run) + ", then windows and distance"
+			}
+			sooner(start, reason)
+		} else if why == "" {
+			why = "cron " + c.String() + " never comes in its windows"
+		}
+	}
+	if r.Every > 0 && d.Up {
+		at := in.Now.Add(r.Every - d.Age)
+		if earliest.After(at) {
+			at = earliest
+		}
+		opens, _ := Open(r.Windows, at, r.Location)
+		sooner(opens, fmt.Sprintf("every %s since boot; up for %s", FormatDuration(r.Every), FormatDuration(d.Age)))
+	}
+	for i, g := range r.Triggers {
+		t := Trend{}
+		if trends := in.Trends[Key{r.Name, d.UUID}]; i < len(trends) {
+			t = trends[i]
+		}
+		_, reason := g.Fires(t)
+		if left, ok := g.Reaches(t); ok {
+			at := in.Now.Add(left)
+			if earliest.After(at) {
+				at = earliest
+			}
+			opens, _ := Open(r.Windows, at, r.Location)
+			sooner(opens, reason+", if it goes on like this")
+		} else if why == "" {
+			why = reason
+		}
+	}
+	return next, why
+}
+
+// firstRun returns the first time of cron after the given one that leads to a
+// reboot not before earliest, and when that is.
+func (r *Rule) firstRun(c Cron, after, earliest time.Time) (run, start time.Time, ok bool) {
+	for range 1000 {
+		if run, ok = c.Next(after, r.Location); !ok {
+			return run, start, false
+		}
+		start = run
+		if earliest.After(start) {
+			start = earliest
+		}
+		start, _ = Open(r.Windows, start, r.Location)
+		if !start.IsZero() && (r.CatchUp || start.Sub(run) <= r.MissedAfter) {
+			return run, start, true
+		}
+		after = run
+		// No need to try what is too early anyway.
+		if early := earliest.Add(-r.MissedAfter); early.After(after) {
+			after = early
+		}
+	}
+	return run, start, false
+}
+
+// NeverRuns reports whether no time of an expression leads to a reboot: none
+// falls into the rule's windows.
+func (r *Rule) NeverRuns(c Cron, now time.Time) bool {
+	_, _, ok := r.firstRun(c, now, now)
+	return !ok
+}
+
+// queue decides which of those that are due, and may, begin now.
+func queue(in Input, items []Item) []Item {
+	byUUID := map[xenctl.UUID]Domain{}
+	busy, ofRule := 0, map[string]int{}
+	for _, d := range in.Domains {
+		byUUID[d.UUID] = d
+		if d.Busy != "" {
+			busy++
+		}
+	}
+	for _, r := range in.Running {
+		ofRule[r]++
+	}
+	started := maps.Clone(in.Started)
+	if started == nil {
+		started = map[string]time.Duration{}
+	}
+	begun := map[xenctl.UUID]string{}
+	for i := range items {
+		it := &items[i]
+		if it.Due.IsZero() || it.Blocked != "" {
+			continue
+		}
+		r := it.Rule
+		wait := func(format string, args ...any) { it.Blocked = "waits for its turn: " + fmt.Sprintf(format, args...) }
+		early := func(rule string, gap time.Duration) bool {
+			ago, ok := started[rule]
+			return ok && ago < gap
+		}
+		switch {
+		case begun[it.UUID] != "":
+			wait("schedule %s reboots it now", begun[it.UUID])
+		case in.Limits.AtOnce > 0 && busy >= in.Limits.AtOnce:
+			wait("%d being rebooted, at most %d at once", busy, in.Limits.AtOnce)
+		case r.AtOnce > 0 && ofRule[r.Name] >= r.AtOnce:
+			wait("%d of this schedule being rebooted, at most %d at once", ofRule[r.Name], r.AtOnce)
+		case early("", in.Limits.Stagger):
+			wait("%s after the last one", FormatDuration(in.Limits.Stagger))
+		case early(r.Name, r.Stagger):
+			wait("%s after the schedule's last one", FormatDuration(r.Stagger))
+		default:
+			if why := in.companions(*it, byUUID, begun); why != "" {
+				wait("%s", why)
+			}
+		}
+		if it.Blocked != "" {
+			if it.Memory.Waiting.IsZero() && it.Due.After(it.Memory.Handled) {
+				it.Memory.Waiting = it.Due
+			}
+			continue
+		}
+		it.Start = true
+		it.Memory.Handled, it.Memory.Waiting = in.Now, time.Time{}
+		begun[it.UUID] = r.Name
+		busy++
+		ofRule[r.Name]++
+		started[""], started[r.Name] = 0, 0
+	}
+	return items
+}
+
+// companions returns why a domain has to wait for another of its groups.
+func (in Input) companions(it Item, byUUID map[xenctl.UUID]Domain, begun map[xenctl.UUID]string) string {
+	for _, g := range in.Groups {
+		if !g.Match.Of(it.Domain, it.UUID) {
+			continue
+		}
+		for _, o := range in.Domains {
+			if o.UUID == it.UUID || !g.Match.Of(o.Name, o.UUID) {
+				continue
+			}
+			switch {
+			case o.Busy != "" || begun[o.UUID] != "":
+				return fmt.Sprintf("%s of group %s is being rebooted", o.Name, g.Name)
+			case !o.Up:
+				return fmt.Sprintf("%s of group %s is down", o.Name, g.Name)
+			case o.Age < g.Distance:
+				return fmt.Sprintf("%s of group %s has been up for %s, less than %s", o.Name, g.Name, FormatDuration(o.Age), FormatDuration(g.Distance))
+			}
+		}
+	}
+	return ""
+}

@@ -1,0 +1,376 @@
+package schedule
+
+import (
+	"fmt"
+	"maps"
+	"math/rand/v2"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/warmreboot/warmreboot/xenctl"
+)
+
+var (
+	webA = xenctl.UUID{1}
+	webB = xenctl.UUID{2}
+	noon = time.Date(2026, 11, 21, 12, 0, 0, 0, time.UTC) // a Saturday
+)
+
+const day = 24 * time.Hour
+
+func weekly(t *testing.T) *Rule {
+	return &Rule{Name: "weekly", Match: Match{Domains: []string{"web-*"}, Exclude: []string{"web-test"}}, Cron: []Cron{cron(t, "0 12 * * *")},
+		Location: time.UTC, MissedAfter: time.Hour, Distance: time.Hour, Retry: time.Hour}
+}
+
+func up(name string, uuid xenctl.UUID, age time.Duration) Domain {
+	return Domain{Name: name, UUID: uuid, Up: true, Age: age}
+}
+
+// one is the decision about web-a under one rule.
+func one(t *testing.T, in Input) Item {
+	t.Helper()
+	for _, it := range Decide(in) {
+		if it.Domain == "web-a" {
+			return it
+		}
+	}
+	t.Fatal("no decision about web-a")
+	return Item{}
+}
+
+// TestDecide: one domain, one rule, what is changed about them, and what is
+// then decided.
+func TestDecide(t *testing.T) {
+	key := Key{"weekly", webA}
+	falling := Trigger{Name: "free", Level: 100, Falling: true, Slope: 1, Over: time.Hour, Least: 5}
+	for name, c := range map[string]struct {
+		change func(*Input, *Rule, *Domain)
+		start  bool
+		says   string // in why, or in blocked
+		next   time.Time
+		skip   bool
+	}{
+		"first seen at its time": {func(in *Input, _ *Rule, _ *Domain) { in.Memory = nil }, false, "cron 0 12", noon.Add(day), false},
+		"due":                    {func(*Input, *Rule, *Domain) {}, true, "cron 0 12", noon, false},
+		"a little late":          {func(in *Input, _ *Rule, _ *Domain) { in.Now = noon.Add(59 * time.Minute) }, true, "cron", noon.Add(59 * time.Minute), false},
+		"missed":                 {func(in *Input, _ *Rule, _ *Domain) { in.Now = noon.Add(61 * time.Minute) }, false, "cron", noon.Add(day), true},
+		"missed, but waited for its turn": {func(in *Input, _ *Rule, _ *Domain) {
+			in.Now = noon.Add(61 * time.Minute)
+			in.Memory[key] = Memory{Handled: noon.Add(-time.Minute), Waiting: noon}
+		}, true, "cron", noon.Add(61 * time.Minute), false},
+		"missed, to be caught up": {func(in *Input, r *Rule, _ *Domain) { in.Now, r.CatchUp = noon.Add(5*day-time.Hour), true }, true, "caught up", noon.Add(5*day - time.Hour), false},
+		"handled":                 {func(in *Input, _ *Rule, _ *Domain) { in.Memory[key] = Memory{Handled: noon} }, false, "cron", noon.Add(day), false},
+		"down":                    {func(_ *Input, _ *Rule, d *Domain) { d.Up = false }, false, "down", time.Time{}, false},
+		"busy":                    {func(_ *Input, _ *Rule, d *Domain) { d.Busy = "coming back" }, false, "coming back", time.Time{}, false},
+		"locked":                  {func(_ *Input, _ *Rule, d *Domain) { d.Locked = "locked by ann" }, false, "locked by ann", time.Time{}, false},
+		"stopped":                 {func(in *Input, _ *Rule, _ *Domain) { in.Stopped = map[string]string{"weekly": "health"} }, false, "stopped: health", time.Time{}, false},
+		"too soon after its boot": {func(_ *Input, _ *Rule, d *Domain) { d.Age = 50 * time.Minute }, false, "up for 50m, less than 1h", noon.Add(10 * time.Minute), false},
+		"outside its window":      {func(_ *Input, r *Rule, _ *Domain) { r.Windows = []Window{{From: 13 * 60, To: 14 * 60}} }, false, "next opens at 2026-11-21 13:00", noon.Add(time.Hour), false},
+		"failed": {func(in *Input, _ *Rule, _ *Domain) {
+			in.Memory[key] = Memory{Handled: noon.Add(-1), NotBefore: noon.Add(9)}
+		}, false, "attempt failed", noon.Add(9), false},
+		"old enough":     {func(in *Input, r *Rule, d *Domain) { r.Cron, r.Every, d.Age = nil, 30*day, 31*day }, true, "up for 31d, every 30d", noon, false},
+		"not old enough": {func(in *Input, r *Rule, d *Domain) { r.Cron, r.Every, d.Age = nil, 30*day, 29*day }, false, "every 30d", noon.Add(day), false},
+		"ages": {func(in *Input, r *Rule, _ *Domain) {
+			r.Cron, r.Triggers = nil, []Trigger{falling}
+			in.Trends = map[Key][]Trend{key: {{Samples: 9, Span: time.Hour, Level: 90, Slope: -2}}}
+		}, true, "aging is at most 100", noon, false},
+		"is low, but does not fall": {func(in *Input, r *Rule, _ *Domain) {
+			r.Cron, r.Triggers = nil, []Trigger{falling}
+			in.Trends = map[Key][]Trend{key: {{Samples: 9, Span: time.Hour, Level: 90, Slope: 0}}}
+		}, false, "changes by +0", time.Time{}, false},
+		"falls, but is not low yet": {func(in *Input, r *Rule, _ *Domain) {
+			r.Cron, r.Triggers = nil, []Trigger{falling}
+			in.Trends = map[Key][]Trend{key: {{Samples: 9, Span: time.Hour, Level: 110, Slope: -2}}}
+		}, false, "if it goes on", noon.Add(5 * time.Hour), false},
+		"too few samples": {func(in *Input, r *Rule, _ *Domain) {
+			r.Cron, r.Triggers = nil, []Trigger{falling}
+			in.Trends = map[Key][]Trend{key: {{Samples: 4, Span: time.Hour, Level: 0, Slope: -9, Failed: "refused"}}}
+		}, false, "the last reading failed: refused", time.Time{}, false},
+		// The clock was right, went wrong by a year, and was set right again.
+		"set back": {func(in *Input, _ *Rule, _ *Domain) {
+			in.Memory[key] = Memory{Handled: noon.Add(365 * day), Waiting: noon.Add(365 * day)}
+		}, false, "cron", noon.Add(day), false},
+		// A jump by a year: the runs in between are missed, not made up for.
+		"set forward":                  {func(in *Input, _ *Rule, _ *Domain) { in.Now = noon.Add(365*day + 2*time.Hour) }, false, "cron", noon.Add(366 * day), true},
+		"at its time, after two weeks": {func(in *Input, _ *Rule, _ *Domain) { in.Now = noon.Add(14 * day) }, true, "cron", noon.Add(14 * day), false},
+	} {
+		r, d := weekly(t), up("web-a", webA, 10*day)
+		in := Input{Now: noon, Rules: []*Rule{r}, Forecast: true, Memory: map[Key]Memory{key: {Handled: noon.Add(-time.Minute)}}}
+		c.change(&in, r, &d)
+		in.Domains = []Domain{d, up("web-test", xenctl.UUID{7}, 10*day), up("mail", xenctl.UUID{8}, 10*day)}
+		if all := Decide(in); len(all) != 1 {
+			t.Errorf("%s: %d decisions", name, len(all))
+		}
+		it := one(t, in)
+		if it.Start != c.start || !strings.Contains(it.Why+"|"+it.Blocked, c.says) || !it.Next.Equal(c.next) || it.Skipped.IsZero() == c.skip {
+			t.Errorf("%s: %+v, want start %v, %q, next %v", name, it, c.start, c.says, c.next)
+		}
+		if it.Start == (it.Blocked != "") && !it.Due.IsZero() {
+			t.Errorf("%s: start %v, blocked %q", name, it.Start, it.Blocked)
+		}
+		// What was skipped or begun is not there a second time.
+		if it.Start || c.skip {
+			in.Memory = map[Key]Memory{key: it.Memory}
+			in.Now = in.Now.Add(time.Second)
+			if again := one(t, in); (again.Start && len(r.Cron) > 0) || !again.Skipped.IsZero() {
+				t.Errorf("%s: once more: %+v", name, again)
+			}
+		}
+	}
+}
+
+// TestQueue: several domains that are all due.
+func TestQueue(t *testing.T) {
+	for name, c := range map[string]struct {
+		change func(*Input)
+		starts string
+		says   string
+	}{
+		"no limits":   {func(*Input) {}, "web-a web-b", ""},
+		"one at once": {func(in *Input) { in.Limits.AtOnce = 1 }, "web-a", "at most 1 at once"},
+		"one is busy": {func(in *Input) { in.Limits.AtOnce = 1; in.Domains[2].Busy = "crashed" }, "", "1 being rebooted"},
+		"of the rule": {func(in *Input) { in.Rules[0].AtOnce = 1; in.Running = map[xenctl.UUID]string{{9}: "weekly"} }, "", "1 of this schedule"},
+		"stagger":     {func(in *Input) { in.Limits.Stagger = time.Minute }, "web-a", "1m after the last one"},
+		"just begun": {func(in *Input) {
+			in.Limits.Stagger = time.Minute
+			in.Started = map[string]time.Duration{"": 59 * time.Second}
+		}, "", "1m after"},
+		"long begun": {func(in *Input) {
+			in.Rules[0].Stagger = time.Minute
+			in.Started = map[string]time.Duration{"weekly": time.Minute}
+		}, "web-a", "schedule's last one"},
+		"group": {func(in *Input) { in.Groups = []Group{{Name: "g", Match: Match{Domains: []string{"web-*"}}}} }, "web-a", "web-a of group g is being rebooted"},
+		"group, one is down": {func(in *Input) {
+			in.Groups = []Group{{Name: "g", Match: Match{Domains: []string{"*"}}}}
+			in.Domains[2].Up = false
+		}, "", "mail of group g is down"},
+		"group, one was rebooted": {func(in *Input) {
+			in.Groups = []Group{{Name: "g", Match: Match{Domains: []string{"*"}}, Distance: time.Hour}}
+			in.Domains[2].Age = time.Minute
+		}, "", "mail of group g has been up for 1m, less than 1h"},
+		"another group": {func(in *Input) { in.Groups = []Group{{Name: "g", Match: Match{Domains: []string{"mail", "web-a"}}}} }, "web-a web-b", ""},
+		"order": {func(in *Input) {
+			second := *in.Rules[0]
+			second.Name, second.Order, second.Match = "first", -1, Match{Domains: []string{webB.String()}}
+			in.Rules = append(in.Rules, &second)
+			in.Memory[Key{"first", webB}] = Memory{Handled: noon.Add(-time.Minute)}
+			in.Limits.AtOnce = 1
+		}, "web-b", "schedule first reboots it now"},
+	} {
+		in := Input{Now: noon, Rules: []*Rule{weekly(t)}, Memory: map[Key]Memory{},
+			Domains: []Domain{up("web-b", webB, 9*day), up("web-a", webA, 9*day), up("mail", xenctl.UUID{8}, 9*day)}}
+		for _, u := range []xenctl.UUID{webA, webB} {
+			in.Memory[Key{"weekly", u}] = Memory{Handled: noon.Add(-time.Minute)}
+		}
+		c.change(&in)
+		var starts []string
+		said := c.says == ""
+		for _, it := range Decide(in) {
+			if it.Start {
+				starts = append(starts, it.Domain)
+			}
+			said = said || strings.Contains(it.Blocked, c.says)
+			if !it.Start && !it.Memory.Waiting.Equal(noon) {
+				t.Errorf("%s: %s waits since %v", name, it.Domain, it.Memory.Waiting)
+			}
+		}
+		if strings.Join(starts, " ") != c.starts || !said {
+			t.Errorf("%s: starts %v, want %q, said %q: %v", name, starts, c.starts, c.says, said)
+		}
+	}
+}
+
+func TestTrend(t *testing.T) {
+	r := rand.New(rand.NewPCG(5, 6))
+	var leak, noise, busy []Sample
+	for i := range 120 {
+		at := time.Duration(i) * time.Minute
+		n := 20 * (r.Float64() - 0.5)
+		leak = append(leak, Sample{at, 100 + float64(i) + n})
+		noise = append(noise, Sample{at, 300 + n})
+		b := 100 + n
+		if i > 110 { // ten bad minutes at the end
+			b = 5000
+		}
+		busy = append(busy, Sample{at, b})
+	}
+	g := Trigger{Name: "latency", Level: 180, Slope: 30, Over: 2 * time.Hour, Least: 10}
+	if tr := TrendOf(leak); tr.Slope < 50 || tr.Slope > 70 || tr.Level < 190 || tr.Level > 220 {
+		t.Errorf("leak: %+v", tr)
+	} else if fires, why := g.Fires(tr); !fires {
+		t.Error(why)
+	}
+	for what, s := range map[string][]Sample{"noise above the level": noise, "a busy moment": busy, "none": nil, "one": leak[:1], "half an hour": leak[90:]} {
+		if fires, why := g.Fires(TrendOf(s)); fires {
+			t.Errorf("%s: %s", what, why)
+		}
+	}
+	half := TrendOf(leak[:61])
+	if left, ok := g.Reaches(half); !ok || left < 10*time.Minute || left > time.Hour {
+		t.Errorf("reached in %v, %v: %+v", left, ok, half)
+	}
+}
+
+// TestSimulation lets hours pass on hosts made at random, with a clock that is
+// set forward and back, and daemons that forget nothing but are away for a
+// while. The limits hold at every moment.
+func TestSimulation(t *testing.T) {
+	runs := 0
+	for seed := range uint64(12) {
+		runs += simulate(t, seed)
+	}
+	if runs < 200 {
+		t.Errorf("only %d reboots in all", runs)
+	}
+}
+
+func simulate(t *testing.T, seed uint64) (reboots int) {
+	r := rand.New(rand.NewPCG(seed, 7))
+	berlin := zone(t, "Europe/Berlin")
+	in := Input{Now: time.Date(2026, 10, 24, 18, 0, 0, 0, time.UTC), Memory: map[Key]Memory{}, Started: map[string]time.Duration{},
+		Running: map[xenctl.UUID]string{}, Limits: Limits{AtOnce: r.IntN(4), Stagger: time.Duration(r.IntN(4)) * time.Minute}}
+	for i := range 1 + r.IntN(3) {
+		rule := &Rule{Name: fmt.Sprint("rule", i), Match: Match{Domains: []string{"d*"}}, Location: berlin, MissedAfter: time.Duration(r.IntN(90)) * time.Minute,
+			Distance: time.Duration(r.IntN(120)) * time.Minute, CatchUp: r.IntN(2) == 0, AtOnce: r.IntN(3), Stagger: time.Duration(r.IntN(10)) * time.Minute}
+		if r.IntN(2) == 0 {
+			rule.Every = time.Duration(30+r.IntN(300)) * time.Minute
+		}
+		if rule.Every == 0 || r.IntN(2) == 0 {
+			rule.Cron = []Cron{cron(t, fmt.Sprintf("%d */%d * * *", r.IntN(60), 1+r.IntN(4)))}
+		}
+		if r.IntN(2) == 0 {
+			rule.Windows = []Window{{From: TimeOfDay(r.IntN(1440)), To: TimeOfDay(1 + r.IntN(1440))}}
+		}
+		in.Rules = append(in.Rules, rule)
+	}
+	if r.IntN(2) == 0 {
+		in.Groups = []Group{{Name: "g", Match: Match{Domains: []string{"d0", "d1", "d2"}}, Distance: time.Duration(r.IntN(20)) * time.Minute}}
+	}
+	const n = 6
+	var ends [n]time.Duration // by a clock that does not jump, 0: it is up
+	var booted [n]time.Duration
+	for i := range n {
+		booted[i] = -time.Duration(r.IntN(600)) * time.Minute
+		in.Domains = append(in.Domains, up(fmt.Sprint("d", i), xenctl.UUID{byte(i + 1)}, 0))
+	}
+	lastStart := map[string]time.Duration{}
+	away := 0
+	for now := time.Duration(0); now < 20*time.Hour; now += 30 * time.Second {
+		in.Now = in.Now.Add(30 * time.Second)
+		if r.IntN(800) == 0 {
+			in.Now = in.Now.Add(time.Duration(r.IntN(2*86400)-86400) * time.Second)
+		}
+		if r.IntN(500) == 0 {
+			away = r.IntN(300)
+		}
+		for i := range n {
+			d := &in.Domains[i]
+			if ends[i] != 0 && now >= ends[i] {
+				ends[i], booted[i] = 0, now
+				d.Busy = ""
+				delete(in.Running, d.UUID)
+			}
+			d.Age = now - booted[i]
+			if d.Busy == "" && r.IntN(3000) == 0 { // by itself
+				d.Busy, ends[i] = "crashed", now+time.Minute
+			}
+		}
+		if away > 0 {
+			away--
+			continue
+		}
+		before := maps.Clone(in.Memory)
+		for rule, at := range lastStart {
+			in.Started[rule] = now - at
+		}
+		for _, it := range Decide(in) {
+			if it.Memory.Handled.After(in.Now) || it.Memory.Waiting.After(in.Now) {
+				t.Fatalf("seed %d: remembers the future: %+v", seed, it)
+			}
+			in.Memory[Key{it.Rule.Name, it.UUID}] = it.Memory
+			if !it.Start {
+				if !it.Due.IsZero() && it.Blocked == "" {
+					t.Fatalf("seed %d: due, not begun and not blocked: %+v", seed, it)
+				}
+				continue
+			}
+			reboots++
+			i := slices.IndexFunc(in.Domains, func(d Domain) bool { return d.UUID == it.UUID })
+			d := &in.Domains[i]
+			busy, ofRule := 0, 0
+			for _, o := range in.Domains {
+				if o.Busy != "" {
+					busy++
+				}
+				if in.Running[o.UUID] == it.Rule.Name {
+					ofRule++
+				}
+			}
+			inGroup := func(j int) bool { return len(in.Groups) > 0 && j <= 2 }
+			for j, o := range in.Domains {
+				if j != i && inGroup(i) && inGroup(j) && (o.Busy != "" || now-booted[j] < in.Groups[0].Distance) {
+					t.Fatalf("seed %d: %s and %s of a group", seed, d.Name, o.Name)
+				}
+			}
+			opens, _ := Open(it.Rule.Windows, in.Now, berlin)
+			switch {
+			case d.Busy != "":
+				t.Fatalf("seed %d: %s is rebooted while %s", seed, d.Name, d.Busy)
+			case in.Limits.AtOnce > 0 && busy >= in.Limits.AtOnce, it.Rule.AtOnce > 0 && ofRule >= it.Rule.AtOnce:
+				t.Fatalf("seed %d: %d at once, %d of the rule", seed, busy+1, ofRule+1)
+			case !opens.Equal(in.Now):
+				t.Fatalf("seed %d: begun at %v, %v opens at %v", seed, in.Now, it.Rule.Windows, opens)
+			case d.Age < it.Rule.Distance:
+				t.Fatalf("seed %d: up for %v only", seed, d.Age)
+			case tooEarly("", in.Limits.Stagger, lastStart, now), tooEarly(it.Rule.Name, it.Rule.Stagger, lastStart, now):
+				t.Fatalf("seed %d: too early after the last: %v, %v", seed, lastStart, now)
+			case it.Rule.Every == 0 && !before[Key{it.Rule.Name, it.UUID}].Handled.Before(in.Now):
+				t.Fatalf("seed %d: handled before: %+v", seed, it)
+			}
+			lastStart[""], lastStart[it.Rule.Name] = now, now
+			d.Busy, ends[i] = "schedule "+it.Rule.Name, now+time.Duration(30+r.IntN(300))*time.Second
+			in.Running[d.UUID] = it.Rule.Name
+		}
+	}
+	return reboots
+}
+
+func tooEarly(rule string, gap time.Duration, last map[string]time.Duration, now time.Duration) bool {
+	at, ok := last[rule]
+	return ok && now-at < gap
+}
+
+// TestNoHarmFromClock: whatever the clock does, a domain is rebooted no more
+// often than once in its least distance, counted by a clock that is right.
+func TestNoHarmFromClock(t *testing.T) {
+	r := rand.New(rand.NewPCG(8, 9))
+	for range 50 {
+		rule := weekly(t)
+		rule.Cron, rule.CatchUp, rule.Every = []Cron{cron(t, "*/5 * * * *")}, r.IntN(2) == 0, 2*time.Hour
+		in := Input{Now: noon, Rules: []*Rule{rule}, Domains: []Domain{up("web-a", webA, 0)}, Memory: map[Key]Memory{}}
+		booted, last, reboots := time.Duration(0), time.Duration(0), 0
+		for now := time.Duration(0); now < 12*time.Hour; now += time.Minute {
+			in.Now = in.Now.Add(time.Minute)
+			if r.IntN(30) == 0 {
+				in.Now = noon.Add(time.Duration(r.IntN(4*365*86400)-2*365*86400) * time.Second)
+			}
+			in.Domains[0].Age = now - booted
+			it := one(t, in)
+			in.Memory[Key{"weekly", webA}] = it.Memory
+			if it.Start {
+				if reboots > 0 && now-last < rule.Distance {
+					t.Fatalf("twice within %v", now-last)
+				}
+				reboots++
+				last, booted = now, now
+			}
+		}
+		if reboots < 3 || reboots > 12 {
+			t.Errorf("%d reboots in twelve hours", reboots)
+		}
+	}
+}
