@@ -24,14 +24,19 @@ demo: $(BUILD)/labcmd ## the main job: nine steps on real Xen; writes build/demo
 	$(BUILD)/labcmd -name demo demo
 
 .PHONY: test
-test: deps ## lint + unit + lab
+test: deps ## lint + unit + Xen's handlers + lab
 	$(MAKE) lint
 	$(MAKE) test-unit
+	$(MAKE) test-handlers
 	$(MAKE) test-lab
 
 .PHONY: test-unit
 test-unit: ## tests that need neither root nor the lab
 	CGO_ENABLED=0 go test ./...
+
+.PHONY: test-handlers
+test-handlers: deps ## Xen's handlers, in user space and under sanitizers; needs root, and boots nothing
+	CGO_ENABLED=0 go test -count=1 -v -timeout 60m ./tests/hypercall -lab
 
 # What `make test` runs of the lab tests: those that have been seen to pass on the
 # lab as they are. test-lab-all runs the others too; they move here as they do.
@@ -49,8 +54,7 @@ test-lab: lab-parts ## tests on the lab that `make test` runs, two labs side by 
 	CGO_ENABLED=0 go test -count=1 -v -parallel 2 -timeout 80m ./tests/e2e -lab -run '^($(subst $() $(),|,$(strip $(LAB_TESTS))))$$'
 
 .PHONY: test-lab-all
-test-lab-all: lab-parts test-faults ## every test on the lab; the handlers in user space; some faults
-	CGO_ENABLED=0 go test -count=1 -v -timeout 60m ./tests/hypercall -lab
+test-lab-all: lab-parts test-handlers test-faults ## every test on the lab; the handlers in user space; some faults
 	CGO_ENABLED=0 go test -count=1 -v -parallel 2 -timeout 180m ./tests/e2e -lab
 
 # What `make faults` does; see docs/consistency.md.

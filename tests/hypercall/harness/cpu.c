@@ -10,7 +10,7 @@
 #include <ucontext.h>
 
 struct input input;
-unsigned int chances;
+unsigned int chances, before_next[CHANCE_FAULT + 1];
 unsigned long fail_alloc_at, alloc_count, preempt_at, preempt_count, fault_at, fault_count;
 bool preempt_always, verbose;
 char reason[256];
@@ -49,14 +49,19 @@ void printf_(const char *format, ...)
 
 void quiet(const char *format, ...) {}
 
+void tell_seed(void)
+{
+    if ( current_seed )
+        fprintf(stderr, "seed %lu\n", current_seed);
+    fflush(stderr);
+}
+
 _Noreturn void fail(const char *file, int line, const char *what)
 {
     const char *name = strrchr(file, '/');
 
     fprintf(stderr, "VIOLATION %s:%d: %s\n", name ? name + 1 : file, line, what);
-    if ( current_seed )
-        fprintf(stderr, "seed %lu\n", current_seed);
-    fflush(stderr);
+    tell_seed();
     abort();
 }
 
@@ -67,15 +72,33 @@ uint8_t next_byte(void)
     return input_left() ? input.data[input.front++] : 0;
 }
 
-/* From the end of the input; 0, nothing unusual, when there is no more. */
-static uint8_t decision(enum chance chance)
+/*
+ * Whether it happens this time. A byte from the end of the input says how often
+ * it does not before, @most times but one, and mostly fewer. Never again when
+ * there are no bytes left.
+ */
+static bool happens(enum chance chance, unsigned int most)
 {
-    return (chances & chance) && input_left() ? input.data[--input.back] : 0;
+    unsigned int *left = &before_next[chance];
+
+    if ( !(chances & chance) )
+        return false;
+    if ( !*left )
+    {
+        uint8_t b;
+
+        if ( !input_left() )
+            return false;
+        b = input.data[--input.back];
+        *left = 1 + b / 4 % (b & 1 ? most : (most + 3) / 4);
+    }
+
+    return !--*left;
 }
 
 bool decide_alloc_failure(void)
 {
-    return ++alloc_count == fail_alloc_at || decision(CHANCE_ALLOC) >= 0xf0;
+    return ++alloc_count == fail_alloc_at || happens(CHANCE_ALLOC, 64);
 }
 
 bool hypercall_preempt_check(void)
@@ -83,12 +106,12 @@ bool hypercall_preempt_check(void)
     interleave();
 
     return ++preempt_count == preempt_at || preempt_always ||
-           decision(CHANCE_PREEMPT) >= 0xc0;
+           happens(CHANCE_PREEMPT, 8);
 }
 
 static bool decide_fault(void)
 {
-    return ++fault_count == fault_at || decision(CHANCE_FAULT) >= 0xf0;
+    return ++fault_count == fault_at || happens(CHANCE_FAULT, 64);
 }
 
 bool guest_copy_faults(void) { return decide_fault(); }
@@ -192,12 +215,12 @@ void cpus_step(void)
             able[n++] = i;
     if ( !n )
         STOP("deadlock: no CPU can go on");
-    enter(able[decision(CHANCE_CPUS) % n]);
+    enter(able[n > 1 && input_left() ? input.data[--input.back] % n : 0]);
 }
 
 void interleave(void)
 {
-    if ( running >= 0 && decision(CHANCE_CPUS) % 4 == 1 )
+    if ( running >= 0 && happens(CHANCE_CPUS, 64) )
         leave();
 }
 

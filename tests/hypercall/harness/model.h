@@ -13,6 +13,7 @@ bool input_left(void);
 
 enum chance { CHANCE_CPUS = 1, CHANCE_ALLOC = 2, CHANCE_PREEMPT = 4, CHANCE_FAULT = 8 };
 extern unsigned int chances;   /* which decisions the input takes */
+extern unsigned int before_next[CHANCE_FAULT + 1]; /* how often each may be asked for */
 
 /* For the exhaustive scenario: the n-th of its kind, from 1; 0: none. */
 extern unsigned long fail_alloc_at, alloc_count;
@@ -25,6 +26,7 @@ extern unsigned long fault_at, fault_count;
 extern char reason[256];
 extern bool verbose;
 extern uint64_t current_seed;   /* told when a run fails */
+void tell_seed(void);
 #define SAY(...) do { if ( verbose ) printf_(__VA_ARGS__); } while ( 0 )
 void printf_(const char *format, ...) __attribute__((format(printf, 1, 2)));
 

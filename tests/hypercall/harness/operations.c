@@ -10,7 +10,8 @@
 #define NR_UUIDS 4
 #define NR_VBDS 2
 #define NR_BLOCKS 48
-#define NR_MAPPINGS 12
+#define NR_MAPPINGS 24
+#define FOR_BACKENDS 8         /* of them, not for anybody else */
 #define FIRST_BULK 1400
 #define NR_BULK 540
 
@@ -27,6 +28,7 @@ static struct mapping {
     struct page_info *page;
     enum { MAP_NONE, MAP_GRANT, MAP_FOREIGN, MAP_RESOURCE } kind;
     bool writable, busy;       /* busy: an operation is about to unmap it */
+    bool announced;            /* is taken for the I/O that the page waits for */
 } mappings[NR_MAPPINGS];
 
 /* Pages lie on both sides of where the tables' pages meet. */
@@ -37,13 +39,32 @@ static unsigned long page_gfn(unsigned int i)
     return first[i / 16 % 4] + i % 16;
 }
 
-static unsigned long pick_gfn(void)
+/*
+ * A page of the slot's domain: half of the time one that something was done to
+ * lately, as most mistakes take two operations that meet.
+ */
+static uint8_t recent[NR_SLOTS][4];
+
+static unsigned int touch_page(unsigned int slot, unsigned int page)
+{
+    memmove(&recent[slot][1], &recent[slot][0], sizeof(recent[slot]) - 1);
+
+    return recent[slot][0] = page;
+}
+
+static unsigned int pick_page(unsigned int slot, uint8_t b)
+{
+    return b < 0x80 ? touch_page(slot, b % NR_PAGES)
+                    : recent[slot][b % ARRAY_SIZE(recent[slot])];
+}
+
+static unsigned long pick_gfn(unsigned int slot)
 {
     static const unsigned long odd[] = { 0, 64 + 1023, 64 + 1024, NR_GFN, 1UL << 29,
                                          1UL << 40, ~0UL - 1, 200 };
     uint8_t b = next_byte();
 
-    return b < 0xf0 || honest ? page_gfn(b % NR_PAGES) : odd[b % 8];
+    return b < 0xf0 || honest ? page_gfn(pick_page(slot, b)) : odd[b % 8];
 }
 
 struct work {
@@ -173,7 +194,7 @@ static void op_memop(struct work *w)
          op.cmd == XEN_WARMCACHE_CMD_GET_APPROVED )
         op.cursor = w->b[4] < 0xf0 ? w->b[4] * 64UL & ~(w->b[4] & 1UL) : ~0UL << (w->b[4] % 8);
     if ( w->b[3] >= 0xf0 )
-        op.list.p = (void *)(pick_gfn() * PAGE_SIZE);
+        op.list.p = (void *)(pick_gfn(w->slot) * PAGE_SIZE);
     if ( w->b[3] == 5 )
         op.nr = 41 + next_byte();
     op.vbd = 1 + w->b[5] % 3;
@@ -186,7 +207,7 @@ static void op_memop(struct work *w)
             uint8_t b = next_byte(), s = next_byte();
 
             list.io[i] = (struct xen_warmcache_io){
-                .pfn = b & 8 ? XEN_WARMCACHE_NO_PFN : pick_gfn(),
+                .pfn = b & 8 ? XEN_WARMCACHE_NO_PFN : pick_gfn(w->slot),
                 .inode = s, .index = i, .sector = s % NR_BLOCKS * 8, .nr_sectors = 8,
                 .generation = 1, .vbd = 1 + (b & 1), .flags = b & 8 ? 1 : b >> 1 & 1,
             };
@@ -208,7 +229,7 @@ static void op_memop(struct work *w)
     case XEN_WARMCACHE_CMD_COMMIT:
     case XEN_WARMCACHE_CMD_UNREGISTER:
         for ( unsigned int i = 0; i < op.nr && i < ARRAY_SIZE(list.pfn); i++ )
-            list.pfn[i] = pick_gfn();
+            list.pfn[i] = pick_gfn(w->slot);
         size = min_t(unsigned int, op.nr, ARRAY_SIZE(list.pfn)) * sizeof(list.pfn[0]);
         break;
 
@@ -235,18 +256,21 @@ static void op_memop(struct work *w)
 
 /* Backends, and whoever else maps pages of a guest. */
 
-static struct mapping *free_mapping(void)
+static struct mapping *free_mapping(bool backend)
 {
-    for ( unsigned int i = 0; i < NR_MAPPINGS; i++ )
+    for ( unsigned int i = backend ? 0 : FOR_BACKENDS; i < NR_MAPPINGS; i++ )
         if ( mappings[i].kind == MAP_NONE )
             return &mappings[i];
 
     return NULL;
 }
 
-static struct mapping *map(struct domain *d, unsigned long gfn, bool writable, bool grant)
+/* By @whom: the domain itself or, as backends are, dom0. */
+static struct mapping *map_by(struct domain *whom, struct domain *d, unsigned long gfn,
+                              bool writable, bool grant, bool backend)
 {
-    struct mapping *m = free_mapping();
+    struct mapping *m = free_mapping(backend);
+    enum tracked before;
     p2m_type_t t;
     struct page_info *page;
     struct vcpu *was;
@@ -264,21 +288,31 @@ static struct mapping *map(struct domain *d, unsigned long gfn, bool writable, b
     m->page = page;
     m->writable = writable;
     interleave();
-    /* Backends run in dom0, on whichever CPU. */
-    was = become(&slots[DOM0]->vcpus[current->cpu]);
+    before = tracked(d, gfn);
+    was = become(&whom->vcpus[current->cpu]);
     if ( grant )
         warmcache_page_granted(page, !writable);
     else if ( writable )
         warmcache_page_writable(page);
     become(was);
+    m->announced = grant && before == AWAITING && tracked(d, gfn) == SEEN;
+    if ( m->announced && whom == d )
+        STOP("PFN %#lx: the guest's own mapping is taken for its backend's", gfn);
 
     return m;
+}
+
+/* For an I/O, which the page waits for or not. */
+static struct mapping *map(struct domain *d, unsigned long gfn, bool writable)
+{
+    return map_by(slots[DOM0], d, gfn, writable, true, true);
 }
 
 static void unmap(struct mapping *m)
 {
     struct page_info *page = m->page;
 
+    m->busy = true;
     interleave();
     *m = (struct mapping){};
     put_page(page);
@@ -290,8 +324,7 @@ static void write_mapped(struct mapping *m, uint64_t token)
     struct domain *d = page_get_owner(page);
     enum tracked state = tracked(d, page->m2p);
 
-    if ( state == COMMITTED || state == AWAITING ||
-         (state == SEEN && m->kind != MAP_GRANT) )
+    if ( state == COMMITTED || state == AWAITING || (state == SEEN && !m->announced) )
         STOP("somebody writes to PFN %#lx, which is in state %d", page->m2p, state);
     memcpy(frame_va(page_to_mfn(page)), &token, sizeof(token));
 }
@@ -305,20 +338,37 @@ static uint64_t read_mapped(const struct mapping *m)
     return token;
 }
 
+/* One of those that no operation is in the middle of, if there are any. */
+static struct mapping *pick_mapping(uint8_t b)
+{
+    struct mapping *idle[NR_MAPPINGS];
+    unsigned int n = 0;
+
+    for ( unsigned int i = 0; i < NR_MAPPINGS; i++ )
+        if ( mappings[i].kind != MAP_NONE && !mappings[i].busy )
+            idle[n++] = &mappings[i];
+
+    return n ? idle[b % n] : NULL;
+}
+
 static void op_mapping(struct work *w)
 {
-    struct mapping *m = &mappings[w->b[1] % NR_MAPPINGS];
+    unsigned long gfn = page_gfn(pick_page(w->slot, w->b[2]));
+    struct domain *whom = slots[DOM0];
+    struct mapping *m;
 
+    if ( !honest && w->b[4] > 0xc0 )
+        whom = w->d;
     switch ( w->b[0] % 4 )
     {
     case 0:
-        m = map(w->d, page_gfn(w->b[2] % NR_PAGES), w->b[3] & 1, (w->b[3] & 2) && !honest);
+        m = map_by(whom, w->d, gfn, w->b[3] & 1, (w->b[3] & 2) && !honest, false);
         if ( m )
             m->busy = false;
         break;
 
     case 1: /* grant copy */
-        m = honest ? NULL : map(w->d, page_gfn(w->b[2] % NR_PAGES), w->b[3] & 1, true);
+        m = honest ? NULL : map_by(whom, w->d, gfn, w->b[3] & 1, true, false);
         if ( m )
         {
             if ( m->writable )
@@ -328,15 +378,62 @@ static void op_mapping(struct work *w)
         break;
 
     case 2:
-        if ( m->kind != MAP_NONE && !m->busy && m->writable )
+        m = pick_mapping(w->b[1]);
+        if ( m && m->writable )
             write_mapped(m, ++next_token);
         break;
 
     case 3:
-        if ( m->kind != MAP_NONE && !m->busy )
+        m = pick_mapping(w->b[1]);
+        if ( m )
             unmap(m);
         break;
     }
+}
+
+/*
+ * Somebody else who maps the page of an I/O: at one of the moments of the I/O,
+ * to write at each of the next, and to let go of it at another, or later.
+ */
+enum moment { BEFORE, ANNOUNCED, GRANTED, TRANSFERRED, CONFIRMED };
+
+struct intruder {
+    struct mapping *m;
+    unsigned long gfn;
+    unsigned int page, from, to; /* page: of the I/O's */
+    bool writable, grant;
+};
+
+static struct intruder intruder_of(const struct work *w, unsigned int nr)
+{
+    struct intruder x = {
+        .page = w->b[6] % nr, .from = w->b[7] % 5, .writable = w->b[6] & 0x40,
+        .grant = (w->b[6] & 0x20) && !honest,
+    };
+
+    x.to = x.from + 1 + w->b[7] / 5 % 3;
+    if ( w->b[6] < 0x80 ) /* nobody */
+        x.from = CONFIRMED + 1;
+
+    return x;
+}
+
+static void intrude(struct intruder *x, struct domain *d, enum moment moment)
+{
+    if ( moment == x->from && x->gfn != XEN_WARMCACHE_NO_PFN )
+        x->m = map_by(slots[DOM0], d, x->gfn, x->writable, x->grant, false);
+    if ( !x->m )
+        return;
+    if ( moment == x->to )
+    {
+        unmap(x->m);
+        x->m = NULL;
+        return;
+    }
+    if ( moment != x->from && x->writable )
+        write_mapped(x->m, ++next_token);
+    if ( moment == CONFIRMED )
+        x->m->busy = false; /* anybody's from now on */
 }
 
 /*
@@ -347,7 +444,8 @@ static void op_io(struct work *w)
 {
     unsigned int uuid = w->d->handle[0] % NR_UUIDS, vbd = w->b[0] & 1;
     unsigned int nr = 1 + w->b[1] % 6, first = w->b[2] % (NR_BLOCKS - 6);
-    unsigned int page = w->b[3] % (NR_PAGES - 6);
+    unsigned int page = pick_page(w->slot, w->b[3]) % (NR_PAGES - 6);
+    struct intruder x = intruder_of(w, nr);
     bool write = w->b[0] & 2, direct = (w->b[0] & 12) == 12, fails = w->b[4] > 0xe0;
     bool early = !honest && w->b[5] % 4 == 1; /* says that it is over before it is */
     struct xen_warmcache_io io[6];
@@ -382,6 +480,8 @@ static void op_io(struct work *w)
         io[0].nr_sectors = nr * 8;
     }
     op.nr = direct ? 1 : nr;
+    x.gfn = io[x.page].pfn;
+    intrude(&x, w->d, BEFORE);
 
     if ( enter_guest(w) )
     {
@@ -401,6 +501,8 @@ static void op_io(struct work *w)
     SAY("d%u: %s%s of blocks %u+%u, page %u: %ld\n", w->d->domain_id,
         direct ? "direct " : "", write ? "write" : "read", first, nr, page, rc);
 
+    intrude(&x, w->d, ANNOUNCED);
+
     /* The request is on the ring: it is carried out whatever becomes of the guest. */
     for ( unsigned int i = 0; i < nr && rc != -ERESTART; i++ )
     {
@@ -408,13 +510,15 @@ static void op_io(struct work *w)
 
         interleave();
         if ( !direct && !w->d->is_dying )
-            m = map(w->d, pfns[i], !write, true);
+            m = map(w->d, pfns[i], !write);
         if ( m && early && enter_guest(w) )
         {
             op = (struct xen_warmcache_op){ .nr = 1, .cmd = XEN_WARMCACHE_CMD_COMMIT };
             memop(w, &op, at, &pfns[i], sizeof(pfns[i]));
             leave_guest(w);
         }
+        if ( i == x.page )
+            intrude(&x, w->d, GRANTED);
         if ( fails && i == nr / 2 )
         {
             if ( m && !write )
@@ -436,6 +540,8 @@ static void op_io(struct work *w)
             unmap(m);
         else if ( !direct )
             fails = true;
+        if ( i == x.page )
+            intrude(&x, w->d, TRANSFERRED);
     }
 
     if ( !direct && !stopped[w->slot] && (rc != -ERESTART || !honest) )
@@ -451,6 +557,7 @@ static void op_io(struct work *w)
             /* A kernel does nothing else with the pages before it was told. */
             told = false;
     }
+    intrude(&x, w->d, CONFIRMED);
     for ( unsigned int i = 0; i < nr; i++ )
     {
         block_busy[uuid][vbd][first + i] = false;
@@ -461,7 +568,7 @@ static void op_io(struct work *w)
 
 static void op_store(struct work *w)
 {
-    unsigned int page = w->b[0] % NR_PAGES;
+    unsigned int page = pick_page(w->slot, w->b[0]);
     uint64_t token = ++next_token;
 
     /* A kernel does not write to a page that is being read, or written out. */
@@ -495,7 +602,7 @@ static void op_bulk(struct work *w)
         note(memop(w, &op, at, io, sizeof(io)));
         for ( unsigned int i = 0; i < 10; i++ )
         {
-            struct mapping *m = map(w->d, pfns[i], true, true);
+            struct mapping *m = map(w->d, pfns[i], true);
 
             if ( !m )
                 continue;
@@ -587,18 +694,24 @@ static long domctl(struct domain *d, struct xen_domctl_warmcache *op)
 static void start(struct work *w)
 {
     struct domain *d = w->d;
+    unsigned int how = w->b[1] < 0x60 ? w->b[1] : 1 | 4 | 8, had = chances;
 
-    if ( w->b[1] & 1 )
+    if ( how & 1 )
         domctl(d, &(struct xen_domctl_warmcache){ .version = XEN_WARMCACHE_VERSION,
                                                   .u.enable.ttl = w->b[2] % 8 });
     warmcache_adopt(d);
     for ( unsigned int i = 0; i < NR_PAGES; i++ )
+    {
+        /* Input is short: something unusual happens to some of the pages. */
+        chances = i % 8 == w->b[7] % 8 ? had : 0;
         populate(d, page_gfn(i), 0);
+    }
     for ( unsigned int i = 0; i < NR_BULK && w->b[6] == 0xff; i++ )
         populate(d, FIRST_BULK + i, 0);
-    if ( !(w->b[1] & 2) )
+    chances = had;
+    if ( !(how & 2) )
         op_unpause(w);
-    if ( (w->b[1] & 4) && enter_guest(w) )
+    if ( (how & 4) && enter_guest(w) )
     {
         struct xen_warmcache_op op = { .cmd = XEN_WARMCACHE_CMD_ATTACH, .nr = 1 };
         struct vcpu *dom0 = become(&d->vcpus[w->cpu]);
@@ -607,7 +720,7 @@ static void start(struct work *w)
         become(dom0);
         leave_guest(w);
     }
-    if ( w->b[1] & 8 )
+    if ( how & 8 )
         domctl(d, &(struct xen_domctl_warmcache){ .cmd = XEN_DOMCTL_WARMCACHE_ARM,
                                                   .version = XEN_WARMCACHE_VERSION });
     SAY("d%u: started, UUID %u\n", d->domain_id, d->handle[0]);
@@ -718,7 +831,7 @@ static void op_domctl(struct work *w)
         op.u.drop.nr = w->b[3] & 0x80 ? w->b[3] : w->b[3] % 8;
         op.u.drop.pfns.p = (void *)(w->b[4] > 0xf0 ? sizeof(dom0_memory) - 512 : 0x800UL);
         for ( unsigned int i = 0; i < op.u.drop.nr && i < 130; i++ )
-            pfns[i] = pick_gfn();
+            pfns[i] = pick_gfn(w->slot);
         memcpy(dom0_memory + 0x800, pfns, min_t(unsigned int, op.u.drop.nr, 130) * 8);
         break;
 
@@ -762,7 +875,7 @@ static void op_resource(struct work *w)
     ASSERT(rc < 0 || rc == (int)nr);
     for ( int i = 0; i < rc; i++ )
     {
-        struct mapping *m = free_mapping();
+        struct mapping *m = free_mapping(false);
         struct page_info *page = mfn_to_page(_mfn(mfns[i]));
 
         ASSERT(mfn_valid(_mfn(mfns[i])) && page->use == FRAME_XEN);
@@ -785,16 +898,15 @@ static void op_time(struct work *w)
 static void op_p2m(struct work *w)
 {
     struct p2m_domain *p2m = &w->d->arch.p2m;
-    unsigned long gfn = page_gfn(w->b[1] % NR_PAGES);
-    unsigned long to = page_gfn(w->b[2] % NR_PAGES);
+    unsigned int page_from = pick_page(w->slot, w->b[1]);
+    unsigned int page_to = pick_page(w->slot, w->b[2]);
+    unsigned long gfn = page_gfn(page_from), to = page_gfn(page_to);
     p2m_type_t t;
     struct page_info *page;
 
     if ( w->d->is_dying || w->d->paused ||
-         (honest && (w->b[1] % NR_PAGES >= NR_PAGES - NR_CPUS ||
-                     w->b[2] % NR_PAGES >= NR_PAGES - NR_CPUS)) ||
-         (honest && (page_busy[w->slot][w->b[1] % NR_PAGES] ||
-                                       page_busy[w->slot][w->b[2] % NR_PAGES])) )
+         (honest && max(page_from, page_to) >= NR_PAGES - NR_CPUS) ||
+         (honest && (page_busy[w->slot][page_from] || page_busy[w->slot][page_to])) )
         return;
     w->d->in_flight++;
     switch ( w->b[0] % 5 )
@@ -864,7 +976,7 @@ static void op_machine(struct work *w)
 
     case 3: /* soft reset, or another UUID */
         lock_acquire(&domctl_lock);
-        if ( !w->d->is_dying && !honest )
+        if ( w->d && !w->d->is_dying && !honest )
             warmcache_reset(w->d);
         lock_release(&domctl_lock);
         break;
@@ -901,20 +1013,21 @@ static void begin(unsigned int cpu, enum operation what, unsigned int slot,
                   const uint8_t b[8])
 {
     struct work w = { .run = runs[what], .slot = slot, .cpu = cpu };
-    bool guest = w.run == op_memop || w.run == op_store || w.run == op_io ||
-                 w.run == op_bulk;
+    bool guest;
 
+    memcpy(w.b, b, sizeof(w.b));
+    /* What needs a domain makes one where there is none. */
+    if ( !slots[slot] && w.run != op_time && w.run != op_machine && w.run != op_domctl )
+        w.run = start;
     if ( honest && w.run == op_memop )
         w.run = op_store;
-    memcpy(w.b, b, sizeof(w.b));
+    guest = w.run == op_memop || w.run == op_store || w.run == op_io || w.run == op_bulk;
     if ( w.run == start )
     {
-        unsigned char uuid = 1 + w.b[0] % 3;
+        unsigned char uuid = 1 + (w.b[0] < 0x80 ? w.b[0] % 3 : slot - 1); /* its own, mostly */
 
         if ( slots[w.slot] )
-        {
             w.run = slots[w.slot]->creation_finished ? op_kill : op_unpause;
-        }
         else
         {
             if ( honest && uuid_lives(uuid) )
@@ -929,15 +1042,6 @@ static void begin(unsigned int cpu, enum operation what, unsigned int slot,
         }
     }
     w.d = slots[w.slot];
-    if ( !w.d && w.run != op_time && w.run != op_machine && w.run != op_domctl )
-        return;
-    if ( (!w.d && (w.run == op_machine || w.run == op_domctl)) )
-    {
-        w.run = op_time;
-        w.d = slots[DOM0];
-    }
-    if ( !w.d )
-        w.d = slots[DOM0];
     cpu_run(cpu, trampoline, &w, sizeof(w),
             guest ? &w.d->vcpus[cpu] : &slots[DOM0]->vcpus[cpu]);
 }
@@ -1064,6 +1168,8 @@ void prepare(void)
     memset(block_busy, 0, sizeof(block_busy));
     memset(page_busy, 0, sizeof(page_busy));
     memset(stopped, 0, sizeof(stopped));
+    memset(recent, 0, sizeof(recent));
+    memset(before_next, 0, sizeof(before_next));
     memset(dom0_memory, 0, sizeof(dom0_memory));
     alloc_count = preempt_count = fault_count = 0;
     honest = false;

@@ -4,6 +4,7 @@
  */
 #include "model.h"
 
+#include <sanitizer/common_interface_defs.h>
 #include <time.h>
 
 static uint64_t state;
@@ -63,6 +64,7 @@ int main(int argc, char **argv)
     int rc = 0;
 
     verbose = getenv("VERBOSE") != NULL;
+    __sanitizer_set_death_callback(tell_seed);
     if ( argc == 2 && !strcmp(argv[1], "scenarios") )
         return run_scenarios();
     if ( argc == 5 && !strcmp(argv[1], "random") )
