@@ -257,14 +257,14 @@ func (a *Agent) describe(t target) api.DomainStatus {
 // DescribeXen enters what Xen itself says of a domain; info is nil if there is
 // none.
 func DescribeXen(x hypervisor.Xen, info *xenctl.DomainInfo, s *api.DomainStatus) {
-	s.State, s.Domid = "down", 0
+	s.State, s.Domid, s.MemoryPages = "down", 0, 0
 	if img, err := x.Image(s.UUID); err == nil {
 		s.ImagePages = img.Pages
 	}
 	if info == nil {
 		return
 	}
-	s.Domid = info.Domid
+	s.Domid, s.MemoryPages = info.Domid, info.Pages
 	s.Type = "pv"
 	if info.HVM {
 		s.Type = "hvm"

@@ -155,6 +155,8 @@ type DomainStatus struct {
 	Committed  uint64 `json:"committed"`
 	Held       uint64 `json:"held"`
 	ImagePages uint64 `json:"image_pages"`
+	// MemoryPages is how many the domain has.
+	MemoryPages uint64 `json:"memory_pages"`
 	Counters
 	Report *Report `json:"report,omitempty"`
 

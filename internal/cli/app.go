@@ -13,9 +13,11 @@ import (
 	"syscall"
 
 	"github.com/urfave/cli/v2"
+	"golang.org/x/term"
 
 	"github.com/warmreboot/warmreboot/internal/api"
 	"github.com/warmreboot/warmreboot/internal/daemon"
+	"github.com/warmreboot/warmreboot/internal/page"
 )
 
 // env is what commands work with; tests put their own in.
@@ -25,7 +27,12 @@ type env struct {
 	terminal bool
 	service  func(socket string) api.Service
 	history  func(socket string) api.History
+	pages    func(socket string) page.Source
+	host     func(ctx context.Context, socket string) (api.Host, error)
 	local    func() (local, error)
+	// screen returns the width and height of the terminal that stdout is; nil if
+	// it is none.
+	screen func() (width, height int)
 }
 
 // Main runs the command line and returns the exit code.
@@ -36,19 +43,34 @@ func Main(args []string, stdout, stderr *os.File) int {
 	e := &env{stdout: stdout, stderr: stderr, terminal: isTerminal(stderr),
 		service: func(socket string) api.Service { return api.NewClient(socket) },
 		history: func(socket string) api.History { return api.NewClient(socket) },
-		local:   openLocal}
+		pages:   func(socket string) page.Source { return api.NewClient(socket) },
+		host: func(ctx context.Context, socket string) (api.Host, error) {
+			return api.NewClient(socket).Host(ctx)
+		},
+		local: openLocal}
+	if isTerminal(stdout) {
+		e.screen = func() (int, int) { return screenSize(stdout) }
+	}
 	return e.run(ctx, args)
 }
 
-// isTerminal reports whether a file is a character device: good enough to
-// decide about progress.
-func isTerminal(f *os.File) bool {
-	st, err := f.Stat()
-	return err == nil && st.Mode()&os.ModeCharDevice != 0
+func isTerminal(f *os.File) bool { return term.IsTerminal(int(f.Fd())) }
+
+// screenSize returns the size of a terminal, or the one that all have had, if it
+// does not say.
+func screenSize(f *os.File) (width, height int) {
+	if w, h, err := term.GetSize(int(f.Fd())); err == nil && w > 0 && h > 0 {
+		return w, h
+	}
+	return 80, 24
 }
 
 func (e *env) run(ctx context.Context, args []string) int {
 	err := e.app().RunContext(ctx, args)
+	var verdict severity
+	if errors.As(err, &verdict) {
+		return int(verdict) // it has said what there is to say
+	}
 	if err != nil {
 		var usage *usageError
 		if errors.As(err, &usage) {
@@ -86,7 +108,8 @@ func (e *env) app() *cli.App {
 		OnUsageError:    onUsage,
 		HideHelpCommand: true,
 		ExitErrHandler:  func(*cli.Context, error) {},
-		Commands:        []*cli.Command{e.enableCommand(), e.disableCommand(), e.statusCommand(), e.checkCommand(), e.dropCommand(), e.historyCommand()},
+		Commands: []*cli.Command{e.enableCommand(), e.disableCommand(), e.statusCommand(), e.checkCommand(), e.dropCommand(), e.historyCommand(),
+			e.topCommand(), e.reportCommand(), e.doctorCommand()},
 	}
 	for _, c := range app.Commands {
 		c.OnUsageError = onUsage
@@ -137,8 +160,10 @@ func parse(c *cli.Context, least, most int) (call, error) {
 				return p, usagef("option %s needs a value", rest[i])
 			}
 		}
-		if err := c.Set(name, *value); err != nil {
-			return p, usagef("option --%s: %v", name, err)
+		for _, n := range find(c, name).Names() { // the library does so only for those before
+			if err := c.Set(n, *value); err != nil {
+				return p, usagef("option --%s: %v", name, err)
+			}
 		}
 	}
 	switch {

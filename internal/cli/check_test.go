@@ -45,7 +45,9 @@ func newFakeXen() *fakeXen {
 }
 
 func (x *fakeXen) local() *local {
-	return &local{xen: x, store: webStore(), disks: fakeDisks{x}, close: func() {}}
+	return &local{xen: x, store: webStore(), disks: fakeDisks{x}, close: func() {},
+		memory: func() (xenctl.Memory, error) { return xenctl.Memory{Total: 1 << 20, Free: 1 << 18}, nil },
+		synced: func() (bool, error) { return true, nil }}
 }
 
 func (x *fakeXen) ProbeWarmcache() (xenctl.Feature, error) { return x.feature, x.probeErr }

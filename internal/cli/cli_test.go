@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/warmreboot/warmreboot/internal/api"
+	"github.com/warmreboot/warmreboot/internal/page"
 	"github.com/warmreboot/warmreboot/xenctl"
 )
 
@@ -26,6 +27,9 @@ type fakeService struct {
 	drop    api.DropResult
 	entries []api.HistoryEntry
 	query   api.HistoryQuery
+	wait    time.Duration // that a reboot takes
+	samples []api.Sample
+	host    api.Host
 	err     error
 }
 
@@ -70,6 +74,10 @@ func (f *fakeService) Reboot(ctx context.Context, d string, m api.Trigger) (api.
 	if t, ok := ctx.Deadline(); ok {
 		f.deadline = time.Until(t).Round(time.Second)
 	}
+	select {
+	case <-time.After(f.wait):
+	case <-ctx.Done():
+	}
 	return f.summary, f.err
 }
 
@@ -77,6 +85,11 @@ func (f *fakeService) History(_ context.Context, q api.HistoryQuery) ([]api.Hist
 	f.note("history")
 	f.query = q
 	return f.entries, f.err
+}
+
+func (f *fakeService) Samples(context.Context, xenctl.UUID, time.Time) ([]api.Sample, error) {
+	f.note("samples")
+	return f.samples, f.err
 }
 
 // result is what one call of the command line did.
@@ -91,6 +104,8 @@ func runCLI(s *fakeService, l *local, args ...string) result {
 	e := &env{stdout: &out, stderr: &stderr,
 		service: func(string) api.Service { return s },
 		history: func(string) api.History { return s },
+		pages:   func(string) page.Source { return s },
+		host:    func(context.Context, string) (api.Host, error) { return s.host, s.err },
 		local: func() (local, error) {
 			if l == nil {
 				return local{}, xenctl.ErrNotXen
@@ -132,6 +147,8 @@ func TestUsage(t *testing.T) {
 	for _, args := range [][]string{
 		{}, {"a", "b"}, {"--bogus", "a"}, {"a", "--bogus"}, {"a", "--force", "--cold"}, {"--timeout", "0s", "a"},
 		{"a", "--timeout"}, {"-o", "xml", "a"}, {"status", "a", "b"}, {"status", "--wait"}, {"enable"},
+		{"report"}, {"report", "a", "b"}, {"report", "a", "--id", "x"},
+		{"top", "a"}, {"top", "--interval", "1ms"}, {"top", "--count", "-1"}, {"doctor", "a", "b"},
 		{"enable", "a", "--ttl", "1.5s"}, {"enable", "--ttl", "-1s", "a"}, {"check"}, {"drop"}, {"disable", "a", "b"},
 		{"a", "--timeout", "soon"}, {"history", "a", "b"}, {"history", "--limit", "-1"}, {"history", "--since", "soon"},
 		{"history", "--by", "nobody"},

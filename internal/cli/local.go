@@ -19,7 +19,10 @@ type local struct {
 	xen   hypervisor.Xen
 	store disk.Store
 	disks agent.Disks
-	close func()
+	// memory is the machine's; synced reports whether its clock is kept right.
+	memory func() (xenctl.Memory, error)
+	synced func() (bool, error)
+	close  func()
 }
 
 func openLocal() (local, error) {
@@ -32,8 +35,8 @@ func openLocal() (local, error) {
 		xen.Close()
 		return local{}, err
 	}
-	return local{hypervisor.Real{Handle: xen}, store, agent.HostDisks{System: disk.Host},
-		func() { store.Close(); xen.Close() }}, nil
+	return local{xen: hypervisor.Real{Handle: xen}, store: store, disks: agent.HostDisks{System: disk.Host},
+		memory: xen.Memory, synced: clockSynced, close: func() { store.Close(); xen.Close() }}, nil
 }
 
 // domains returns all domains but dom0, by name.

@@ -116,31 +116,14 @@ func (e *env) printList(p call, all []api.DomainStatus, err error) error {
 		if s.Domid != 0 {
 			domid = fmt.Sprint(s.Domid)
 		}
-		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%d\t%d\t%s\n", s.Domain, domid, s.State, cacheState(s), s.Committed, s.ImagePages, last)
+		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%d\t%d\t%s\n", s.Domain, domid, s.State, s.Cache(), s.Committed, s.ImagePages, last)
 	}
 	return w.Flush()
 }
 
-// cacheState is the warm cache of a domain in two words.
-func cacheState(s api.DomainStatus) string {
-	switch {
-	case !s.Enabled && !s.Managed:
-		return "off"
-	case s.State == "down":
-		return "kept"
-	case !s.Enabled:
-		return "not in Xen"
-	case !s.Attached:
-		return "on, not tracked"
-	case !s.Armed:
-		return "on, not armed"
-	}
-	return "on"
-}
-
 func (e *env) printStatus(s api.DomainStatus) {
 	fmt.Fprintf(e.stdout, "domain %s (%s), domid %d, %s %s\n", s.Domain, s.UUID, s.Domid, s.State, s.Type)
-	fmt.Fprintf(e.stdout, "  warm cache: %s; reusable now %s, held %d, kept by Xen %d\n", cacheState(s), pages(s.Committed), s.Held, s.ImagePages)
+	fmt.Fprintf(e.stdout, "  warm cache: %s; reusable now %s, held %d, kept by Xen %d\n", s.Cache(), pages(s.Committed), s.Held, s.ImagePages)
 	if s.Policy != nil {
 		fmt.Fprintf(e.stdout, "  policy: content %s, uncertain custody %s\n", s.Policy.Content, s.Policy.Uncertain)
 	}

@@ -15,6 +15,7 @@ import (
 	"os/signal"
 	"path/filepath"
 	"strings"
+	"sync"
 	"syscall"
 	"time"
 
@@ -36,8 +37,8 @@ const (
 )
 
 type options struct {
-	socket, stateDir string
-	debug, version   bool
+	socket, stateDir, listen string
+	debug, version           bool
 }
 
 // flags are the daemon's, which end up in o.
@@ -45,6 +46,7 @@ func (o *options) flags() *flag.FlagSet {
 	f := flag.NewFlagSet("warmrebootd", flag.ContinueOnError)
 	f.StringVar(&o.socket, "socket", DefaultSocket, "UNIX `socket` to listen on")
 	f.StringVar(&o.stateDir, "state-dir", DefaultStateDir, "`directory` of the journal")
+	f.StringVar(&o.listen, "listen", "", "serve read-only status pages and /metrics at `ADDRESS`: unix:/PATH, or a loopback address as 127.0.0.1:9816; off unless given")
 	f.BoolVar(&o.debug, "debug", false, "log more")
 	f.BoolVar(&o.version, "version", false, "print the version and exit")
 	return f
@@ -68,6 +70,12 @@ func Main(args []string, stderr io.Writer) int {
 	if o.version {
 		fmt.Fprintf(stderr, "warmrebootd %s\n", version.String())
 		return 0
+	}
+	if o.listen != "" {
+		if _, _, err := webAddress(o.listen); err != nil {
+			fmt.Fprintf(stderr, "warmrebootd: %v\n", err)
+			return 2
+		}
 	}
 	level := slog.LevelInfo
 	if o.debug {
@@ -126,11 +134,14 @@ func run(ctx context.Context, o options, log *slog.Logger) error {
 	feature, probeErr := xen.ProbeWarmcache()
 	log.Info("started", "version", version.String(), "xen_warmcache", feature, "err", probeErr, "socket", o.socket, "state_dir", o.stateDir)
 
+	record := &recorder{History: kept}
 	a := agent.New(agent.Options{Xen: hypervisor.Real{Handle: xen}, Store: store, Lifecycle: life,
-		Disks: agent.HostDisks{System: disk.Host}, Journal: journal, History: kept, Log: log,
+		Disks: agent.HostDisks{System: disk.Host}, Journal: journal, History: record, Log: log,
 		Boot: strings.TrimSpace(string(boot))})
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
+	host := hostOf(xen.ProbeWarmcache)
+	all, pages := show(a, kept, record, o, host, xen.ProbeWarmcache, log)
 	if err := forward(ctx, store, a.Wake); err != nil {
 		return err
 	}
@@ -138,12 +149,22 @@ func run(ctx context.Context, o options, log *slog.Logger) error {
 		return err
 	}
 	defer a.Stop()
+	var beside sync.WaitGroup
+	defer func() { cancel(); beside.Wait() }() // before the history is closed
+	beside.Add(1)
+	go func() { defer beside.Done(); all.Run(ctx) }()
+	if o.listen != "" {
+		beside.Add(1)
+		go func() { defer beside.Done(); serveWeb(ctx, o.listen, pages) }()
+	}
 	listener, err := listen(o.socket)
 	if err != nil {
 		return err
 	}
 	served := make(chan error, 1)
-	go func() { served <- serve(ctx, listener, api.Handler(a, api.ServeHistory(kept))) }()
+	go func() {
+		served <- serve(ctx, listener, api.Handler(a, api.ServeHistory(kept), api.ServeSamples(all), api.ServeHost(host)))
+	}()
 	tell := func(messages ...string) {
 		if err := manager.Send(messages...); err != nil {
 			log.Warn("service manager", "err", err)

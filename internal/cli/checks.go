@@ -1,0 +1,180 @@
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"path"
+	"slices"
+	"strconv"
+	"syscall"
+	"time"
+
+	"github.com/warmreboot/warmreboot/cachemap"
+	"github.com/warmreboot/warmreboot/internal/api"
+	"github.com/warmreboot/warmreboot/internal/disk"
+	"github.com/warmreboot/warmreboot/xenctl"
+)
+
+// clockError is the state of a clock that nothing keeps right (adjtimex(2)).
+const clockError = 5
+
+// clockSynced asks the kernel whether something keeps its clock right.
+func clockSynced() (bool, error) {
+	var t syscall.Timex
+	state, err := syscall.Adjtimex(&t)
+	return state != clockError, err
+}
+
+// clockSlack is how far a record may lie in the future without the clock having
+// been set back.
+const clockSlack = time.Minute
+
+// checkClock looks at what schedules and times to live go by.
+func (d *diagnosis) checkClock(l local, e *env, ctx context.Context, socket string, agent bool) {
+	synced, err := l.synced()
+	switch {
+	case err != nil:
+		d.add("clock", "", sevUnknown, "timedatectl", "whether the clock is kept right cannot be told: %v", err)
+	case !synced:
+		d.add("clock", "", sevWarning, "install chrony or systemd-timesyncd; timedatectl shows it", "nothing keeps the clock right: schedules and windows go by it")
+	default:
+		d.add("clock", "", sevOK, "", "the clock is synchronised")
+	}
+	if !agent {
+		return
+	}
+	last, err := e.history(socket).History(ctx, api.HistoryQuery{Limit: 1})
+	if err != nil || len(last) == 0 {
+		return
+	}
+	if ahead := time.Until(last[0].At); ahead > clockSlack {
+		d.add("clock", "", sevWarning, "set the clock; schedules wait until then", "the last reboot is recorded %v in the future: the clock was set back", ahead.Round(time.Second))
+	}
+}
+
+// checkMemory looks whether domains could ask for more than there is. Xen then
+// gives up what it keeps of one that reboots.
+func (d *diagnosis) checkMemory(l local, infos []xenctl.DomainInfo) {
+	m, err := l.memory()
+	if err != nil {
+		d.add("memory", "", sevUnknown, "xl info", "%v", err)
+		return
+	}
+	var may uint64
+	for _, i := range infos {
+		if i.Dying {
+			continue
+		}
+		if i.Domid == 0 { // its limit is often none at all
+			may += i.Pages
+		} else {
+			may += max(i.MaxPages, i.Pages)
+		}
+	}
+	if may > m.Total {
+		d.add("memory", "", sevWarning, "lower maxmem of guests, or fix dom0_mem: Xen gives kept pages up when another domain needs the memory",
+			"overcommitted: the domains may take %d MiB, the machine has %d MiB", may/256, m.Total/256)
+		return
+	}
+	d.add("memory", "", sevOK, "", "the domains may take %d of %d MiB, %d MiB are free", may/256, m.Total/256, m.Free/256)
+}
+
+// checkDomains looks at each domain that is kept, or at the one that is named.
+func (d *diagnosis) checkDomains(ctx context.Context, l local, all []api.DomainStatus, infos []xenctl.DomainInfo, only string) {
+	found := false
+	for _, s := range all {
+		if only != "" && s.Domain != only && s.UUID.String() != only && (s.Domid == 0 || strconv.Itoa(int(s.Domid)) != only) {
+			continue
+		}
+		if only == "" && !s.Managed && !s.Enabled {
+			continue
+		}
+		found = true
+		hvm := slices.ContainsFunc(infos, func(i xenctl.DomainInfo) bool { return i.Domid == s.Domid && i.HVM })
+		d.checkDomain(ctx, l, s, hvm)
+	}
+	switch {
+	case found:
+	case only != "":
+		d.add("domain", only, sevUnknown, "xl list", "there is no such domain")
+	default:
+		d.add("domains", "", sevOK, "warmreboot enable DOMAIN", "no domain is kept")
+	}
+}
+
+func (d *diagnosis) checkDomain(ctx context.Context, l local, s api.DomainStatus, hvm bool) {
+	before := len(d.Findings)
+	switch {
+	case s.State == "down":
+		d.add("domain", s.Domain, sevOK, "xl create it", "it is down; Xen keeps %s", pages(s.ImagePages))
+		return
+	case !hvm:
+		d.add("domain", s.Domain, sevWarning, "make it a PVH guest: type=\"pvh\"", "it is a PV guest, which cannot have a warm cache")
+		return
+	case !s.Managed && !s.Enabled:
+		d.add("domain", s.Domain, sevWarning, "warmreboot enable "+s.Domain, "its warm cache is not enabled")
+		return
+	case !s.Enabled:
+		d.add("domain", s.Domain, sevWarning, "journalctl -u warmrebootd says why", "the agent keeps it, but Xen does not track it")
+	case s.Current != nil:
+		d.add("domain", s.Domain, sevOK, "warmreboot status "+s.Domain+" --wait", "a reboot is under way")
+		return
+	case !s.Attached:
+		d.add("guest kernel", s.Domain, sevWarning, "boot a kernel with CONFIG_XEN_WARMCACHE, after it was enabled", "its kernel does not track its page cache: the next reboot is a cold one")
+	case !s.Armed:
+		d.add("domain", s.Domain, sevWarning, "systemctl restart warmrebootd", "Xen would keep nothing of it when it reboots")
+	}
+	d.checkDisks(ctx, l, s)
+	for _, c := range s.Custody {
+		if c.State != "certain" {
+			d.add("custody "+c.Name, s.Domain, sevWarning, "see who writes to it past the guest; it is certain again after the next reboot", "custody of %s is %s: %s", c.Backing, c.State, c.Reason)
+		}
+	}
+	if len(d.Findings) == before {
+		d.add("domain", s.Domain, sevOK, "", "tracked, reusable now %s", pages(s.Committed))
+	}
+}
+
+// checkDisks looks for vbds that cannot be tracked, or not vouched for.
+func (d *diagnosis) checkDisks(ctx context.Context, l local, s api.DomainStatus) {
+	dir := fmt.Sprintf("/local/domain/%d/device/vbd", s.Domid)
+	names, err := l.store.Directory(ctx, dir)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		d.add("disks", s.Domain, sevUnknown, "xenstore-ls "+dir, "%v", err)
+		return
+	}
+	for _, name := range names {
+		n, err := strconv.ParseUint(name, 10, 32)
+		if err != nil {
+			continue
+		}
+		d.checkDisk(ctx, l, s, cachemap.VBD(n), path.Join(dir, name))
+	}
+}
+
+func (d *diagnosis) checkDisk(ctx context.Context, l local, s api.DomainStatus, vbd cachemap.VBD, front string) {
+	check := "vbd " + vbd.Name()
+	be, err := disk.FindBackend(ctx, l.store, s.Domid, vbd)
+	switch {
+	case errors.Is(err, disk.ErrNoBackend):
+		d.add(check, s.Domain, sevWarning, "give it a backend in dom0: its pages are never restored", "its backend is not blkback or QEMU in dom0")
+		return
+	case err != nil:
+		d.add(check, s.Domain, sevUnknown, "xenstore-ls "+front, "%v", err)
+		return
+	case be.Kind == "qdisk":
+		d.add(check, s.Domain, sevWarning, "use a block device or a raw file with blkback (phy:, file:)", "QEMU is its backend, which has no counters: who else writes to it is not seen")
+	}
+	if _, err := l.disks.Resolve(be); err != nil && !errors.Is(err, disk.ErrNotReady) {
+		d.add(check, s.Domain, sevWarning, "use a block device or a raw image file: other formats cannot be compared, their pages are never restored", "%v", err)
+	}
+	// The guest writes its own node, and harms nobody but itself by it.
+	ours, _ := l.store.Read(ctx, be.Path+"/feature-persistent")
+	theirs, _ := l.store.Read(ctx, front+"/feature-persistent")
+	if ours == "1" && theirs == "1" {
+		d.add(check, s.Domain, sevWarning, "boot the guest's patched kernel after it was enabled, or with xen_blkfront.feature_persistent=0",
+			"persistent grants are on: its I/O goes through copies, and is not tracked")
+	}
+}

@@ -1,0 +1,139 @@
+package cli
+
+import (
+	"fmt"
+	"io/fs"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/warmreboot/warmreboot/internal/agent"
+	"github.com/warmreboot/warmreboot/internal/api"
+	"github.com/warmreboot/warmreboot/internal/disk"
+	"github.com/warmreboot/warmreboot/internal/disk/storetest"
+	"github.com/warmreboot/warmreboot/internal/version"
+	"github.com/warmreboot/warmreboot/xenctl"
+)
+
+// patient is a host on which all is well, until a test makes it ill.
+type patient struct {
+	xen   *fakeXen
+	agent *fakeService
+	local *local
+	store *storetest.Store
+}
+
+func healthy() *patient {
+	p := &patient{xen: newFakeXen()}
+	p.local = p.xen.local()
+	p.store = p.local.store.(*storetest.Store)
+	p.store.Set("/local/domain/3/device/vbd/51712/feature-persistent", "0")
+	p.store.Set("/local/domain/0/backend/vbd/3/51712/feature-persistent", "1")
+	p.agent = &fakeService{host: api.Host{Version: version.String()}, list: []api.DomainStatus{
+		{Domain: "web", UUID: p.xen.info.UUID, Domid: 3, State: "running", Managed: true, Enabled: true, Armed: true, Attached: true, Committed: 512,
+			Custody: []api.VBDCustody{{Name: "xvda", Backing: "/dev/vdb", State: "certain"}}},
+		{Domain: "other", Domid: 4, State: "running"}}}
+	return p
+}
+
+// brokenDisks cannot resolve anything.
+type brokenDisks struct{ agent.Disks }
+
+func (brokenDisks) Resolve(disk.Backend) (disk.Backing, error) {
+	return disk.Backing{}, fmt.Errorf("qcow2: %w", disk.ErrUnsupported)
+}
+
+// TestDoctor: each illness is found, graded and has a next step; nothing is
+// changed by looking.
+func TestDoctor(t *testing.T) {
+	for name, c := range map[string]struct {
+		make func(*patient)
+		want severity
+		line string
+		next string
+	}{
+		"healthy":            {func(*patient) {}, sevOK, "OK       domain web: tracked, reusable now 512 pages", ""},
+		"no patches in Xen":  {func(p *patient) { p.xen.feature = xenctl.No }, sevCritical, "CRITICAL xen: this Xen has no warm cache", "CONFIG_WARMCACHE"},
+		"Xen of another one": {func(p *patient) { p.xen.feature, p.xen.probeErr = xenctl.Unknown, xenctl.ErrVersion }, sevCritical, "CRITICAL xen: this Xen has another version", "belong together"},
+		"Xen cannot tell":    {func(p *patient) { p.xen.feature, p.xen.probeErr = xenctl.Unknown, fs.ErrPermission }, sevUnknown, "UNKNOWN  xen: it cannot be told", "root"},
+		"guest kernel":       {func(p *patient) { p.agent.list[0].Attached = false }, sevWarning, "WARNING  guest kernel web: its kernel does not track", "CONFIG_XEN_WARMCACHE"},
+		"persistent grants": {func(p *patient) { p.store.Set("/local/domain/3/device/vbd/51712/feature-persistent", "1") }, sevWarning,
+			"WARNING  vbd xvda web: persistent grants are on", "feature_persistent=0"},
+		"vbd of a format": {func(p *patient) { p.local.disks = brokenDisks{} }, sevWarning, "WARNING  vbd xvda web: qcow2", "raw image"},
+		"vbd of QEMU": {func(p *patient) {
+			p.store.Remove("/local/domain/0/backend/vbd/3/51712")
+			p.store.Set("/local/domain/0/backend/qdisk/3/51712/params", "aio:/x")
+		}, sevWarning, "WARNING  vbd xvda web: QEMU is its backend", "blkback"},
+		"vbd of a driver domain": {func(p *patient) { p.store.Remove("/local/domain/0/backend/vbd/3/51712") }, sevWarning, "its backend is not", "dom0"},
+		"custody": {func(p *patient) {
+			c := &p.agent.list[0].Custody[0]
+			c.State, c.Reason = "uncertain", "opened by less"
+		}, sevWarning, "WARNING  custody xvda web: custody of /dev/vdb is uncertain: opened by less", "who writes"},
+		"memory": {func(p *patient) { p.xen.info.MaxPages = 1 << 21 }, sevWarning, "WARNING  memory: overcommitted: the domains may take 8192 MiB, the machine has 4096 MiB", "maxmem"},
+		"memory not known": {func(p *patient) {
+			p.local.memory = func() (xenctl.Memory, error) { return xenctl.Memory{}, fs.ErrPermission }
+		}, sevUnknown, "UNKNOWN  memory", "xl info"},
+		"clock":             {func(p *patient) { p.local.synced = func() (bool, error) { return false, nil } }, sevWarning, "WARNING  clock: nothing keeps", "chrony"},
+		"clock set back":    {func(p *patient) { p.agent.entries = []api.HistoryEntry{{At: time.Now().Add(time.Hour)}} }, sevWarning, "WARNING  clock: the last reboot is recorded 1h0m0s in the future", "set the clock"},
+		"agent not running": {func(p *patient) { p.agent.err = api.Errorf(api.AgentDown, "no answer") }, sevCritical, "CRITICAL agent: no answer", "systemctl start"},
+		"agent older":       {func(p *patient) { p.agent.host.Version = "0.0.1" }, sevWarning, "WARNING  agent: warmrebootd is of version 0.0.1", "restart"},
+		"agent too old":     {func(p *patient) { p.agent.err = api.Errorf(api.VersionSkew, "unknown request") }, sevCritical, "CRITICAL agent: unknown request", "restart"},
+		"not in Xen":        {func(p *patient) { p.agent.list[0].Enabled = false }, sevWarning, "WARNING  domain web: the agent keeps it, but", "journalctl"},
+		"not armed":         {func(p *patient) { p.agent.list[0].Armed = false }, sevWarning, "WARNING  domain web: Xen would keep nothing", "restart"},
+		"PV":                {func(p *patient) { p.xen.info.HVM = false }, sevWarning, "WARNING  domain web: it is a PV guest", "pvh"},
+		"rebooting":         {func(p *patient) { p.agent.list[0].Current = &api.Summary{}; p.agent.list[0].Attached = false }, sevOK, "OK       domain web: a reboot is under way", "--wait"},
+		"down":              {func(p *patient) { p.agent.list[0].State = "down" }, sevOK, "OK       domain web: it is down", "xl create"},
+		"nothing kept":      {func(p *patient) { p.agent.list = p.agent.list[1:] }, sevOK, "OK       domains: no domain is kept", "enable"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			p := healthy()
+			c.make(p)
+			r := runCLI(p.agent, p.local, "doctor")
+			if r.code != int(c.want) || !strings.HasPrefix(r.out, "WARMREBOOT "+c.want.String()+" - ") || r.stderr != "" {
+				t.Errorf("%+v", r)
+			}
+			i := slices.IndexFunc(strings.Split(r.out, "\n"), func(l string) bool {
+				return strings.Contains(l, c.line) && (c.next == "" || strings.Contains(l, "; next: ") && strings.Contains(l, c.next))
+			})
+			if i < 1 { // the first is the summary
+				t.Errorf("no line with %q and %q in\n%s", c.line, c.next, r.out)
+			}
+			if len(p.xen.changed) != 0 || p.store.Writes() != 0 {
+				t.Error("something was changed")
+			}
+			var d diagnosis
+			j := runCLI(p.agent, p.local, "doctor", "-o", "json")
+			if !strings.Contains(j.out, `"severity": "`+c.want.String()+`"`) || j.code != int(c.want) {
+				t.Errorf("%+v", j)
+			}
+			_ = d
+		})
+	}
+}
+
+func TestDoctorOfOne(t *testing.T) {
+	p := healthy()
+	if r := runCLI(p.agent, p.local, "doctor", "other"); r.code != 1 || !strings.Contains(r.out, "domain other:") || strings.Contains(r.out, " web:") {
+		t.Errorf("%+v", r)
+	}
+	if r := runCLI(p.agent, p.local, "doctor", "nobody"); r.code != 3 || !strings.Contains(r.out, "there is no such domain") {
+		t.Errorf("%+v", r)
+	}
+	// Where there is no Xen at all.
+	if r := runCLI(p.agent, nil, "doctor"); r.code != 2 || !strings.HasPrefix(r.out, "WARMREBOOT CRITICAL - xen: not a Xen dom0") {
+		t.Errorf("%+v", r)
+	}
+	// Of several, the worst counts, and what is not known is not the worst.
+	p.xen.feature = xenctl.No
+	p.local.synced = func() (bool, error) { return false, fs.ErrPermission }
+	if r := runCLI(p.agent, p.local, "doctor"); r.code != 2 || !strings.Contains(r.out, "(and 1 more)") {
+		t.Errorf("%+v", r)
+	}
+}
+
+func TestClockSynced(t *testing.T) {
+	if _, err := clockSynced(); err != nil {
+		t.Error(err)
+	}
+}
