@@ -496,7 +496,7 @@ func coldReason(s *api.Summary) string {
 	case s.PagesPreserved == 0:
 		return "Xen preserved none of the pages"
 	case s.PagesAdopted == 0:
-		return "no preserved page found its place in the new domain"
+		return "no preserved page found its place in the new domain, which has other memory, or gets it on demand (memory below maxmem)"
 	case s.PagesApproved == 0:
 		for _, v := range s.VBDs {
 			if v.Reason != "" {

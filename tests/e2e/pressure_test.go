@@ -1,6 +1,7 @@
 package e2e
 
 import (
+	"errors"
 	"fmt"
 	"strconv"
 	"strings"
@@ -70,28 +71,33 @@ func TestMemoryPressure(t *testing.T) {
 }
 
 // TestMemorySizes: guests that have been ballooned down, or may grow, come back
-// with nothing wrong.
+// with nothing wrong. xl creates a domain whose memory is below its maxmem so
+// that pages come into being when they are first used: none of those that were
+// preserved finds its place then, and the summary says so.
 func TestMemorySizes(t *testing.T) {
 	t.Parallel()
 	s := &scene{bed: boot(t, lab.Variant{Unthrottled: true})}
 	sizes := func(t *testing.T) string { return s.dom0(t, "xl list domU-web | tail -n 1") }
-	warm := func(t *testing.T, flags ...string) {
+	reboot := func(t *testing.T, flags ...string) {
 		t.Helper()
 		s.load(t)
 		before := sizes(t)
-		reboot, err := s.Reboot(t.Context(), flags...)
-		if err != nil {
-			t.Fatalf("%+v, %v", reboot, err)
+		r, err := s.Reboot(t.Context(), flags...)
+		var exit *lab.ExitError
+		if err != nil && !(errors.As(err, &exit) && exit.Code == exitCold && strings.Contains(r.Reason, "on demand")) {
+			t.Fatalf("%+v, %v", r, err)
 		}
 		s.awaitDomU(t)
-		t.Logf("%s; then %s; %d pages known before, %d preserved, %d restored", before, sizes(t), reboot.PagesBefore, reboot.PagesPreserved, reboot.PagesRestored)
-		if reboot.PagesRestored == 0 {
-			t.Errorf("nothing restored: %+v", reboot)
+		t.Logf("%s; then %s; %d pages known before, %d preserved, %d restored %s", before, sizes(t), r.PagesBefore, r.PagesPreserved, r.PagesRestored, r.Reason)
+		if err == nil && r.PagesRestored == 0 {
+			t.Errorf("warm with nothing restored: %+v", r)
 		}
 		s.check(t)
 		s.verify(t)
 	}
+	gone := func() { s.dom0(t, "xl destroy domU-web; warmreboot drop domU-web || true") }
 	t.Run("ballooned", func(t *testing.T) {
+		defer gone()
 		s.create(t, true)
 		s.load(t)
 		s.dom0(t, "xl mem-set domU-web 400")
@@ -102,31 +108,27 @@ func TestMemorySizes(t *testing.T) {
 			}
 		}
 		s.check(t)
-		warm(t, "--force")
-		s.dom0(t, "xl destroy domU-web")
+		reboot(t, "--force")
 	})
 	t.Run("maxmem", func(t *testing.T) {
-		s.dom0(t, "warmreboot disable domU-web 2>/dev/null || true; { cat "+ordinaryConfig+"; echo maxmem = 768; } >/tmp/maxmem.cfg; xl create -p /tmp/maxmem.cfg")
-		code, text := s.exitCode(t, "warmreboot enable domU-web")
-		if code == exitNotEnabled {
-			t.Logf("refused: %s", text)
-			return
-		}
-		if code != 0 {
-			t.Fatalf("enable: exit code %d: %s", code, text)
-		}
-		s.dom0(t, "xl unpause domU-web")
+		defer gone()
+		s.dom0(t, "{ cat "+ordinaryConfig+"; echo maxmem = 768; } >/tmp/maxmem.cfg; xl create -p /tmp/maxmem.cfg; warmreboot enable domU-web; xl unpause domU-web")
 		s.awaitDomU(t)
-		warm(t)
+		reboot(t)
 		s.dom0(t, "xl mem-set domU-web 700")
-		warm(t, "--force")
+		reboot(t, "--force")
 	})
 	t.Run("smaller", func(t *testing.T) {
+		defer gone()
+		s.create(t, true)
 		s.load(t)
 		s.destroy(t)
 		s.dom0(t, "sed 's/^memory.*/memory = 320/' "+ordinaryConfig+" >/tmp/smaller.cfg")
 		r := s.comeBack(t, "/tmp/smaller.cfg")
 		t.Logf("%d pages preserved, %d restored", r.PagesPreserved, r.PagesRestored)
+		if r.PagesRestored == 0 {
+			t.Errorf("nothing restored: %+v", *r)
+		}
 		s.check(t)
 		s.verify(t)
 	})

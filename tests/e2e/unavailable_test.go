@@ -9,6 +9,7 @@ import (
 // Exit codes of warmreboot; docs/operations.md has them all.
 const (
 	exitNotAvailable = 4
+	exitCold         = 3
 	exitNotEnabled   = 5
 )
 
