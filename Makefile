@@ -85,6 +85,11 @@ fuzz: deps ## fuzz Xen's handlers, in user space, and the decoders in Go: FUZZTI
 	@set -e; git ls-files '*_test.go' | xargs grep -Ho '^func Fuzz[A-Za-z]*' | sed 's|/[^/]*:func | |' | grep -E '$(FUZZ)' | while read dir target; do \
 		CGO_ENABLED=0 go test -run '^$$' -fuzz "^$$target$$" -fuzztime $(FUZZTIME) -parallel 1 ./$$dir </dev/null; done
 
+.PHONY: test-page
+test-page: ## the status pages and a report in a headless browser (Debian's chromium)
+	@command -v chromium >/dev/null || { apt-get update -q && DEBIAN_FRONTEND=noninteractive apt-get install -y -q --no-install-recommends chromium fonts-dejavu-core; }
+	CGO_ENABLED=0 go test -count=1 -v -timeout 10m ./tests/page -browser
+
 .PHONY: lint
 lint: ## gofmt, go vet, staticcheck
 	@unformatted=$$(gofmt -l $$(git ls-files '*.go')); [ -z "$$unformatted" ] || { echo "not formatted: $$unformatted"; exit 1; }

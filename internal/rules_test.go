@@ -3,6 +3,7 @@
 package internal_test
 
 import (
+	"go/ast"
 	"go/parser"
 	"go/token"
 	"io/fs"
@@ -111,6 +112,92 @@ func TestMainsAreThin(t *testing.T) {
 			t.Errorf("%s has %d lines", path, n)
 		}
 	}
+}
+
+// TestLogKeys: what is logged has keys that the operator's guide names, so that
+// what reads the log need not guess, and what went wrong is always under err.
+func TestLogKeys(t *testing.T) {
+	raw, err := os.ReadFile("../docs/operations.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, section, ok := strings.Cut(string(raw), "\n### Logs\n")
+	section, _, _ = strings.Cut(section, "\n## ")
+	if !ok {
+		t.Fatal("docs/operations.md says nothing of logs")
+	}
+	known := map[string]bool{}
+	for i, word := range strings.Split(section, "`") {
+		if i%2 == 1 {
+			known[word] = true
+		}
+	}
+	calls := 0
+	err = filepath.WalkDir(".", func(path string, d fs.DirEntry, err error) error {
+		if err != nil || !strings.HasSuffix(path, ".go") || strings.HasSuffix(path, "_test.go") {
+			return err
+		}
+		set := token.NewFileSet()
+		f, err := parser.ParseFile(set, path, nil, 0)
+		if err != nil {
+			return err
+		}
+		ast.Inspect(f, func(n ast.Node) bool {
+			call, ok := n.(*ast.CallExpr)
+			if !ok {
+				return true
+			}
+			keys, isLog := logged(call)
+			if isLog {
+				calls++
+			}
+			for _, k := range keys {
+				if lit, ok := k.(*ast.BasicLit); !ok || lit.Kind != token.STRING {
+					t.Errorf("%s: a key that is not written out", set.Position(k.Pos()))
+				} else if key, _ := strconv.Unquote(lit.Value); !known[key] {
+					t.Errorf("%s: key %q is not in docs/operations.md", set.Position(k.Pos()), key)
+				}
+			}
+			return true
+		})
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if calls < 40 {
+		t.Errorf("only %d calls looked at", calls)
+	}
+}
+
+// logged returns the keys of a call of a method of a logger.
+func logged(call *ast.CallExpr) (keys []ast.Expr, ok bool) {
+	method, ok := call.Fun.(*ast.SelectorExpr)
+	if !ok {
+		return nil, false
+	}
+	name := ""
+	switch x := method.X.(type) {
+	case *ast.Ident:
+		name = x.Name
+	case *ast.SelectorExpr:
+		name = x.Sel.Name
+	}
+	if !strings.EqualFold(name, "log") {
+		return nil, false
+	}
+	first := 1 // after the message
+	switch method.Sel.Name {
+	case "Debug", "Info", "Warn", "Error":
+	case "With":
+		first = 0
+	default:
+		return nil, false
+	}
+	for i := first; i < len(call.Args); i += 2 {
+		keys = append(keys, call.Args[i])
+	}
+	return keys, true
 }
 
 // TestExitCodesAreDocumented: the operator's guide names every exit code.

@@ -79,7 +79,7 @@ func (k *keeper) attach(ctx context.Context, domid xenctl.Domid) {
 	k.newDisks, k.lookAgain = false, time.Time{}
 	backends, err := disk.Backends(ctx, k.a.Store, domid)
 	if err != nil {
-		k.log.Warn("backends", "domid", domid, "err", err)
+		k.log.Warn("its disks cannot be found", "op", "backends", "domid", domid, "err", err)
 		return
 	}
 	if len(backends) == 0 {
@@ -92,7 +92,7 @@ func (k *keeper) attach(ctx context.Context, domid xenctl.Domid) {
 				k.lookAgain = time.Now().Add(lookAgainAfter)
 			}
 			if !errors.Is(err, disk.ErrNotReady) && !errors.Is(err, disk.ErrUnsupported) {
-				k.log.Warn("disk", "vbd", be.VBD, "err", err)
+				k.log.Warn("what is behind the disk cannot be told", "op", "resolve", "vbd", be.VBD, "err", err)
 			}
 			continue
 		}
@@ -186,7 +186,7 @@ func (k *keeper) trust(a *custody.Account, d *usedDisk) {
 	if d.trace == nil {
 		a.Traced = false
 	} else if err := d.trace.Holds(); err != nil {
-		k.log.Warn("trace", "vbd", d.backend.VBD, "err", err)
+		k.log.Warn("the trace of writes by others cannot be read", "op", "trace", "vbd", d.backend.VBD, "err", err)
 		a.Traced = false
 	}
 }
@@ -211,7 +211,7 @@ func (k *keeper) ask(a *custody.Account, d *usedDisk) {
 	}
 	breach, err := d.trace.Breach()
 	if err != nil {
-		k.log.Warn("trace", "vbd", d.backend.VBD, "err", err)
+		k.log.Warn("the trace of writes by others cannot be read", "op", "trace", "vbd", d.backend.VBD, "err", err)
 		a.Traced = false
 	}
 	if breach != "" {
@@ -229,7 +229,7 @@ func (k *keeper) readAccounts(ctx context.Context, dom xenctl.DomainInfo) {
 		if a != nil && a.Closed == nil {
 			doubt := a.Doubt
 			if err := k.enter(a, d); err != nil {
-				k.log.Warn("disk counters", "vbd", vbd, "err", err)
+				k.log.Warn("the counters of the disk cannot be read", "op", "counters", "vbd", vbd, "err", err)
 				if !d.swapped {
 					continue
 				}
@@ -250,7 +250,7 @@ func (k *keeper) readAccounts(ctx context.Context, dom xenctl.DomainInfo) {
 		}
 		a, err := k.open(d)
 		if err != nil {
-			k.log.Warn("disk counters", "vbd", vbd, "err", err)
+			k.log.Warn("the counters of the disk cannot be read", "op", "counters", "vbd", vbd, "err", err)
 			continue
 		}
 		if k.knowsPages(dom.Domid) {
@@ -354,7 +354,7 @@ func (k *keeper) closeAccounts() {
 			d := k.disks[vbd]
 			r, err := k.a.Disks.Read(d.backing, d.backend)
 			if err != nil {
-				k.log.Warn("disk counters", "vbd", vbd, "err", err)
+				k.log.Warn("the counters of the disk cannot be read", "op", "counters", "vbd", vbd, "err", err)
 				delete(open, vbd)
 				continue
 			}
@@ -386,7 +386,7 @@ func (k *keeper) guard(d *usedDisk) {
 	var err error
 	if d.watch, err = k.a.Disks.WatchFile(d.backing); err != nil {
 		d.watch = nil
-		k.log.Warn("watch", "err", err)
+		k.log.Warn("the image file cannot be watched", "op", "watch", "vbd", d.backend.VBD, "err", err)
 	}
 }
 

@@ -83,7 +83,7 @@ func (a *Agent) Start() error {
 		if records == nil {
 			return err
 		}
-		a.Log.Error("journal", "err", err)
+		a.Log.Error("part of the journal cannot be read: those domains are not kept", "op", "journal", "err", err, "next", "warmreboot enable them again")
 	}
 	known := map[uint32]bool{}
 	for _, r := range records {
@@ -92,7 +92,7 @@ func (a *Agent) Start() error {
 		}
 	}
 	if err := a.Disks.CloseTraces(func(domid, _ uint32) bool { return known[domid] }); err != nil {
-		a.Log.Warn("traces of an earlier run", "err", err)
+		a.Log.Warn("traces of an earlier run cannot be ended", "op", "trace", "err", err)
 	}
 	for _, r := range records {
 		if r.Boot != a.Boot {
@@ -201,7 +201,7 @@ func (a *Agent) find(ctx context.Context, domain string) (target, error) {
 func (a *Agent) name(ctx context.Context, domid xenctl.Domid) string {
 	name, err := a.Store.Read(ctx, fmt.Sprintf("/local/domain/%d/name", domid))
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
-		a.Log.Warn("name of a domain", "domid", domid, "err", err)
+		a.Log.Warn("the name of a domain cannot be read", "op", "name", "domid", domid, "err", err)
 	}
 	return name
 }

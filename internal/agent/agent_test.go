@@ -5,6 +5,7 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
 	"time"
@@ -506,5 +507,60 @@ func TestRefusedPagesAreCounted(t *testing.T) {
 	if len(v.Refusals) != 2 || v.Refusals[0].Reason != api.Structure || v.Refusals[0].Pages != 1 ||
 		v.Refusals[1].Reason != api.Written || v.Refusals[1].Pages != 19 || v.Held != 20 {
 		t.Errorf("%+v", v)
+	}
+}
+
+// nextStep is what a message must have for the operator to go on with.
+var nextStep = regexp.MustCompile(`warmreboot \w+|xl \w+|--cold|--force|boot a|install|it has to be`)
+
+// TestErrorsSayWhatNext: every error names the domain, and the next step.
+func TestErrorsSayWhatNext(t *testing.T) {
+	t.Parallel()
+	c := ctx(t, time.Minute)
+	broken := errors.New("input/output error")
+	calls := map[string]func(*Agent) error{
+		"reboot":  func(a *Agent) error { _, err := a.Reboot(c, "domU-web", api.Graceful); return err },
+		"enable":  func(a *Agent) error { _, err := a.Enable(c, "domU-web", api.Policy{}); return err },
+		"disable": func(a *Agent) error { _, err := a.Disable(c, "domU-web"); return err },
+		"drop":    func(a *Agent) error { _, err := a.Drop(c, "domU-web"); return err },
+		"plan":    func(a *Agent) error { _, err := a.Plan(c, "domU-web", api.Graceful); return err },
+	}
+	for name, s := range map[string]struct {
+		prepare func(*world, *fakeDomain)
+		fine    string // what does not fail
+	}{
+		"not there":    {func(w *world, _ *fakeDomain) { w.domains = nil }, ""},
+		"not enabled":  {func(*world, *fakeDomain) {}, "enable disable"},
+		"PV":           {func(_ *world, d *fakeDomain) { d.info.HVM = false }, "disable"},
+		"no cache":     {func(w *world, _ *fakeDomain) { w.noCache = true }, "disable"},
+		"skew":         {func(w *world, _ *fakeDomain) { w.skew = true }, ""},
+		"Xen's error":  {func(w *world, _ *fakeDomain) { w.fail = broken }, ""},
+		"just gone":    {func(w *world, _ *fakeDomain) { w.fail = xenctl.ErrNoDomain }, ""},
+		"not built":    {func(_ *world, d *fakeDomain) { d.introduced, d.info.Paused = false, true }, "disable"},
+		"no more left": {func(_ *world, d *fakeDomain) { d.info.Shutdown = true }, "enable disable"},
+	} {
+		for op, call := range calls {
+			w := newWorld(t)
+			a := w.agent(t.TempDir())
+			s.prepare(w, w.create("domU-web", webUUID))
+			err := call(a)
+			if err == nil {
+				if !strings.Contains(s.fine, op) {
+					t.Errorf("%s, %s: no error", name, op)
+				}
+				continue
+			}
+			if !strings.Contains(err.Error(), "domU-web") || !nextStep.MatchString(err.Error()) {
+				t.Errorf("%s, %s: %v", name, op, err)
+			}
+		}
+	}
+	// Those of a reboot that does not end.
+	w, a, _, _ := running(t, 5, api.Policy{})
+	w.recreate = false
+	for range 2 {
+		if _, err := a.Reboot(ctx(t, 300*time.Millisecond), "domU-web", api.Force); err == nil || !strings.Contains(err.Error(), "domU-web") || !nextStep.MatchString(err.Error()) {
+			t.Errorf("%v", err)
+		}
 	}
 }

@@ -65,7 +65,7 @@ func (k *keeper) decide(ctx context.Context, d xenctl.DomainInfo) bool {
 	s := &b.Summary
 	st, err := k.a.Xen.WarmcacheStatus(d.Domid)
 	if err != nil {
-		k.log.Error("status", "domid", d.Domid, "err", err)
+		k.log.Error("Xen does not say how the domain is", "op", "status", "domid", d.Domid, "err", err, "next", "warmreboot doctor")
 		return errors.Is(err, xenctl.ErrNotEnabled) || errors.Is(err, xenctl.ErrNotSupported) || skewed(err)
 	}
 	s.PagesPreserved, s.PagesAdopted = st.Preserved, st.Adopted
@@ -74,7 +74,7 @@ func (k *keeper) decide(ctx context.Context, d xenctl.DomainInfo) bool {
 	}
 	if k.held == nil {
 		if k.held, err = k.heldByVBD(d.Domid); err != nil {
-			k.log.Error("held pages", "domid", d.Domid, "err", err)
+			k.log.Error("the held pages cannot be read", "op", "held", "domid", d.Domid, "err", err, "next", "warmreboot doctor")
 			return false
 		}
 	}
@@ -108,7 +108,7 @@ func (k *keeper) decide(ctx context.Context, d xenctl.DomainInfo) bool {
 			n, err, v.Verdict = 0, nil, "refused"
 		}
 		if err != nil {
-			k.log.Error("verdict", "vbd", h.VBD, "verdict", what, "err", err)
+			k.log.Error("Xen does not take the verdict", "op", "verdict", "domid", d.Domid, "vbd", h.VBD, "verdict", what, "err", err, "next", "xl dmesg")
 			return false
 		}
 		if v.approve {
@@ -329,7 +329,7 @@ func (k *keeper) openNext(domid xenctl.Domid) {
 			continue
 		}
 		if err := k.a.Disks.Flush(u.backing); err != nil {
-			k.log.Warn("flush", "vbd", vbd, "err", err)
+			k.log.Warn("the disk cannot be written out", "op", "flush", "vbd", vbd, "err", err)
 			continue
 		}
 		a, err := k.open(u)
@@ -341,7 +341,7 @@ func (k *keeper) openNext(domid xenctl.Domid) {
 			}
 		}
 		if err != nil {
-			k.log.Warn("disk counters", "vbd", vbd, "err", err)
+			k.log.Warn("the counters of the disk cannot be read", "op", "counters", "vbd", vbd, "err", err)
 			continue
 		}
 		if k.next == nil {
@@ -437,6 +437,6 @@ func (k *keeper) wakeGuest(ctx context.Context, domid xenctl.Domid, vbds []api.V
 	}
 	path := fmt.Sprintf("/local/domain/%d/control/warmcache", domid)
 	if err := k.a.Store.Write(ctx, path, strings.Join(words, " ")); err != nil {
-		k.log.Warn("waking the guest", "domid", domid, "err", err)
+		k.log.Warn("the guest cannot be woken; it asks by itself, later", "op", "wake", "domid", domid, "err", err)
 	}
 }

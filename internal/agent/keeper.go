@@ -111,7 +111,7 @@ func (k *keeper) run(ctx context.Context) {
 		k.publish()
 		if k.gone {
 			if err := k.a.Journal.Remove(k.rec.UUID); err != nil {
-				k.log.Error("journal", "err", err)
+				k.log.Error("what is known of the domain cannot be written down", "op", "journal", "err", err, "next", "make room in the state directory")
 			}
 			for _, d := range k.disks {
 				d.release()
@@ -135,13 +135,17 @@ func (k *keeper) do(ctx context.Context, f func() error) error {
 		case err := <-done:
 			return err
 		case <-k.ended:
-			return api.Errorf(api.Failed, "the agent is stopping")
+			return k.stopping()
 		}
 	case <-ctx.Done():
 		return ctx.Err()
 	case <-k.ended:
-		return api.Errorf(api.Failed, "the agent is stopping")
+		return k.stopping()
 	}
+}
+
+func (k *keeper) stopping() error {
+	return api.Errorf(api.Failed, "domain %s: warmrebootd is stopping; ask again when it runs: systemctl status warmrebootd", k.status().Domain)
 }
 
 // status returns what the keeper knows, and what it was told.
@@ -201,7 +205,7 @@ func (k *keeper) publish() {
 // after the agent is killed.
 func (k *keeper) save() {
 	if err := k.a.Journal.Save(k.rec); err != nil {
-		k.log.Error("journal", "err", err)
+		k.log.Error("what is known of the domain cannot be written down", "op", "journal", "err", err, "next", "make room in the state directory")
 	}
 }
 
@@ -209,7 +213,7 @@ func (k *keeper) save() {
 func (k *keeper) step(ctx context.Context) {
 	infos, err := k.a.Xen.Domains()
 	if err != nil {
-		k.log.Error("domains", "err", err)
+		k.log.Error("Xen does not list its domains", "op", "domains", "err", err, "next", "xl list; warmreboot doctor")
 		return
 	}
 	var cur *xenctl.DomainInfo
@@ -247,7 +251,7 @@ func (a *Agent) built(ctx context.Context, d xenctl.DomainInfo) bool {
 	}
 	ok, err := a.Store.Introduced(ctx, uint16(d.Domid))
 	if err != nil {
-		a.Log.Warn("introduced", "domid", d.Domid, "err", err)
+		a.Log.Warn("whether the domain is built cannot be told", "op", "introduced", "uuid", d.UUID, "domid", d.Domid, "err", err)
 	}
 	return ok
 }
@@ -320,7 +324,7 @@ func (k *keeper) watchImage() {
 		k.save()
 	case errors.Is(err, xenctl.ErrNoImage) && b.ImagePages > 0:
 		b.Lost = fmt.Sprintf("Xen gave up the %d pages that it had kept: their time was over, or a new domain needed the memory, or somebody dropped them (xl dmesg says which)", b.ImagePages)
-		k.log.Warn("image gone", "pages", b.ImagePages, "why", b.Lost)
+		k.log.Warn("image gone: the domain comes back cold", "pages", b.ImagePages, "why", b.Lost)
 		k.save()
 	}
 }
@@ -380,11 +384,11 @@ func (k *keeper) enableInXen(d xenctl.DomainInfo) {
 	x := k.a.Xen
 	ttl := time.Duration(k.rec.Policy.TTLSeconds) * time.Second
 	if err := x.WarmcacheEnable(d.Domid, ttl); err != nil && !errors.Is(err, xenctl.ErrExists) {
-		k.log.Error("enable", "domid", d.Domid, "err", err)
+		k.log.Error("Xen cannot enable the warm cache: the next reboot is cold", "op", "enable", "domid", d.Domid, "err", err, "next", "warmreboot doctor")
 		return
 	}
 	if err := x.WarmcacheArm(d.Domid, ttl); err != nil {
-		k.log.Error("arm", "domid", d.Domid, "err", err)
+		k.log.Error("Xen cannot arm the warm cache: the next reboot is cold", "op", "arm", "domid", d.Domid, "err", err, "next", "warmreboot doctor")
 	}
 }
 
@@ -515,7 +519,7 @@ func (k *keeper) finish(s api.Summary) {
 	k.rec.Last = &s
 	k.rec.Reboot = nil
 	if _, err := k.a.History.Add(api.HistoryEntry{Summary: s}); err != nil {
-		k.log.Error("history", "err", err)
+		k.log.Error("the reboot cannot be entered into the history", "op", "history", "err", err, "next", "make room in the state directory")
 	}
 	k.save()
 }

@@ -73,7 +73,7 @@ func (a *Agent) RebootFor(ctx context.Context, by Asker, domain string, mode api
 	// Not in the keeper's goroutine: a toolstack may wait for the guest, and
 	// the keeper has to see it go.
 	asked := make(chan error, 1)
-	go func() { asked <- a.trigger(ctx, intent) }()
+	go func() { asked <- a.trigger(ctx, k, intent) }()
 	return a.await(ctx, k, t, sequence, *intent, asked)
 }
 
@@ -118,8 +118,8 @@ func (a *Agent) join(ctx context.Context, k *keeper, t target, by Asker) (api.Su
 }
 
 // trigger has the domain go down.
-func (a *Agent) trigger(ctx context.Context, i *Intent) error {
-	a.Log.Info("reboot", "domid", i.Domid, "mode", i.Mode)
+func (a *Agent) trigger(ctx context.Context, k *keeper, i *Intent) error {
+	k.log.Info("reboot", "domid", i.Domid, "mode", i.Mode)
 	switch i.Mode {
 	case api.Force:
 		return a.Lifecycle.ForceReboot(ctx, i.Domid)
@@ -127,7 +127,7 @@ func (a *Agent) trigger(ctx context.Context, i *Intent) error {
 		// What the guest commits until it is down is refused when it is back.
 		_, err := a.Xen.WarmcacheDrop(i.Domid)
 		if err != nil && !errors.Is(err, xenctl.ErrNotEnabled) && !errors.Is(err, xenctl.ErrNotSupported) {
-			a.Log.Warn("drop", "domid", i.Domid, "err", err)
+			k.log.Warn("what is known of the domain cannot be dropped", "op", "drop", "domid", i.Domid, "err", err)
 		}
 	}
 	return a.Lifecycle.Reboot(ctx, i.Domid)
@@ -152,7 +152,7 @@ func (a *Agent) await(ctx context.Context, k *keeper, t target, sequence uint64,
 		s, changed := k.watch()
 		if s.Last != nil && s.Last.Sequence > sequence {
 			if want.Mode != api.Cold && s.Last.Outcome != "warm" {
-				return *s.Last, api.Errorf(api.CameBackCold, "domain %s came back cold: %s", t.name, s.Last.Reason)
+				return *s.Last, api.Errorf(api.CameBackCold, "domain %s came back cold: %s; warmreboot report %s has more", t.name, s.Last.Reason, t.name)
 			}
 			return *s.Last, nil
 		}
@@ -178,11 +178,11 @@ func (a *Agent) await(ctx context.Context, k *keeper, t target, sequence uint64,
 			if s, _ := k.watch(); s.Last != nil && s.Last.Sequence > sequence {
 				continue
 			}
-			return api.Summary{}, api.Errorf(api.Failed, "domain %s: the agent no longer keeps it", t.name)
+			return api.Summary{}, api.Errorf(api.Failed, "domain %s: the agent no longer keeps it: somebody has disabled it, or warmrebootd stops; warmreboot status %s", t.name, t.name)
 		case <-ctx.Done():
 		}
 		if s.Current != nil {
-			return *s.Current, api.Errorf(api.TimedOut, "domain %s: %s", t.name, progressText(s.Current))
+			return *s.Current, notYet(t, s.Current)
 		}
 		forget()
 		return nothing, api.Errorf(api.TimedOut, "domain %s has not gone down: the guest does not react; use --force to reboot it without its help", t.name)

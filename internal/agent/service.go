@@ -32,7 +32,7 @@ func (a *Agent) Status(ctx context.Context, domain string, wait bool) (api.Domai
 			case <-changed:
 			case <-k.ended:
 			case <-ctx.Done():
-				return a.describe(t), api.Errorf(api.TimedOut, "domain %s: %s", t.name, progressText(s.Current))
+				return a.describe(t), notYet(t, s.Current)
 			}
 		}
 		if t, err = a.find(ctx, t.uuid.String()); err != nil {
@@ -54,6 +54,11 @@ func progressText(s *api.Summary) string {
 	return fmt.Sprintf("it is back, but its restore has not ended (%d of %d approved pages restored)", s.PagesRestored, s.PagesApproved)
 }
 
+// notYet says that the time is over, and the reboot is not.
+func notYet(t target, s *api.Summary) error {
+	return api.Errorf(api.TimedOut, "domain %s: %s; warmreboot status %s --wait waits on", t.name, progressText(s), t.name)
+}
+
 // usable returns why a domain cannot have a warm cache, or nil.
 func (a *Agent) usable(t target) error {
 	switch feature, err := a.Xen.ProbeWarmcache(); {
@@ -71,6 +76,17 @@ func (a *Agent) usable(t target) error {
 		return api.Errorf(api.NotTracked, "domain %s is a PV guest: only PVH and HVM guests can have a warm cache; --cold reboots it normally", t.name)
 	}
 	return nil
+}
+
+// failed makes an error of Xen's one that an operator can do something with.
+func (t target) failed(doing string, err error) error {
+	if skewed(err) {
+		return api.Errorf(api.VersionSkew, "domain %s: %s: %s", t.name, doing, plain(err))
+	}
+	if errors.Is(err, xenctl.ErrNoDomain) {
+		return api.Errorf(api.NotFound, "domain %s: %s: it has just gone; xl list shows whether it is back", t.name, doing)
+	}
+	return api.Errorf(api.Failed, "domain %s: %s: %v; see the log of warmrebootd, and warmreboot doctor", t.name, doing, err)
 }
 
 // Enable implements api.Service.
@@ -94,17 +110,20 @@ func (a *Agent) Enable(ctx context.Context, domain string, p api.Policy) (api.Do
 		if errors.Is(err, xenctl.ErrNotSupported) {
 			return api.DomainStatus{}, api.Errorf(api.NotTracked, "domain %s cannot have a warm cache: Xen says %v; it has to be a PVH or HVM guest on nested paging, without PCI devices", t.name, err)
 		}
-		return api.DomainStatus{}, err
+		return api.DomainStatus{}, t.failed("Xen cannot enable its warm cache", err)
 	}
 	if err := a.Xen.WarmcacheArm(t.info.Domid, ttl); err != nil {
-		return api.DomainStatus{}, err
+		return api.DomainStatus{}, t.failed("Xen cannot arm its warm cache", err)
 	}
 	k := a.keep(&Record{UUID: t.uuid, Name: t.name, Boot: a.Boot, Policy: p, Enabled: true})
 	err = k.do(ctx, func() error {
 		k.rec.Enabled, k.rec.Policy = true, p
 		k.step(ctx)
 		k.publish()
-		return a.Journal.Save(k.rec)
+		if err := a.Journal.Save(k.rec); err != nil {
+			return api.Errorf(api.Failed, "domain %s: that it is enabled cannot be written down: %v; make room in the state directory and enable it again", t.name, err)
+		}
+		return nil
 	})
 	if err != nil {
 		return api.DomainStatus{}, err
@@ -138,11 +157,11 @@ func (a *Agent) Disable(ctx context.Context, domain string) (api.DomainStatus, e
 	if t.info != nil {
 		if err := a.Xen.WarmcacheDisable(t.info.Domid); err != nil &&
 			!errors.Is(err, xenctl.ErrNotEnabled) && !errors.Is(err, xenctl.ErrNotSupported) {
-			return api.DomainStatus{}, err
+			return api.DomainStatus{}, t.failed("Xen cannot disable its warm cache", err)
 		}
 	}
 	if _, err := a.Xen.DropImage(t.uuid); err != nil && !errors.Is(err, xenctl.ErrNoImage) && !errors.Is(err, xenctl.ErrNotSupported) {
-		return api.DomainStatus{}, err
+		return api.DomainStatus{}, t.failed("Xen cannot free what it keeps", err)
 	}
 	return a.describe(t), nil
 }
@@ -162,13 +181,13 @@ func (a *Agent) Drop(ctx context.Context, domain string) (api.DropResult, error)
 		case errors.Is(err, xenctl.ErrNotEnabled):
 			return r, api.Errorf(api.NotTracked, "the warm cache of domain %s is not enabled; warmreboot enable %s", t.name, t.name)
 		case err != nil:
-			return r, err
+			return r, t.failed("Xen cannot forget its pages", err)
 		}
 		r.Pages = n
 	}
 	n, err := a.Xen.DropImage(t.uuid)
 	if err != nil && !errors.Is(err, xenctl.ErrNoImage) {
-		return r, err
+		return r, t.failed("Xen cannot free what it keeps", err)
 	}
 	r.ImagePages = n
 	return r, nil
@@ -181,7 +200,7 @@ func (a *Agent) warmable(t target) error {
 	}
 	st, err := a.Xen.WarmcacheStatus(t.info.Domid)
 	if err != nil && !errors.Is(err, xenctl.ErrNotEnabled) {
-		return err
+		return t.failed("Xen does not say how it is", err)
 	}
 	k := a.keeper(t.uuid)
 	switch {
@@ -216,7 +235,7 @@ func (a *Agent) Plan(ctx context.Context, domain string, mode api.Trigger) (api.
 	p.Policy = s.Policy
 	v, closeView, err := validate.MapView(a.Xen, t.info.Domid, false)
 	if err != nil {
-		return p, err
+		return p, t.failed("its table cannot be read", err)
 	}
 	stats := v.ByVBD()
 	closeView()

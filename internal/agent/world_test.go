@@ -34,11 +34,12 @@ type world struct {
 	disks    map[cachemap.VBD]*fakeDisk
 	store    *storetest.Store
 	nextID   xenctl.Domid
-	recreate bool // there is an xl process
-	deaf     bool // the guest does not react to a reboot request
-	untold   bool // the guest never reports
-	skew     bool // Xen speaks another version of the interface
-	asked    int  // reboots that the toolstack was asked for
+	recreate bool  // there is an xl process
+	deaf     bool  // the guest does not react to a reboot request
+	untold   bool  // the guest never reports
+	skew     bool  // Xen speaks another version of the interface
+	fail     error // of every operation of Xen's on a domain, if set
+	asked    int   // reboots that the toolstack was asked for
 	downTime time.Duration
 	// looked, if set, is called once when it is asked who uses a disk, with the
 	// world locked.
@@ -235,6 +236,9 @@ func (w *world) with(id xenctl.Domid, f func(*fakeDomain) error) error {
 	}
 	if w.skew {
 		return xenctl.ErrVersion
+	}
+	if w.fail != nil {
+		return w.fail
 	}
 	d, err := w.domain(id)
 	if err != nil {

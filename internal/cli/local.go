@@ -28,12 +28,12 @@ type local struct {
 func openLocal() (local, error) {
 	xen, err := xenctl.Open()
 	if err != nil {
-		return local{}, err
+		return local{}, fmt.Errorf("%w; warmreboot doctor, as root, looks further", err)
 	}
 	store, err := xenstore.Open()
 	if err != nil {
 		xen.Close()
-		return local{}, err
+		return local{}, fmt.Errorf("xenstore: %w; is xenstored running?", err)
 	}
 	return local{xen: hypervisor.Real{Handle: xen}, store: store, disks: agent.HostDisks{System: disk.Host},
 		memory: xen.Memory, synced: clockSynced, close: func() { store.Close(); xen.Close() }}, nil

@@ -85,7 +85,7 @@ func Main(args []string, stderr io.Writer) int {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
 	if err := run(ctx, o, log); err != nil {
-		log.Error("warmrebootd", "err", err)
+		log.Error("warmrebootd ends", "err", err, "next", "warmreboot doctor")
 		return 1
 	}
 	return 0
@@ -124,7 +124,7 @@ func run(ctx context.Context, o options, log *slog.Logger) error {
 		return err
 	}
 	if err != nil {
-		log.Error("history", "err", err)
+		log.Error("the history cannot be read, and begins anew", "op", "history", "err", err, "next", "the old one is kept beside it, as .corrupt")
 	}
 	defer kept.Close()
 	boot, err := os.ReadFile("/proc/sys/kernel/random/boot_id")
@@ -167,12 +167,14 @@ func run(ctx context.Context, o options, log *slog.Logger) error {
 	}()
 	tell := func(messages ...string) {
 		if err := manager.Send(messages...); err != nil {
-			log.Warn("service manager", "err", err)
+			log.Warn("the service manager cannot be told", "op", "notify", "err", err)
 		}
 	}
 	tell(notify.Ready, notify.Status(fmt.Sprintf("Xen's warm cache: %v", feature)))
 	go manager.Watch(ctx, func() error { return a.Alive(manager.Interval / 2) },
-		func(err error) { log.Error("no sign of life for the service manager", "err", err) })
+		func(err error) {
+			log.Error("no sign of life for the service manager", "op", "alive", "err", err, "next", "it restarts warmrebootd, which goes on where it was")
+		})
 	context.AfterFunc(ctx, func() { tell(notify.Stopping) })
 	select {
 	case err = <-served:

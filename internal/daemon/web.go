@@ -100,6 +100,6 @@ func serveWeb(ctx context.Context, where string, o page.Options) {
 		}
 	}
 	if err != nil {
-		o.Log.Error("pages and metrics are not served", "listen", where, "err", err)
+		o.Log.Error("pages and metrics are not served", "op", "listen", "listen", where, "err", err, "next", "is the address in use? the agent runs on without")
 	}
 }
