@@ -21,6 +21,7 @@ import (
 	"github.com/warmreboot/warmreboot/internal/api"
 	"github.com/warmreboot/warmreboot/internal/disk"
 	"github.com/warmreboot/warmreboot/internal/hypervisor"
+	"github.com/warmreboot/warmreboot/internal/toolstack"
 	"github.com/warmreboot/warmreboot/xenctl"
 	"github.com/warmreboot/warmreboot/xenctl/libxl"
 )
@@ -32,15 +33,22 @@ type Store interface {
 	Introduced(ctx context.Context, domid uint16) (bool, error)
 }
 
+// Owners finds out who would create a domain again after a reboot.
+type Owners interface {
+	Owner(domid xenctl.Domid, uuid xenctl.UUID, name string) (toolstack.Owner, error)
+}
+
 // Options are what an agent needs.
 type Options struct {
 	Xen       hypervisor.Xen
 	Store     Store
 	Lifecycle libxl.Lifecycle
 	Disks     Disks
-	Journal   Records
-	History   History
-	Log       *slog.Logger
+	// Owners knows who would create a domain again; may be nil.
+	Owners  Owners
+	Journal Records
+	History History
+	Log     *slog.Logger
 	// Boot identifies this boot of dom0.
 	Boot string
 	// DiskWait is how long after a new domain has started its disks may take
@@ -251,7 +259,20 @@ func (a *Agent) describe(t target) api.DomainStatus {
 		}
 	}
 	DescribeXen(a.Xen, t.info, &s)
+	s.Toolstack = a.owner(t).Toolstack
 	return s
+}
+
+// owner returns who would create a domain again, as far as that is known.
+func (a *Agent) owner(t target) toolstack.Owner {
+	if a.Owners == nil || t.info == nil {
+		return toolstack.Owner{}
+	}
+	o, err := a.Owners.Owner(t.info.Domid, t.uuid, t.name)
+	if err != nil {
+		a.Log.Warn("who has created it cannot be told", "domain", t.name, "uuid", t.uuid.String(), "domid", t.info.Domid, "err", err)
+	}
+	return o
 }
 
 // DescribeXen enters what Xen itself says of a domain; info is nil if there is

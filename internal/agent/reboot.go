@@ -38,6 +38,9 @@ func (a *Agent) RebootFor(ctx context.Context, by Asker, domain string, mode api
 			return api.Summary{}, comingBack(t, s.Current)
 		}
 	}
+	if err := a.owner(t).Recreates(); err != nil {
+		return api.Summary{}, api.Errorf(api.Failed, "domain %s was not rebooted: %v", t.name, err)
+	}
 	if mode != api.Cold {
 		if err := a.warmable(t); err != nil {
 			return api.Summary{}, err

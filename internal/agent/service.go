@@ -223,6 +223,10 @@ func (a *Agent) Plan(ctx context.Context, domain string, mode api.Trigger) (api.
 		return p, api.Errorf(api.NotFound, "domain %s is down; xl create its configuration", t.name)
 	}
 	p.Domid = t.info.Domid
+	if err := a.owner(t).Recreates(); err != nil {
+		p.NotWarm = err.Error()
+		return p, api.Errorf(api.Failed, "domain %s would not be rebooted: %v", t.name, err)
+	}
 	if mode == api.Cold {
 		p.NotWarm = "a normal reboot was asked for"
 		return p, nil

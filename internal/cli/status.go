@@ -122,7 +122,11 @@ func (e *env) printList(p call, all []api.DomainStatus, err error) error {
 }
 
 func (e *env) printStatus(s api.DomainStatus) {
-	fmt.Fprintf(e.stdout, "domain %s (%s), domid %d, %s %s\n", s.Domain, s.UUID, s.Domid, s.State, s.Type)
+	fmt.Fprintf(e.stdout, "domain %s (%s), domid %d, %s %s", s.Domain, s.UUID, s.Domid, s.State, s.Type)
+	if s.Toolstack != "" {
+		fmt.Fprintf(e.stdout, ", created by %s", s.Toolstack)
+	}
+	fmt.Fprintln(e.stdout)
 	fmt.Fprintf(e.stdout, "  warm cache: %s; reusable now %s, held %d, kept by Xen %d\n", s.Cache(), pages(s.Committed), s.Held, s.ImagePages)
 	if s.Policy != nil {
 		fmt.Fprintf(e.stdout, "  policy: content %s, uncertain custody %s\n", s.Policy.Content, s.Policy.Uncertain)

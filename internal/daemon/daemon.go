@@ -25,6 +25,7 @@ import (
 	"github.com/warmreboot/warmreboot/internal/hypervisor"
 	"github.com/warmreboot/warmreboot/internal/notify"
 	"github.com/warmreboot/warmreboot/internal/state"
+	"github.com/warmreboot/warmreboot/internal/toolstack"
 	"github.com/warmreboot/warmreboot/internal/version"
 	"github.com/warmreboot/warmreboot/xenctl"
 	"github.com/warmreboot/warmreboot/xenctl/xenstore"
@@ -51,6 +52,9 @@ func (o *options) flags() *flag.FlagSet {
 	f.BoolVar(&o.version, "version", false, "print the version and exit")
 	return f
 }
+
+// Flags returns the daemon's flags, for its manual page.
+func Flags() *flag.FlagSet { return new(options).flags() }
 
 // Main runs the daemon with the program's arguments and returns its exit code.
 func Main(args []string, stderr io.Writer) int {
@@ -136,7 +140,7 @@ func run(ctx context.Context, o options, log *slog.Logger) error {
 
 	record := &recorder{History: kept}
 	a := agent.New(agent.Options{Xen: hypervisor.Real{Handle: xen}, Store: store, Lifecycle: life,
-		Disks: agent.HostDisks{System: disk.Host}, Journal: journal, History: record, Log: log,
+		Disks: agent.HostDisks{System: disk.Host}, Owners: toolstack.Here, Journal: journal, History: record, Log: log,
 		Boot: strings.TrimSpace(string(boot))})
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()

@@ -1,0 +1,49 @@
+package agent
+
+import (
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/warmreboot/warmreboot/internal/api"
+	"github.com/warmreboot/warmreboot/internal/toolstack"
+	"github.com/warmreboot/warmreboot/xenctl"
+)
+
+type fakeOwner toolstack.Owner
+
+func (f *fakeOwner) Owner(xenctl.Domid, xenctl.UUID, string) (toolstack.Owner, error) {
+	return toolstack.Owner(*f), nil
+}
+
+// TestWouldNotComeBack: a domain that would not come back is not taken down, in
+// whatever way; one that would is.
+func TestWouldNotComeBack(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	owner := &fakeOwner{Toolstack: toolstack.Libvirt}
+	a := w.start(t.TempDir(), func(o *Options) { o.Owners = owner })
+	w.create("domU-web", webUUID)
+	s, err := a.Enable(ctx(t, 5*time.Second), "domU-web", api.Policy{})
+	if err != nil || s.Toolstack != "libvirt" {
+		t.Fatalf("%+v, %v", s, err)
+	}
+	for _, mode := range []api.Trigger{api.Graceful, api.Force, api.Cold} {
+		if _, err := a.Reboot(ctx(t, 5*time.Second), "domU-web", mode); code(err) != api.Failed || !strings.Contains(err.Error(), "start libvirtd") {
+			t.Errorf("%s: %v", mode, err)
+		}
+		if _, err := a.Plan(ctx(t, 5*time.Second), "domU-web", mode); code(err) != api.Failed {
+			t.Errorf("plan, %s: %v", mode, err)
+		}
+	}
+	w.mu.Lock()
+	asked := w.asked
+	w.mu.Unlock()
+	if asked != 0 {
+		t.Errorf("the toolstack was asked %d times", asked)
+	}
+	*owner = fakeOwner{Toolstack: toolstack.Libvirt, Process: "libvirtd (3)", OnReboot: "restart"}
+	if got, err := a.Reboot(ctx(t, 30*time.Second), "domU-web", api.Cold); err != nil || !got.Done {
+		t.Errorf("%+v, %v", got, err)
+	}
+}

@@ -1,0 +1,124 @@
+// Package toolstack finds out who would create a domain again after it has
+// rebooted. The agent never does: with xl it is the xl process that created the
+// domain, with libvirt its daemon.
+package toolstack
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"github.com/warmreboot/warmreboot/xenctl"
+)
+
+// Toolstacks that are recognised.
+const (
+	XL      = "xl"
+	Libvirt = "libvirt"
+)
+
+// Owner is what is known of who created a domain.
+type Owner struct {
+	Toolstack string // XL, Libvirt, or "" for somebody else
+	// Process is who would create the domain again; "" if it does not run.
+	Process string
+	// OnReboot is what is to become of a domain that reboots, as libxl names
+	// it: restart, destroy and so on; "" if nobody says.
+	OnReboot string
+}
+
+// Recreates returns nil if the domain will be created again when it reboots, as
+// far as can be told, else why not and what to do.
+func (o Owner) Recreates() error {
+	switch {
+	case o.OnReboot != "" && !strings.Contains(o.OnReboot, "restart"):
+		return fmt.Errorf(`its on_reboot is %q, so it would not come back: set it to "restart" and create it again`, o.OnReboot)
+	case o.Toolstack == Libvirt && o.Process == "":
+		return errors.New("libvirt has created it, but neither libvirtd nor virtxend runs, so nobody would create it again: start libvirtd")
+	}
+	return nil
+}
+
+// Host is a machine's files and processes.
+type Host struct {
+	State string // of libxl: /var/lib/xen
+	Log   string // of xl: /var/log/xen
+	Proc  string
+}
+
+// Here is this machine.
+var Here = Host{State: "/var/lib/xen", Log: "/var/log/xen", Proc: "/proc"}
+
+// Owner looks for who has created a domain. What libxl keeps for its users is in
+// files named after domid and UUID; libvirt's is registered in libxl.h.
+func (h Host) Owner(domid xenctl.Domid, uuid xenctl.UUID, name string) (Owner, error) {
+	var o Owner
+	userdata := func(id string) string {
+		return filepath.Join(h.State, fmt.Sprintf("userdata-d.%d.%s.%s", domid, uuid, id))
+	}
+	raw, err := os.ReadFile(userdata("libxl-json"))
+	switch {
+	case err == nil:
+		var config struct {
+			OnReboot string `json:"on_reboot"`
+		}
+		if err := json.Unmarshal(bytes.TrimRight(raw, "\x00"), &config); err != nil {
+			return o, fmt.Errorf("%s: %w", userdata("libxl-json"), err)
+		}
+		o.OnReboot = config.OnReboot
+	case !errors.Is(err, fs.ErrNotExist):
+		return o, err
+	}
+	switch _, err := os.Stat(userdata("libvirt-xml")); {
+	case err == nil:
+		o.Toolstack = Libvirt
+		o.Process, err = h.process(func(command, _ string) bool {
+			return slices.Contains([]string{"libvirtd", "virtxend"}, command)
+		})
+		return o, err
+	case !errors.Is(err, fs.ErrNotExist):
+		return o, err
+	}
+	// xl leaves nothing but the process, which writes to a log of its own.
+	log := filepath.Join(h.Log, "xl-"+name+".log")
+	o.Process, err = h.process(func(command, dir string) bool {
+		if command != "xl" {
+			return false
+		}
+		target, err := os.Readlink(filepath.Join(dir, "fd", "2"))
+		return err == nil && target == log
+	})
+	if o.Process != "" {
+		o.Toolstack = XL
+	}
+	return o, err
+}
+
+// process returns "name (pid)" of the first process that is the one, by its
+// name and folder in /proc.
+func (h Host) process(is func(command, dir string) bool) (string, error) {
+	entries, err := os.ReadDir(h.Proc)
+	if err != nil {
+		return "", err
+	}
+	for _, e := range entries {
+		if e.Name()[0] < '0' || e.Name()[0] > '9' {
+			continue
+		}
+		dir := filepath.Join(h.Proc, e.Name())
+		raw, err := os.ReadFile(filepath.Join(dir, "comm"))
+		if err != nil {
+			continue // it has ended meanwhile
+		}
+		if command := strings.TrimSpace(string(raw)); is(command, dir) {
+			return fmt.Sprintf("%s (%s)", command, e.Name()), nil
+		}
+	}
+	return "", nil
+}
