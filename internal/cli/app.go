@@ -18,6 +18,7 @@ import (
 	"github.com/warmreboot/warmreboot/internal/api"
 	"github.com/warmreboot/warmreboot/internal/daemon"
 	"github.com/warmreboot/warmreboot/internal/page"
+	"github.com/warmreboot/warmreboot/internal/version"
 )
 
 // env is what commands work with; tests put their own in.
@@ -96,6 +97,7 @@ func (e *env) app() *cli.App {
 	onUsage := func(_ *cli.Context, err error, _ bool) error { return &usageError{err} }
 	app := &cli.App{
 		Name:      "warmreboot",
+		Version:   version.String(),
 		Usage:     "reboot a Xen domU and give it its page cache back",
 		UsageText: "warmreboot [options] DOMAIN [--force | --cold] [--timeout 5m] [--dry-run]\nwarmreboot [options] COMMAND ...",
 		Description: "DOMAIN is a name, a domid or a UUID. Exit codes: 0 ok (warm), 1 failure, 2 usage,\n" +
@@ -109,9 +111,12 @@ func (e *env) app() *cli.App {
 		HideHelpCommand: true,
 		ExitErrHandler:  func(*cli.Context, error) {},
 		Commands: []*cli.Command{e.enableCommand(), e.disableCommand(), e.statusCommand(), e.checkCommand(), e.dropCommand(), e.historyCommand(),
-			e.topCommand(), e.reportCommand(), e.doctorCommand()},
+			e.topCommand(), e.reportCommand(), e.doctorCommand(), e.completeCommand()},
 	}
 	for _, c := range app.Commands {
+		if c.SkipFlagParsing {
+			continue
+		}
 		c.OnUsageError = onUsage
 		c.Flags = append(c.Flags, outputFlag(), socketFlag())
 		c.HideHelpCommand = true
@@ -217,22 +222,12 @@ func flags(c *cli.Context) []cli.Flag {
 	return c.App.Flags
 }
 
-func find(c *cli.Context, name string) cli.Flag {
-	for _, f := range flags(c) {
-		for _, n := range f.Names() {
-			if n == name {
-				return f
-			}
-		}
-	}
-	return nil
-}
+func find(c *cli.Context, name string) cli.Flag { return findFlag(flags(c), name) }
 
 func known(c *cli.Context, name string) bool { return find(c, name) != nil }
 
 func isBool(c *cli.Context, name string) bool {
-	_, ok := find(c, name).(*cli.BoolFlag)
-	return ok
+	return !takesValue(find(c, name))
 }
 
 // printJSON prints a result.

@@ -1,17 +1,63 @@
 package cli
 
-import "github.com/urfave/cli/v2"
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/urfave/cli/v2"
+
+	"github.com/warmreboot/warmreboot/internal/api"
+)
 
 func (e *env) disableCommand() *cli.Command {
 	return &cli.Command{
-		Name: "disable", ArgsUsage: "DOMAIN", Usage: "forget a domain's page cache and keep it no longer",
+		Name: "disable", ArgsUsage: "DOMAIN | --all", Usage: "forget a domain's page cache and keep it no longer",
+		Flags: []cli.Flag{
+			&cli.BoolFlag{Name: "all", Usage: "all domains that are kept; the package does that when it is removed"},
+		},
 		Action: func(c *cli.Context) error {
-			p, err := parse(c, 1, 1)
+			p, err := parse(c, 0, 1)
 			if err != nil {
 				return err
 			}
-			s, err := e.service(p.string("socket")).Disable(c.Context, p.args[0])
-			return e.answer(p, s, err, "disabled")
+			if c.Bool("all") == (len(p.args) == 1) {
+				return usagef("which domain? Name one, or say --all")
+			}
+			s := e.service(p.string("socket"))
+			if c.Bool("all") {
+				return e.disableAll(c.Context, s, p)
+			}
+			st, err := s.Disable(c.Context, p.args[0])
+			return e.answer(p, st, err, "disabled")
 		},
 	}
+}
+
+// disableAll goes on after an error; all of them are returned.
+func (e *env) disableAll(ctx context.Context, s api.Service, p call) error {
+	all, err := s.List(ctx)
+	if err != nil {
+		return err
+	}
+	done := []api.DomainStatus{}
+	var errs []error
+	for _, d := range all {
+		if !d.Managed && !d.Enabled {
+			continue
+		}
+		st, err := s.Disable(ctx, d.UUID.String())
+		if err != nil {
+			errs = append(errs, err)
+			continue
+		}
+		done = append(done, st)
+	}
+	if p.json {
+		return errors.Join(append(errs, e.printJSON(done))...)
+	}
+	for _, st := range done {
+		fmt.Fprintf(e.stdout, "domain %s: warm cache disabled\n", st.Domain)
+	}
+	return errors.Join(errs...)
 }
