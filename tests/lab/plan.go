@@ -19,6 +19,7 @@ type Variant struct {
 	KernelFile  string // instead of building one
 	HangFile    string // the module that goes with KernelFile
 	NoProduct   bool   // without warmreboot and warmrebootd
+	Systemd     bool   // dom0 is an ordinary Debian host, with libvirt
 	Unthrottled bool
 	Saveable    bool // see Machine.Save
 }
@@ -41,7 +42,11 @@ func Prepare(ctx context.Context, cache *build.Cache, from build.Checkout, v Var
 		return Parts{}, err
 	}
 	p := Parts{Config: Config{Root: tools, Unthrottled: v.Unthrottled, Saveable: v.Saveable}}
-	if p.Config.Dom0, err = cache.Dom0(ctx, tools, agentBinary); err != nil {
+	dom0 := cache.Dom0
+	if v.Systemd {
+		dom0 = cache.Dom0Systemd
+	}
+	if p.Config.Dom0, err = dom0(ctx, tools, agentBinary); err != nil {
 		return p, err
 	}
 	if p.Config.Guest, err = cache.Guest(ctx, tools, agentBinary); err != nil {

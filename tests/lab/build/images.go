@@ -10,6 +10,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"github.com/warmreboot/warmreboot/tests/lab/agent"
@@ -49,19 +50,34 @@ var (
 
 // Dom0 makes dom0's disk and initrd. agentBinary is the lab's agent.
 func (c *Cache) Dom0(ctx context.Context, tools Root, agentBinary string) (Dom0, error) {
-	rootKey := KeyOf("dom0 1", dom0Packages)
-	root, err := c.Entry(ctx, "dom0-root", rootKey, func(ctx context.Context, dir string) error {
-		return c.debootstrap(ctx, dir, dom0Packages)
+	return c.dom0(ctx, tools, agentBinary, "dom0", dom0Packages, busyboxInit, "1000M", "dom0")
+}
+
+// Dom0Systemd makes a dom0 like an ordinary Debian host: systemd starts
+// Debian's own units. It has libvirt, too.
+func (c *Cache) Dom0Systemd(ctx context.Context, tools Root, agentBinary string) (Dom0, error) {
+	packages := slices.Concat(dom0Packages, []string{"dbus", "libvirt-daemon-driver-xen", "libvirt-clients"})
+	return c.dom0(ctx, tools, agentBinary, "dom0-systemd", packages, systemdInit, "1400M", "dom0", "dom0-systemd")
+}
+
+func (c *Cache) dom0(ctx context.Context, tools Root, agentBinary, name string, packages []string, init initSystem, size string, overlays ...string) (Dom0, error) {
+	rootKey := KeyOf(name+" 1", packages)
+	root, err := c.Entry(ctx, name+"-root", rootKey, func(ctx context.Context, dir string) error {
+		return c.debootstrap(ctx, dir, packages)
 	})
 	if err != nil {
 		return Dom0{}, err
 	}
-	key, err := imageKey(rootKey, agentBinary, "overlay/dom0", "overlay/initrd")
+	var trees []string
+	for _, overlay := range append(slices.Clone(overlays), "initrd") {
+		trees = append(trees, "overlay/"+overlay)
+	}
+	key, err := imageKey(rootKey, agentBinary, trees...)
 	if err != nil {
 		return Dom0{}, err
 	}
-	dir, err := c.Entry(ctx, "dom0-image", key, func(ctx context.Context, dir string) error {
-		stage, err := c.stage(ctx, root, dir, "dom0", agentBinary)
+	dir, err := c.Entry(ctx, name+"-image", key, func(ctx context.Context, dir string) error {
+		stage, err := c.stage(ctx, root, dir, agentBinary, init, overlays...)
 		if err != nil {
 			return err
 		}
@@ -71,7 +87,7 @@ func (c *Cache) Dom0(ctx context.Context, tools Root, agentBinary string) (Dom0,
 		if err := xfsImage(ctx, tools, filepath.Join(stage, "srv/img.raw"), dir); err != nil {
 			return err
 		}
-		return diskImage(ctx, tools, stage, filepath.Join(dir, "disk.img"), "1000M", "^has_journal")
+		return diskImage(ctx, tools, stage, filepath.Join(dir, "disk.img"), size, "^has_journal")
 	})
 	return Dom0{
 		Kernel: filepath.Join(dir, "vmlinuz"), Initrd: filepath.Join(dir, "initrd.img"), Disk: filepath.Join(dir, "disk.img"),
@@ -92,7 +108,7 @@ func (c *Cache) Guest(ctx context.Context, tools Root, agentBinary string) (Gues
 		return Guest{}, err
 	}
 	dir, err := c.Entry(ctx, "guest-image", KeyOf(key, Dataset), func(ctx context.Context, dir string) error {
-		stage, err := c.stage(ctx, root, dir, "guest", agentBinary)
+		stage, err := c.stage(ctx, root, dir, agentBinary, busyboxInit, "guest")
 		if err != nil {
 			return err
 		}
@@ -142,8 +158,16 @@ func imageKey(root Key, agentBinary string, overlays ...string) (Key, error) {
 	return KeyOf(parts...), nil
 }
 
+// initSystem says where the links to a root's init and to what stops it lead.
+type initSystem struct{ init, stop string }
+
+var (
+	busyboxInit = initSystem{"/bin/busybox", "/bin/busybox"}
+	systemdInit = initSystem{"/usr/lib/systemd/systemd", "/usr/bin/systemctl"}
+)
+
 // stage copies a root and lays our files over it.
-func (c *Cache) stage(ctx context.Context, root, dir, name, agentBinary string) (string, error) {
+func (c *Cache) stage(ctx context.Context, root, dir, agentBinary string, init initSystem, overlays ...string) (string, error) {
 	stage := filepath.Join(dir, "stage")
 	if err := runHost(ctx, "cp", "-a", root, stage); err != nil {
 		return "", err
@@ -155,15 +179,17 @@ func (c *Cache) stage(ctx context.Context, root, dir, name, agentBinary string) 
 			return "", err
 		}
 	}
-	if err := layOver(stage, "overlay/"+name); err != nil {
-		return "", err
+	for _, name := range overlays {
+		if err := layOver(stage, "overlay/"+name); err != nil {
+			return "", err
+		}
 	}
-	for _, applet := range []string{"init", "reboot", "poweroff", "halt"} {
-		link := filepath.Join(stage, "usr/sbin", applet)
+	for name, target := range map[string]string{"init": init.init, "reboot": init.stop, "poweroff": init.stop, "halt": init.stop} {
+		link := filepath.Join(stage, "usr/sbin", name)
 		if err := os.Remove(link); err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return "", err
 		}
-		if err := os.Symlink("/bin/busybox", link); err != nil {
+		if err := os.Symlink(target, link); err != nil {
 			return "", err
 		}
 	}

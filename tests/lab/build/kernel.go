@@ -1,10 +1,12 @@
 package build
 
 import (
+	"bytes"
 	"context"
 	"crypto/sha256"
 	"embed"
 	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 )
@@ -51,6 +53,67 @@ func (c *Cache) Kernel(ctx context.Context, tools Root, series Series, config, v
 			return copyFile(filepath.Join(tree, "arch/x86/boot/bzImage"), filepath.Join(dir, "bzImage"))
 		})
 	return Kernel{Image: filepath.Join(dir, "bzImage"), Hang: filepath.Join(dir, "hang.ko")}, err
+}
+
+// KernelModules builds the modules that go with kernel, which was built from
+// the same. It returns a folder with lib/modules, config and System.map.
+func (c *Cache) KernelModules(ctx context.Context, tools Root, series Series, config, variant string, kernel Kernel) (string, error) {
+	key, err := series.Key()
+	if err != nil {
+		return "", err
+	}
+	settings, err := os.ReadFile(config)
+	if err != nil {
+		return "", err
+	}
+	return c.Entry(ctx, "kernel-modules-"+variant, KeyOf("kernel modules 1", tools.Key, key, sha256.Sum256(settings)),
+		func(ctx context.Context, dir string) error {
+			tree, unlock, err := c.workingCopy(ctx, series, variant)
+			if err != nil {
+				return err
+			}
+			defer unlock()
+			if err := configure(ctx, tools, tree, settings); err != nil {
+				return err
+			}
+			if err := tools.Run(ctx, tree, kernelMake("bzImage", "modules")...); err != nil {
+				return err
+			}
+			if err := sameFile(kernel.Image, filepath.Join(tree, "arch/x86/boot/bzImage")); err != nil {
+				return err
+			}
+			if err := tools.Run(ctx, tree, kernelMake("modules_install", "INSTALL_MOD_PATH="+dir, "INSTALL_MOD_STRIP=1")...); err != nil {
+				return err
+			}
+			// Where it was built is nobody's business.
+			link, err := filepath.Glob(filepath.Join(dir, "lib/modules/*/build"))
+			if err != nil {
+				return err
+			}
+			for _, path := range link {
+				if err := os.Remove(path); err != nil {
+					return err
+				}
+			}
+			return errors.Join(copyFile(filepath.Join(tree, ".config"), filepath.Join(dir, "config")),
+				copyFile(filepath.Join(tree, "System.map"), filepath.Join(dir, "System.map")))
+		})
+}
+
+// sameFile reports an error if two files differ.
+func sameFile(a, b string) error {
+	one, err := os.ReadFile(a)
+	if err != nil {
+		return err
+	}
+	other, err := os.ReadFile(b)
+	if err != nil {
+		return err
+	}
+	if !bytes.Equal(one, other) {
+		return fmt.Errorf("%s differs from %s, though it was built from the same", a, b)
+	}
+	return nil
 }
 
 // configure writes .config, unless it is what an earlier call wrote: a newer

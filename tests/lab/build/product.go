@@ -115,37 +115,50 @@ func (c *Cache) Xenlight(ctx context.Context, from Checkout) error {
 // goBuild builds one program: with the root's Go where C is involved or the
 // machine has no Go, else with the machine's.
 func (c *Cache) goBuild(ctx context.Context, tools Root, from Checkout, output, source string, environment ...string) error {
-	build := []string{"go", "build", "-trimpath", "-buildvcs=false", "-ldflags=-s -w", "-o", output, source}
-	own, err := exec.LookPath("go")
-	hasGo := err == nil
-	modules := filepath.Join(c.Dir, "go-mod")
-	// A build is the same whatever flags the machine has set for itself.
-	environment = append([]string{"GOFLAGS="}, environment...)
-	run := func(command *exec.Cmd, environment ...string) error {
-		command.Dir = from.Dir
-		command.Env = append(command.Env, environment...)
-		if err := runQuietly(command); err != nil {
-			return fmt.Errorf("build %s: %w", source, err)
-		}
-		return nil
+	if _, err := exec.LookPath("go"); err != nil || slices.Contains(environment, "CGO_ENABLED=1") {
+		return c.goBuildInRoot(ctx, tools, from, output, source, environment...)
 	}
-	host := func(args ...string) *exec.Cmd {
-		command := exec.CommandContext(ctx, own, args...)
-		command.Env = append(os.Environ(), "GOMODCACHE="+modules)
-		return command
+	command := c.hostGo(ctx, from, goBuildArguments(output, source)...)
+	command.Env = append(command.Env, environment...)
+	if err := runQuietly(command); err != nil {
+		return fmt.Errorf("build %s: %w", source, err)
 	}
-	if hasGo && !slices.Contains(environment, "CGO_ENABLED=1") {
-		return run(host(build[1:]...), environment...)
-	}
+	return nil
+}
+
+// goBuildInRoot builds one program with the root's Go.
+func (c *Cache) goBuildInRoot(ctx context.Context, tools Root, from Checkout, output, source string, environment ...string) error {
 	proxy := os.Getenv("GOPROXY")
-	if hasGo {
+	if _, err := exec.LookPath("go"); err == nil {
 		// The machine's Go knows how to reach the module proxy from here.
-		if err := run(host("mod", "download")); err != nil {
-			return err
+		if err := runQuietly(c.hostGo(ctx, from, "mod", "download")); err != nil {
+			return fmt.Errorf("build %s: %w", source, err)
 		}
 		proxy = "off"
 	}
-	tools.Bind = append([]string{from.Dir, "/etc/ssl/certs"}, tools.Bind...)
-	return run(tools.Command(ctx, from.Dir, build...), append(environment, "GOMODCACHE="+modules, "GOPROXY="+proxy,
-		"GOCACHE="+filepath.Join(c.Dir, "go-build"), "GOTOOLCHAIN=local")...)
+	command := tools.withBind(from.Dir, "/etc/ssl/certs").Command(ctx, from.Dir, append([]string{"go"}, goBuildArguments(output, source)...)...)
+	command.Env = append(append(command.Env, goEnvironment(c)...), environment...)
+	command.Env = append(command.Env, "GOPROXY="+proxy, "GOCACHE="+filepath.Join(c.Dir, "go-build"), "GOTOOLCHAIN=local")
+	if err := runQuietly(command); err != nil {
+		return fmt.Errorf("build %s: %w", source, err)
+	}
+	return nil
+}
+
+func goBuildArguments(output, source string) []string {
+	return []string{"build", "-trimpath", "-buildvcs=false", "-ldflags=-s -w", "-o", output, source}
+}
+
+// goEnvironment makes a build the same whatever flags the machine has set for
+// itself.
+func goEnvironment(c *Cache) []string {
+	return []string{"GOFLAGS=", "GOMODCACHE=" + filepath.Join(c.Dir, "go-mod")}
+}
+
+// hostGo is a command of the machine's Go.
+func (c *Cache) hostGo(ctx context.Context, from Checkout, args ...string) *exec.Cmd {
+	command := exec.CommandContext(ctx, "go", args...)
+	command.Dir = from.Dir
+	command.Env = append(os.Environ(), goEnvironment(c)...)
+	return command
 }

@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 )
 
@@ -42,6 +43,12 @@ func (c *Cache) Tools(ctx context.Context, bind ...string) (Root, error) {
 			"--no-install-recommends", "-t", "trixie-backports", "qemu-system-x86")
 	})
 	return Root{Dir: dir, Key: key, Bind: append([]string{c.Dir}, bind...)}, err
+}
+
+// withBind returns the root with further folders of the machine in it.
+func (r Root) withBind(paths ...string) Root {
+	r.Bind = append(slices.Clone(paths), r.Bind...)
+	return r
 }
 
 // Command prepares a command that runs in the root, in the folder dir. The

@@ -20,13 +20,14 @@ const usage = `usage: lab [-name NAME] COMMAND
 
   prepare [-stock-xen] [-trusting-xen] [-stock-kernel]
                                             build what is not in the cache
-  boot [-xen FILE] [-kernel FILE] [-hang FILE] [-stock-xen] [-stock-kernel] [-no-product] [-unthrottled]
+  boot [-xen FILE] [-kernel FILE] [-hang FILE] [-stock-xen] [-stock-kernel] [-no-product] [-systemd] [-unthrottled]
                                             boot Xen and dom0; returns when dom0 is up
   exec [-u] COMMAND [ARG...]                run a command in dom0, with -u in the domU
   put FILE PATH                             copy a file into dom0
   get PATH                                  print a file of dom0
   stop                                      end the lab
   demo [the options of boot]                the nine steps, in a lab of its own
+  packages                                  build Debian packages, into build/packages
   patches check|refresh                     prove the patch series, or edit them
 `
 
@@ -100,6 +101,8 @@ func (c *command) dispatch(ctx context.Context, args []string) (int, error) {
 		})
 	case "patches":
 		return 0, c.patches(ctx, args)
+	case "packages":
+		return 0, c.packages(ctx)
 	case "exec":
 		return c.exec(ctx, args)
 	case "put", "get", "stop":
@@ -118,6 +121,7 @@ func (c *command) withParts(ctx context.Context, args []string, do func(lab.Part
 	flags.BoolVar(&v.StockXen, "stock-xen", false, "")
 	flags.BoolVar(&v.TrustingXen, "trusting-xen", false, "")
 	flags.BoolVar(&v.StockKernel, "stock-kernel", false, "")
+	flags.BoolVar(&v.Systemd, "systemd", false, "")
 	flags.BoolVar(&v.NoProduct, "no-product", false, "")
 	flags.BoolVar(&v.Unthrottled, "unthrottled", false, "")
 	if err := flags.Parse(args); err != nil {
@@ -128,6 +132,21 @@ func (c *command) withParts(ctx context.Context, args []string, do func(lab.Part
 		return exitFailure, err
 	}
 	return 0, do(parts)
+}
+
+// packages builds the Debian packages, from what is in the cache as far as it is.
+func (c *command) packages(ctx context.Context) error {
+	tools, err := c.cache.Tools(ctx)
+	if err != nil {
+		return err
+	}
+	built, err := c.cache.Packages(ctx, tools, c.checkout)
+	for _, file := range built.All() {
+		if err == nil {
+			fmt.Fprintln(c.stdout, file)
+		}
+	}
+	return err
 }
 
 func (c *command) exec(ctx context.Context, args []string) (int, error) {
