@@ -108,6 +108,10 @@ bench-agent: ## what the agent costs, on tables of up to 5·10⁷ pages; writes 
 lab: $(BUILD)/labcmd ## boot a lab to play with; see tests/lab/README.md
 	$(BUILD)/labcmd boot
 
+.PHONY: packages
+packages: $(BUILD)/labcmd ## Debian packages of warmreboot, Xen and the guest kernel; in build/packages
+	$(BUILD)/labcmd packages
+
 .PHONY: patches-check
 patches-check: $(BUILD)/labcmd ## prove both patch series: apply, build after each patch, export again
 	$(BUILD)/labcmd patches check
