@@ -29,7 +29,8 @@ func TestComplete(t *testing.T) {
 		{"enable --uncertain r", "refuse"},
 		{"-o ", "text json"},
 		{"-o j", "json"},
-		{"-o json d", "disable drop db"},
+		{"-o json db", "db"},
+		{"-o json disa", "disable"},
 		{"status --wait ", "web db"},
 		{"status --socket /x w", "web"},
 	} {

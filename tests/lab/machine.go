@@ -118,7 +118,7 @@ func Boot(ctx context.Context, c Config) (*Machine, error) {
 }
 
 func (m *Machine) awaitDom0(ctx context.Context) error {
-	ctx, cancel := context.WithTimeout(ctx, 4*time.Minute)
+	ctx, cancel := context.WithTimeout(ctx, 10*time.Minute) // with systemd, on a busy machine
 	defer cancel()
 	return m.Dom0().Await(ctx)
 }

@@ -73,7 +73,43 @@ func (c *Cache) Packages(ctx context.Context, tools Root, from Checkout) (Packag
 	if err := root.Run(ctx, b.dir, append([]string{"lintian", "--fail-on=error,warning", "--allow-root"}, built...)...); err != nil {
 		return Packages{}, err
 	}
+	if err := b.check(ctx, root, built[1]); err != nil {
+		return Packages{}, err
+	}
 	return Packages{Kernel: built[0], Product: built[1], Xen: built[2], KernelRelease: b.release}, os.RemoveAll(b.source)
+}
+
+// check has those look at the product's package for whom its parts are made:
+// systemd, man and the shells.
+func (b *packageBuild) check(ctx context.Context, root Root, file string) error {
+	dir := filepath.Join(b.dir, "unpacked")
+	defer os.RemoveAll(dir)
+	const script = `
+dpkg-deb -x "$1" "$2"
+cd "$2"
+PATH=$2/usr/sbin:$PATH
+fail() { echo "$*"; exit 1; }
+
+# The unit names programs by where they will be.
+sed "s|=/usr/sbin/|=$2/usr/sbin/|" usr/lib/systemd/system/warmrebootd.service >warmrebootd.service
+complaints=$(systemd-analyze verify --man=no ./warmrebootd.service 2>&1) && [ -z "$complaints" ] || fail "unit: $complaints"
+systemd-tmpfiles --dry-run --create usr/lib/tmpfiles.d/warmreboot.conf >/dev/null || fail tmpfiles
+
+for page in warmreboot warmrebootd; do
+	zcat usr/share/man/man8/$page.8.gz >$page.8
+	complaints=$(man --warnings -l $page.8 2>&1 >$page.txt)
+	[ -z "$complaints" ] || fail "$page(8): $complaints"
+	grep -q SYNOPSIS $page.txt || fail "$page(8) is empty"
+done
+
+words=$(bash -c '. usr/share/bash-completion/completions/warmreboot; COMP_WORDS=(warmreboot di); COMP_CWORD=1; _warmreboot; echo "${COMPREPLY[@]}"')
+[ "$words" = disable ] || fail "bash completes di to '$words'"
+words=$(zsh -f -c 'words=(warmreboot di) CURRENT=2; compadd() { shift; print -r -- "$@" }; . usr/share/zsh/vendor-completions/_warmreboot')
+[ "$words" = disable ] || fail "zsh completes di to '$words'"
+words=$(fish --no-config -c 'source usr/share/fish/vendor_completions.d/warmreboot.fish; complete -C "warmreboot di"')
+[ "$words" = disable ] || fail "fish completes di to '$words'"
+`
+	return root.Run(ctx, "/", "sh", "-e", "-c", script, "check", file, dir)
 }
 
 // packageBuild puts together the folder that dpkg-buildpackage works in.
@@ -107,6 +143,9 @@ func (b *packageBuild) collect(ctx context.Context, tools Root) error {
 		return err
 	}
 	if err := os.CopyFS(filepath.Join(b.source, "completions"), os.DirFS(filepath.Join(b.from.Dir, "packaging", "completions"))); err != nil {
+		return err
+	}
+	if err := os.CopyFS(filepath.Join(b.source, "docs", "monitoring"), os.DirFS(filepath.Join(b.from.Dir, "docs", "monitoring"))); err != nil {
 		return err
 	}
 	return copyFile(filepath.Join(b.from.Dir, "docs", "operations.md"), filepath.Join(b.source, "docs", "operations.md"))

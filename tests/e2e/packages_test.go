@@ -1,0 +1,294 @@
+package e2e
+
+import (
+	"bytes"
+	"context"
+	"crypto/sha256"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/warmreboot/warmreboot/tests/lab"
+	"github.com/warmreboot/warmreboot/tests/lab/build"
+	"github.com/warmreboot/warmreboot/tests/lab/demo"
+)
+
+// packages are built once for all tests of a run.
+var packages struct {
+	once sync.Once
+	build.Packages
+	err error
+}
+
+// host boots a dom0 that is an ordinary Debian host, without the programs under
+// test, and puts the packages into /root.
+func host(t *testing.T) (*bed, lab.Parts) {
+	t.Helper()
+	parts, checkout, cache := prepare(t, lab.Variant{Systemd: true, NoProduct: true})
+	packages.once.Do(func() {
+		packages.Packages, packages.err = cache.Packages(context.WithoutCancel(t.Context()), parts.Config.Root, checkout)
+	})
+	if packages.err != nil {
+		t.Fatal(packages.err)
+	}
+	m, err := parts.Start(t.Context(), labDir(t, cache))
+	if err != nil {
+		t.Fatal(err)
+	}
+	b := &bed{Machine: m, Product: demo.Product{Dom0: m.Dom0()}, truth: parts.Config.Guest.Sums}
+	t.Cleanup(func() {
+		if t.Failed() {
+			text, err := m.Dom0().Shell(context.WithoutCancel(t.Context()), "journalctl -b --no-pager -n 80; tail -n 20 /var/log/xen/xl-domU-web.log")
+			t.Logf("logs of dom0 (%v):\n%s", err, text)
+		}
+		if err := m.Stop(); err != nil {
+			t.Error(err)
+		}
+	})
+	for _, file := range packages.All() {
+		if err := m.Dom0().Put(t.Context(), file, "/root/"+filepath.Base(file), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return b, parts
+}
+
+// property asks systemd about the service.
+func (b *bed) property(t *testing.T, name string) string {
+	t.Helper()
+	return b.dom0(t, "systemctl show --value -p "+name+" warmrebootd.service")
+}
+
+func (b *bed) awaitProperty(t *testing.T, name, want string) {
+	t.Helper()
+	var got string
+	for end := time.Now().Add(5 * time.Minute); time.Now().Before(end); time.Sleep(time.Second) {
+		if got = b.property(t, name); got == want {
+			return
+		}
+	}
+	t.Fatalf("%s is %q, want %q", name, got, want)
+}
+
+// TestPackages installs the packages on a Debian host, lets the service do its
+// work, and upgrades and removes them again.
+func TestPackages(t *testing.T) {
+	t.Parallel()
+	b, parts := host(t)
+	product := "/root/" + filepath.Base(packages.Product)
+
+	// An older version is the same with another number.
+	b.dom0(t, "cd /root && dpkg-deb -R "+product+" old && sed -i 's/^Version: .*/Version: 0.0.1/' old/DEBIAN/control && dpkg-deb -Znone -b old old.deb && rm -r old")
+	b.dom0(t, "dpkg -i /root/old.deb")
+	b.awaitProperty(t, "ActiveState", "active")
+	for name, want := range map[string]string{"Type": "notify", "WatchdogUSec": "3min", "UnitFileState": "enabled", "NRestarts": "0"} {
+		if got := b.property(t, name); got != want {
+			t.Errorf("%s is %q, want %q", name, got, want)
+		}
+	}
+	t.Log(b.property(t, "StatusText"), b.dom0(t, "systemd-analyze security warmrebootd.service | tail -n 1"))
+	b.dom0(t, "test -d /etc/warmreboot && test $(stat -c %a /var/lib/warmreboot) = 700 && test $(stat -c %a /run/warmreboot/agent.sock) = 600")
+
+	b.create(t, true)
+	b.verify(t) // reads every file
+	before := b.property(t, "MainPID")
+	b.dom0(t, "dpkg -i "+product)
+	b.awaitProperty(t, "ActiveState", "active")
+	if after := b.property(t, "MainPID"); after == before {
+		t.Error("the upgrade has not restarted the service")
+	}
+	b.warm(t)
+	b.check(t)
+	// Who is confined, and sees less, would have doubts: none of them may be of
+	// its own making.
+	if log := b.dom0(t, "journalctl -b --no-pager -u warmrebootd | grep -E 'level=(WARN|ERROR)' || true"); log != "" {
+		t.Errorf("the service complains:\n%s", log)
+	}
+
+	b.watchdog(t)
+	b.hypervisorPackage(t, parts)
+	b.kernelPackage(t)
+
+	b.dom0(t, "dpkg -r warmreboot")
+	if code, _ := b.exitCode(t, "systemctl is-active warmrebootd"); code == 0 {
+		t.Error("the service still runs")
+	}
+	b.dom0(t, "! test -e /usr/sbin/warmrebootd && ! test -e /run/warmreboot/agent.sock && test -d /var/lib/warmreboot")
+	if registered, err := b.DomU().Shell(t.Context(), "a=$(cat /sys/hypervisor/warmcache/registered); cat /srv/www/* >/dev/null 2>&1; echo 3 >/proc/sys/vm/drop_caches; cat /srv/www/* >/dev/null 2>&1; echo $(($(cat /sys/hypervisor/warmcache/registered) - a))"); err != nil || registered != "0" {
+		t.Errorf("the domU is still tracked: %q, %v", registered, err)
+	}
+	b.dom0(t, "dpkg -P warmreboot && ! test -e /var/lib/warmreboot && ! test -e /etc/warmreboot")
+	b.dom0(t, "xl list domU-web")
+}
+
+// warm reboots the domU and asserts that its page cache came back.
+func (b *bed) warm(t *testing.T) demo.Reboot {
+	t.Helper()
+	reboot, err := b.Reboot(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	b.awaitDomU(t)
+	if reboot.Outcome != "warm" || reboot.PagesRestored < reboot.PagesBefore*9/10 {
+		t.Errorf("%+v", reboot)
+	}
+	return reboot
+}
+
+// watchdog asserts that systemd restarts an agent that gives no sign of life.
+func (b *bed) watchdog(t *testing.T) {
+	t.Helper()
+	b.dom0(t, "mkdir -p /run/systemd/system/warmrebootd.service.d && printf '[Service]\nWatchdogSec=20s\nTimeoutAbortSec=2s\n' >/run/systemd/system/warmrebootd.service.d/test.conf && systemctl daemon-reload && systemctl restart warmrebootd")
+	b.awaitProperty(t, "ActiveState", "active")
+	time.Sleep(time.Minute) // several intervals in which it has to feed it, as long as it is well
+	if got := b.property(t, "NRestarts"); got != "0" {
+		t.Fatalf("%s restarts of an agent that is well", got)
+	}
+	b.dom0(t, "kill -STOP "+b.property(t, "MainPID"))
+	b.awaitProperty(t, "NRestarts", "1")
+	b.awaitProperty(t, "ActiveState", "active")
+	if log := b.dom0(t, "journalctl -b --no-pager -u warmrebootd"); !strings.Contains(log, "Watchdog timeout") {
+		t.Errorf("restarted, but not by the watchdog:\n%s", log)
+	}
+	b.dom0(t, "rm -r /run/systemd/system/warmrebootd.service.d; systemctl daemon-reload; systemctl restart warmrebootd; warmreboot status domU-web")
+}
+
+// hypervisorPackage installs the Xen that runs.
+func (b *bed) hypervisorPackage(t *testing.T, parts lab.Parts) {
+	t.Helper()
+	b.dom0(t, "dpkg -i /root/"+filepath.Base(packages.Xen))
+	running, err := os.ReadFile(parts.Config.Xen)
+	if err != nil {
+		t.Fatal(err)
+	}
+	sum := b.dom0(t, "gzip -dc /boot/xen-4.20-warmreboot-amd64.gz | sha256sum")
+	if want := fmt.Sprintf("%x", sha256.Sum256(running)); !strings.HasPrefix(sum, want) {
+		t.Errorf("installed %s, %s runs", sum, want)
+	}
+	b.dom0(t, "dpkg -P "+strings.SplitN(filepath.Base(packages.Xen), "_", 2)[0]+" && ! test -e /boot/xen-4.20-warmreboot-amd64.gz")
+}
+
+// kernelPackage installs the kernel in the domU that runs it: its modules fit.
+func (b *bed) kernelPackage(t *testing.T) {
+	t.Helper()
+	file := "/root/" + filepath.Base(packages.Kernel)
+	if err := b.DomU().Put(t.Context(), packages.Kernel, file, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	name := strings.SplitN(filepath.Base(packages.Kernel), "_", 2)[0]
+	for _, line := range []string{
+		"test $(uname -r) = " + packages.KernelRelease,
+		"dpkg -i " + file,
+		"test -s /boot/vmlinuz-$(uname -r) && grep -qx CONFIG_XEN_WARMCACHE=y /boot/config-$(uname -r)",
+		"modprobe loop && grep -q '^loop ' /proc/modules",
+		"dpkg -P " + name + " && ! test -e /boot/vmlinuz-$(uname -r)",
+	} {
+		if output, err := b.DomU().Shell(t.Context(), line); err != nil {
+			t.Errorf("domU: %s: %v\n%s", line, err, output)
+		}
+	}
+	installed := b.dom0(t, "sha256sum /boot/guest-kernel")
+	content, err := exec.Command("dpkg-deb", "--fsys-tarfile", packages.Kernel).Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	tar := exec.Command("tar", "-xO", "./boot/vmlinuz-"+packages.KernelRelease)
+	tar.Stdin = bytes.NewReader(content)
+	packed, err := tar.Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if want := fmt.Sprintf("%x", sha256.Sum256(packed)); !strings.HasPrefix(installed, want) {
+		t.Errorf("the package has %s, the domU runs %s", want, installed)
+	}
+}
+
+// TestLibvirt: a domain that libvirt has created is recognised, comes back
+// warm, also from a reboot of its own, and is not taken down while libvirt is
+// away.
+func TestLibvirt(t *testing.T) {
+	t.Parallel()
+	b, _ := host(t)
+	b.dom0(t, "dpkg -i /root/"+filepath.Base(packages.Product))
+	b.awaitProperty(t, "ActiveState", "active")
+	if _, err := b.Product.Dom0.Run(t.Context(), "sh", "-c", "systemctl start libvirtd && virsh -c xen:///system version"); err != nil {
+		t.Fatal(err)
+	}
+	if err := b.Product.Dom0.PutBytes(t.Context(), []byte(libvirtDomain), "/root/domU-web.xml"); err != nil {
+		t.Fatal(err)
+	}
+	b.dom0(t, "virsh -c xen:///system define /root/domU-web.xml && virsh -c xen:///system start --paused domU-web && warmreboot enable domU-web && virsh -c xen:///system resume domU-web")
+	b.awaitDomU(t)
+	b.verify(t)
+	if status := b.dom0(t, "warmreboot status domU-web"); !strings.Contains(status, "created by libvirt") {
+		t.Error(status)
+	}
+	t.Logf("asked for: %+v", b.warm(t))
+	b.verify(t)
+
+	before, err := b.Status(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	domid := b.dom0(t, "xl domid domU-web")
+	if _, err := b.DomU().Shell(t.Context(), "reboot"); err != nil {
+		t.Log("the domU's agent went with it:", err)
+	}
+	b.awaitNewDomid(t, domid)
+	b.awaitDomU(t)
+	status, err := b.Status(t.Context(), "--wait")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if last := status.Last; last == nil || last.Sequence <= before.Last.Sequence || last.Outcome != "warm" || last.Trigger != "guest" {
+		t.Errorf("the domU's own reboot: %+v", last)
+	}
+	b.verify(t)
+	b.check(t)
+
+	b.dom0(t, "systemctl stop libvirtd.socket libvirtd-ro.socket libvirtd-admin.socket libvirtd.service; ! pidof libvirtd")
+	domid = b.dom0(t, "xl domid domU-web")
+	code, output := b.exitCode(t, "warmreboot domU-web")
+	if code != 1 || !strings.Contains(output, "start libvirtd") || b.dom0(t, "xl domid domU-web") != domid {
+		t.Errorf("without libvirtd: %s", output)
+	}
+	b.dom0(t, "systemctl start libvirtd")
+	t.Logf("after libvirtd was restarted: %+v", b.warm(t))
+}
+
+// libvirtDomain is the lab's domU as libvirt describes it. Its interface is
+// xl's: the script gives it its address.
+const libvirtDomain = `<domain type='xen'>
+  <name>domU-web</name>
+  <uuid>5c0f3a60-7d0b-4a57-9d2b-77a26d6c0b01</uuid>
+  <memory unit='MiB'>512</memory>
+  <vcpu>2</vcpu>
+  <os>
+    <type arch='x86_64' machine='xenpvh'>xenpvh</type>
+    <kernel>/boot/guest-kernel</kernel>
+    <cmdline>root=/dev/xvda rootfstype=ext4 rw console=hvc0 panic=1 oops=panic net.ifnames=0</cmdline>
+  </os>
+  <on_poweroff>destroy</on_poweroff>
+  <on_reboot>restart</on_reboot>
+  <on_crash>restart</on_crash>
+  <devices>
+    <disk type='block' device='disk'>
+      <driver name='phy' type='raw'/>
+      <source dev='/dev/vdb'/>
+      <target dev='xvda' bus='xen'/>
+    </disk>
+    <interface type='ethernet'>
+      <mac address='00:16:3e:00:00:01'/>
+      <script path='/etc/xen/scripts/vif-lab'/>
+    </interface>
+    <console type='pty'>
+      <target type='xen'/>
+    </console>
+  </devices>
+</domain>
+`
