@@ -90,6 +90,13 @@ test-page: ## the status pages and a report in a headless browser (Debian's chro
 	@command -v chromium >/dev/null || { apt-get update -q && DEBIAN_FRONTEND=noninteractive apt-get install -y -q --no-install-recommends chromium fonts-dejavu-core; }
 	CGO_ENABLED=0 go test -count=1 -v -timeout 10m ./tests/page -browser
 
+.PHONY: test-monitoring
+test-monitoring: ## alert rules and dashboard, read by Debian's promtool
+	@mkdir -p $(BUILD); [ -x $(BUILD)/promtool ] || { set -e; dir=$$(mktemp -d); trap "rm -rf $$dir" EXIT; chmod 755 $$dir; \
+		(cd $$dir && apt-get download -q prometheus) && dpkg-deb --fsys-tarfile $$dir/prometheus_*.deb | tar -xO ./usr/bin/promtool > $$dir/promtool; \
+		chmod +x $$dir/promtool; mv $$dir/promtool $(BUILD)/promtool; }
+	CGO_ENABLED=0 go test -count=1 -v ./tests/monitoring -promtool $(CURDIR)/$(BUILD)/promtool
+
 .PHONY: lint
 lint: ## gofmt, go vet, staticcheck
 	@unformatted=$$(gofmt -l $$(git ls-files '*.go')); [ -z "$$unformatted" ] || { echo "not formatted: $$unformatted"; exit 1; }
