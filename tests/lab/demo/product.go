@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/warmreboot/warmreboot/tests/lab"
@@ -40,9 +41,9 @@ type Status struct {
 // Product drives warmreboot and warmrebootd in dom0.
 type Product struct{ Dom0 *lab.Client }
 
-// StartAgent starts warmrebootd and returns when it answers.
-func (p Product) StartAgent(ctx context.Context) error {
-	_, err := p.Dom0.Shell(ctx, "setsid warmrebootd >>/var/log/warmrebootd.log 2>&1 </dev/null & echo $! >/run/warmrebootd.pid")
+// StartAgent starts warmrebootd with the given flags and returns when it answers.
+func (p Product) StartAgent(ctx context.Context, flags ...string) error {
+	_, err := p.Dom0.Shell(ctx, "setsid warmrebootd "+strings.Join(flags, " ")+" >>/var/log/warmrebootd.log 2>&1 </dev/null & echo $! >/run/warmrebootd.pid")
 	if err != nil {
 		return err
 	}
