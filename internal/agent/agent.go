@@ -259,6 +259,13 @@ func (a *Agent) describe(t target) api.DomainStatus {
 		}
 	}
 	DescribeXen(a.Xen, t.info, &s)
+	return s
+}
+
+// describeOne also says who has created the domain, which takes a look at all
+// processes: too much for what is asked of all domains every second.
+func (a *Agent) describeOne(t target) api.DomainStatus {
+	s := a.describe(t)
 	s.Toolstack = a.owner(t).Toolstack
 	return s
 }

@@ -24,7 +24,10 @@ func TestWouldNotComeBack(t *testing.T) {
 	owner := &fakeOwner{Toolstack: toolstack.Libvirt}
 	a := w.start(t.TempDir(), func(o *Options) { o.Owners = owner })
 	w.create("domU-web", webUUID)
-	s, err := a.Enable(ctx(t, 5*time.Second), "domU-web", api.Policy{})
+	if _, err := a.Enable(ctx(t, 5*time.Second), "domU-web", api.Policy{}); err != nil {
+		t.Fatal(err)
+	}
+	s, err := a.Status(ctx(t, 5*time.Second), "domU-web", false)
 	if err != nil || s.Toolstack != "libvirt" {
 		t.Fatalf("%+v, %v", s, err)
 	}

@@ -32,14 +32,14 @@ func (a *Agent) Status(ctx context.Context, domain string, wait bool) (api.Domai
 			case <-changed:
 			case <-k.ended:
 			case <-ctx.Done():
-				return a.describe(t), notYet(t, s.Current)
+				return a.describeOne(t), notYet(t, s.Current)
 			}
 		}
 		if t, err = a.find(ctx, t.uuid.String()); err != nil {
 			return api.DomainStatus{}, err
 		}
 	}
-	return a.describe(t), nil
+	return a.describeOne(t), nil
 }
 
 // progressText says how far a reboot has got that did not end in time.

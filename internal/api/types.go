@@ -146,7 +146,8 @@ type DomainStatus struct {
 	Domid  xenctl.Domid `json:"domid"` // 0 if it is down
 	State  string       `json:"state"` // running, paused, shutdown, down
 	Type   string       `json:"type"`  // hvm (also PVH) or pv
-	// Toolstack is who creates it again when it reboots: xl, libvirt, "" if unknown.
+	// Toolstack is who creates it again when it reboots: xl, libvirt, "" if unknown
+	// or not asked for: only Status has it.
 	Toolstack string `json:"toolstack,omitempty"`
 
 	// Managed: the agent was told to keep the domain's cache over reboots.
