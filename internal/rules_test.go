@@ -40,9 +40,11 @@ var rules = []rule{
 	{"xenctl's internals belong to xenctl",
 		func(p string) bool { return strings.HasPrefix(p, module+"xenctl/internal/") },
 		func(f string) bool { return strings.HasPrefix(f, "xenctl/") }},
-	{"fsnotify belongs to internal/disk",
+	{"fsnotify belongs to internal/disk and internal/config",
 		func(p string) bool { return strings.Contains(p, "fsnotify") },
-		func(f string) bool { return strings.HasPrefix(f, "internal/disk/") }},
+		func(f string) bool {
+			return strings.HasPrefix(f, "internal/disk/") || strings.HasPrefix(f, "internal/config/")
+		}},
 	{"cachemap and reusebitmap know neither xenctl nor the agent; xenctl knows no policy",
 		func(p string) bool { return strings.HasPrefix(p, module+"internal/") },
 		func(f string) bool {

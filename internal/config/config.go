@@ -1,0 +1,232 @@
+// Package config reads the schedules that an operator has written down, and
+// says precisely, by file and line, what is wrong with them. A directory is
+// taken as a whole or not at all.
+package config
+
+import (
+	"cmp"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/warmreboot/warmreboot/internal/api"
+	"github.com/warmreboot/warmreboot/internal/schedule"
+)
+
+// DefaultDir is where the daemon looks for *.toml.
+const DefaultDir = "/etc/warmreboot"
+
+// Config is what all files of a directory say.
+type Config struct {
+	Limits    schedule.Limits
+	Groups    []schedule.Group
+	Schedules []*Schedule
+	Files     []string
+}
+
+// Rules returns the schedules' rules.
+func (c *Config) Rules() []*schedule.Rule {
+	var rules []*schedule.Rule
+	for _, s := range c.Schedules {
+		rules = append(rules, &s.Rule)
+	}
+	return rules
+}
+
+// Schedule returns the schedule with a name, nil if there is none.
+func (c *Config) Schedule(name string) *Schedule {
+	for _, s := range c.Schedules {
+		if s.Name == name {
+			return s
+		}
+	}
+	return nil
+}
+
+// Schedule is when domains are rebooted, and what is done about it.
+type Schedule struct {
+	schedule.Rule
+	// Sources are where the figures of Rule.Triggers come from.
+	Sources []Source
+	// Mode is graceful, force or cold.
+	Mode api.Trigger
+	// ColdToo: a domain that would not come back warm is rebooted all the same.
+	ColdToo bool
+	// Timeout is how long a reboot may take, hooks and health check aside.
+	Timeout time.Duration
+	DryRun  bool
+
+	Before, After []Hook
+	Health        *Health
+	Alert         *Command
+	// Where it is written.
+	File string
+	Line int
+}
+
+// Longest is how long a run may take at most: the time to live of its lock.
+func (s *Schedule) Longest() time.Duration {
+	total := s.Timeout + time.Minute
+	for _, h := range slices.Concat(s.Before, s.After) {
+		total += h.Timeout
+	}
+	if s.Health != nil {
+		total += 2*s.Health.Timeout + s.Timeout // once more after a cold reboot
+	}
+	if s.Alert != nil {
+		total += 4 * s.Alert.Timeout
+	}
+	return total
+}
+
+// Command is a program in dom0, run as root and without a shell. In its
+// arguments, as in URLs and addresses, {domain} and {uuid} stand for the domain's.
+type Command struct {
+	Args    []string
+	Timeout time.Duration
+}
+
+// Hook is run before or after a reboot.
+type Hook struct {
+	Command
+	// GoOn: its failure is noted, and changes nothing else.
+	GoOn bool
+	// Always: it is run after a failure, too.
+	Always bool
+}
+
+// Action is what follows a health check that failed.
+type Action string
+
+// Actions.
+const (
+	Alert      Action = "alert"
+	ColdReboot Action = "cold_reboot" // once, then the check is made again
+	Stop       Action = "stop"        // the schedule, until an operator resumes it
+)
+
+// Health is how to see that a domain is well again: one of HTTP, TCP and
+// Args. It is tried every Interval until it succeeds or Timeout is over.
+type Health struct {
+	HTTP   string
+	Status []int // that are well; none: 200 to 299
+	TCP    string
+	Args   []string
+
+	Timeout, Interval time.Duration
+	OnFailure         []Action
+}
+
+// Source is where a figure comes from: one of its first five fields.
+type Source struct {
+	URL      string         // milliseconds until the whole answer is there
+	Args     []string       // the number that a command prints
+	Xenstore string         // the number at a path below the domain's
+	SwapVBD  string         // sectors per second, of the guest's swap disk
+	Console  *regexp.Regexp // lines of the guest's console since its boot
+
+	Every, Timeout time.Duration
+}
+
+// String says what is read.
+func (s Source) String() string {
+	switch {
+	case s.URL != "":
+		return "response time of " + s.URL + " in ms"
+	case len(s.Args) > 0:
+		return "number of " + strings.Join(s.Args, " ")
+	case s.Xenstore != "":
+		return "xenstore " + s.Xenstore
+	case s.SwapVBD != "":
+		return "sectors per second of " + s.SwapVBD
+	}
+	return "lines on the console like " + s.Console.String()
+}
+
+// Problem is something wrong in a file. Line is 0 if it is about all of it.
+type Problem struct {
+	File    string `json:"file"`
+	Line    int    `json:"line,omitempty"`
+	Message string `json:"message"`
+}
+
+func (p Problem) Error() string {
+	if p.Line == 0 {
+		return p.File + ": " + p.Message
+	}
+	return fmt.Sprintf("%s:%d: %s", p.File, p.Line, p.Message)
+}
+
+// Problems are all that are wrong, never none.
+type Problems []Problem
+
+func (p Problems) Error() string {
+	var all []string
+	for _, x := range p {
+		all = append(all, x.Error())
+	}
+	return strings.Join(all, "\n")
+}
+
+// Load reads all files of a directory. A directory that does not exist says
+// nothing. The error is of type Problems if a file is at fault.
+func Load(dir string) (*Config, error) {
+	entries, err := os.ReadDir(dir)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return nil, err
+	}
+	l := loader{config: &Config{Limits: schedule.Limits{AtOnce: 1}}}
+	for _, e := range entries {
+		if filepath.Ext(e.Name()) != ".toml" || strings.HasPrefix(e.Name(), ".") {
+			continue
+		}
+		path := filepath.Join(dir, e.Name())
+		l.config.Files = append(l.config.Files, path)
+		l.file = path
+		raw, err := readSafe(path)
+		if err != nil {
+			l.complain(0, "%v", err)
+			continue
+		}
+		l.load(raw)
+	}
+	l.checkAll()
+	if len(l.problems) > 0 {
+		slices.SortStableFunc(l.problems, func(a, b Problem) int {
+			return cmp.Or(cmp.Compare(a.File, b.File), cmp.Compare(a.Line, b.Line))
+		})
+		return nil, l.problems
+	}
+	return l.config, nil
+}
+
+// maxFile is the largest file that is read, in bytes.
+const maxFile = 1 << 20
+
+// readSafe reads a file whose commands will be run as root: nobody else may be
+// able to write to it.
+func readSafe(path string) ([]byte, error) {
+	st, err := os.Stat(path)
+	if err != nil {
+		return nil, errors.Unwrap(err)
+	}
+	sys, ok := st.Sys().(*syscall.Stat_t)
+	switch {
+	case !st.Mode().IsRegular():
+		return nil, errors.New("is not a regular file")
+	case st.Size() > maxFile:
+		return nil, fmt.Errorf("is larger than %d bytes", maxFile)
+	case st.Mode().Perm()&0o022 != 0:
+		return nil, fmt.Errorf("others can write to it (mode %04o), and its commands are run as root: chmod go-w %s", st.Mode().Perm(), path)
+	case ok && sys.Uid != 0 && int(sys.Uid) != os.Geteuid():
+		return nil, fmt.Errorf("belongs to user %d, and its commands are run as root: chown root %s", sys.Uid, path)
+	}
+	return os.ReadFile(path)
+}
