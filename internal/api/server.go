@@ -53,7 +53,11 @@ func Handler(s Service, more ...func(*http.ServeMux)) http.Handler {
 		answer(w, v, err)
 	})
 	mux.HandleFunc("GET /v1/domains/{domain}/plan", func(w http.ResponseWriter, r *http.Request) {
-		v, err := s.Plan(r.Context(), r.PathValue("domain"), Trigger(r.URL.Query().Get("mode")))
+		ctx := r.Context()
+		if r.URL.Query().Get("override") == "1" {
+			ctx = WithOverride(ctx)
+		}
+		v, err := s.Plan(ctx, r.PathValue("domain"), Trigger(r.URL.Query().Get("mode")))
 		answer(w, v, err)
 	})
 	mux.HandleFunc("POST /v1/domains/{domain}/enable", func(w http.ResponseWriter, r *http.Request) {
@@ -81,6 +85,9 @@ func Handler(s Service, more ...func(*http.ServeMux)) http.Handler {
 		}
 		ctx, cancel := withTimeout(r, strconv.FormatFloat(req.TimeoutSeconds, 'f', -1, 64))
 		defer cancel()
+		if req.Override {
+			ctx = WithOverride(ctx)
+		}
 		v, err := s.Reboot(ctx, r.PathValue("domain"), req.Mode)
 		answer(w, v, err)
 	})

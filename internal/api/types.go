@@ -210,6 +210,8 @@ type (
 	RebootRequest struct {
 		Mode           Trigger `json:"mode"` // graceful, force or cold
 		TimeoutSeconds float64 `json:"timeout_seconds"`
+		// Override: in spite of locks and windows.
+		Override bool `json:"override,omitempty"`
 	}
 )
 

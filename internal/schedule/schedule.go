@@ -277,7 +277,7 @@ func blocked(in Input, r *Rule, d Domain, m Memory) (why string, next time.Time)
 	}
 	switch {
 	case !d.Up:
-		return "the domain is down", time.Time{}
+		return "the domain does not run", time.Time{}
 	case d.Busy != "":
 		return d.Busy, time.Time{}
 	case d.Locked != "":
@@ -463,7 +463,7 @@ func (in Input) companions(it Item, byUUID map[xenctl.UUID]Domain, begun map[xen
 			case o.Busy != "" || begun[o.UUID] != "":
 				return fmt.Sprintf("%s of group %s is being rebooted", o.Name, g.Name)
 			case !o.Up:
-				return fmt.Sprintf("%s of group %s is down", o.Name, g.Name)
+				return fmt.Sprintf("%s of group %s does not run", o.Name, g.Name)
 			case o.Age < g.Distance:
 				return fmt.Sprintf("%s of group %s has been up for %s, less than %s", o.Name, g.Name, FormatDuration(o.Age), FormatDuration(g.Distance))
 			}

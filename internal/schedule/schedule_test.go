@@ -63,7 +63,7 @@ func TestDecide(t *testing.T) {
 		}, true, "cron", noon.Add(61 * time.Minute), false},
 		"missed, to be caught up": {func(in *Input, r *Rule, _ *Domain) { in.Now, r.CatchUp = noon.Add(5*day-time.Hour), true }, true, "caught up", noon.Add(5*day - time.Hour), false},
 		"handled":                 {func(in *Input, _ *Rule, _ *Domain) { in.Memory[key] = Memory{Handled: noon} }, false, "cron", noon.Add(day), false},
-		"down":                    {func(_ *Input, _ *Rule, d *Domain) { d.Up = false }, false, "down", time.Time{}, false},
+		"down":                    {func(_ *Input, _ *Rule, d *Domain) { d.Up = false }, false, "does not run", time.Time{}, false},
 		"busy":                    {func(_ *Input, _ *Rule, d *Domain) { d.Busy = "coming back" }, false, "coming back", time.Time{}, false},
 		"locked":                  {func(_ *Input, _ *Rule, d *Domain) { d.Locked = "locked by ann" }, false, "locked by ann", time.Time{}, false},
 		"stopped":                 {func(in *Input, _ *Rule, _ *Domain) { in.Stopped = map[string]string{"weekly": "health"} }, false, "stopped: health", time.Time{}, false},
@@ -147,7 +147,7 @@ func TestQueue(t *testing.T) {
 		"group, one is down": {func(in *Input) {
 			in.Groups = []Group{{Name: "g", Match: Match{Domains: []string{"*"}}}}
 			in.Domains[2].Up = false
-		}, "", "mail of group g is down"},
+		}, "", "mail of group g does not run"},
 		"group, one was rebooted": {func(in *Input) {
 			in.Groups = []Group{{Name: "g", Match: Match{Domains: []string{"*"}}, Distance: time.Hour}}
 			in.Domains[2].Age = time.Minute

@@ -1,0 +1,154 @@
+package api
+
+import (
+	"context"
+	"net/http"
+	"net/url"
+	"time"
+
+	"github.com/warmreboot/warmreboot/xenctl"
+)
+
+// ConfigStatus is which configuration is in force.
+type ConfigStatus struct {
+	Dir   string   `json:"dir"`
+	Files []string `json:"files"`
+	// Loaded is when it was read.
+	Loaded time.Time `json:"loaded"`
+	// Error is why what is in the directory now is not in force.
+	Error  string `json:"error,omitempty"`
+	DryRun bool   `json:"dry_run,omitempty"` // of the whole daemon
+}
+
+// Forecast is what schedules will do.
+type Forecast struct {
+	Now    time.Time     `json:"now"`
+	Config ConfigStatus  `json:"config"`
+	Runs   []PlannedRun  `json:"runs"` // in the order in which they come
+	Locks  []LockStatus  `json:"locks"`
+	Halted []HaltedRules `json:"stopped"`
+}
+
+// PlannedRun is what a schedule will do with a domain.
+type PlannedRun struct {
+	Schedule string      `json:"schedule"`
+	Domain   string      `json:"domain"`
+	UUID     xenctl.UUID `json:"uuid"`
+	Mode     Trigger     `json:"mode"`
+	DryRun   bool        `json:"dry_run,omitempty"`
+	// Running: it is being done now.
+	Running bool `json:"running,omitempty"`
+	// Due is since when; missing if it is not. Then Blocked is why it has not
+	// begun.
+	Due     time.Time `json:"due,omitzero"`
+	Blocked string    `json:"blocked,omitempty"`
+	// Next is when it begins if nothing changes; missing if nobody can tell.
+	Next time.Time `json:"next,omitzero"`
+	Why  string    `json:"why"`
+}
+
+// HaltedRules is a schedule that is stopped.
+type HaltedRules struct {
+	Schedule string `json:"schedule"`
+	Why      string `json:"why"`
+}
+
+// LockStatus is a lock on a domain.
+type LockStatus struct {
+	Domain string      `json:"domain"`
+	UUID   xenctl.UUID `json:"uuid"`
+	Owner  string      `json:"owner"`
+	Reason string      `json:"reason,omitempty"`
+	Made   time.Time   `json:"made"`
+	Until  time.Time   `json:"until"`
+}
+
+// LockRequest is the body of a POST request.
+type LockRequest struct {
+	Owner      string  `json:"owner"`
+	Reason     string  `json:"reason"`
+	TTLSeconds float64 `json:"ttl_seconds"`
+}
+
+// Schedules is what the daemon does of itself.
+type Schedules interface {
+	History
+	Config(ctx context.Context) (ConfigStatus, error)
+	// Forecast is about one domain, or all if it is "".
+	Forecast(ctx context.Context, domain string) (Forecast, error)
+	// Lock fails with code Locked if somebody else has it.
+	Lock(ctx context.Context, domain string, r LockRequest) (LockStatus, error)
+	// Unlock releases whosever lock; NotFound if there is none.
+	Unlock(ctx context.Context, domain string) (LockStatus, error)
+	// Resume lets a stopped schedule go on.
+	Resume(ctx context.Context, schedule string) (HaltedRules, error)
+}
+
+// ServeSchedules serves s beside a Service.
+func ServeSchedules(s Schedules) func(*http.ServeMux) {
+	return func(mux *http.ServeMux) {
+		ServeHistory(s)(mux)
+		mux.HandleFunc("GET /v1/config", func(w http.ResponseWriter, r *http.Request) {
+			v, err := s.Config(r.Context())
+			answer(w, v, err)
+		})
+		mux.HandleFunc("GET /v1/forecast", func(w http.ResponseWriter, r *http.Request) {
+			v, err := s.Forecast(r.Context(), r.URL.Query().Get("domain"))
+			answer(w, v, err)
+		})
+		mux.HandleFunc("POST /v1/domains/{domain}/lock", func(w http.ResponseWriter, r *http.Request) {
+			req, err := body[LockRequest](w, r)
+			if err != nil {
+				answer(w, LockStatus{}, err)
+				return
+			}
+			v, err := s.Lock(r.Context(), r.PathValue("domain"), req)
+			answer(w, v, err)
+		})
+		mux.HandleFunc("POST /v1/domains/{domain}/unlock", func(w http.ResponseWriter, r *http.Request) {
+			v, err := s.Unlock(r.Context(), r.PathValue("domain"))
+			answer(w, v, err)
+		})
+		mux.HandleFunc("POST /v1/schedules/{schedule}/resume", func(w http.ResponseWriter, r *http.Request) {
+			v, err := s.Resume(r.Context(), r.PathValue("schedule"))
+			answer(w, v, err)
+		})
+	}
+}
+
+var _ Schedules = (*Client)(nil)
+
+// Config implements Schedules.
+func (c *Client) Config(ctx context.Context) (ConfigStatus, error) {
+	return call[ConfigStatus](ctx, c, "GET", "/v1/config", nil, nil)
+}
+
+// Forecast implements Schedules.
+func (c *Client) Forecast(ctx context.Context, domain string) (Forecast, error) {
+	return call[Forecast](ctx, c, "GET", "/v1/forecast", url.Values{"domain": {domain}}, nil)
+}
+
+// Lock implements Schedules.
+func (c *Client) Lock(ctx context.Context, domain string, r LockRequest) (LockStatus, error) {
+	return call[LockStatus](ctx, c, "POST", domainPath(domain, "lock"), nil, r)
+}
+
+// Unlock implements Schedules.
+func (c *Client) Unlock(ctx context.Context, domain string) (LockStatus, error) {
+	return call[LockStatus](ctx, c, "POST", domainPath(domain, "unlock"), nil, nil)
+}
+
+// Resume implements Schedules.
+func (c *Client) Resume(ctx context.Context, schedule string) (HaltedRules, error) {
+	return call[HaltedRules](ctx, c, "POST", "/v1/schedules/"+schedule+"/resume", nil, nil)
+}
+
+type overrideKey struct{}
+
+// WithOverride marks a reboot as one that locks and windows do not hold up.
+func WithOverride(ctx context.Context) context.Context {
+	return context.WithValue(ctx, overrideKey{}, true)
+}
+
+// Overrides reports whether ctx is marked by WithOverride.
+func Overrides(ctx context.Context) bool { return ctx.Value(overrideKey{}) != nil }

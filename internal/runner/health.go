@@ -1,0 +1,106 @@
+package runner
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/warmreboot/warmreboot/internal/config"
+)
+
+// attemptLimit bounds one attempt of a health check.
+const attemptLimit = 30 * time.Second
+
+// healthy tries a health check until it succeeds, or its time is over; then the
+// error is that of the last attempt.
+func healthy(ctx context.Context, h *config.Health, expand func(string) string, env []string) error {
+	limited, cancel := context.WithTimeout(ctx, h.Timeout)
+	defer cancel()
+	t := time.NewTicker(h.Interval)
+	defer t.Stop()
+	var last error
+	for {
+		attempt, end := context.WithTimeout(limited, attemptLimit)
+		err := attemptHealth(attempt, h, expand, env)
+		end()
+		switch {
+		case err == nil:
+			return nil
+		case ctx.Err() != nil:
+			return ctx.Err()
+		case limited.Err() == nil || last == nil:
+			last = err
+		}
+		select {
+		case <-t.C:
+		case <-limited.Done():
+			return fmt.Errorf("not well after %v: %w", h.Timeout, last)
+		}
+	}
+}
+
+func attemptHealth(ctx context.Context, h *config.Health, expand func(string) string, env []string) error {
+	switch {
+	case h.HTTP != "":
+		status, err := get(ctx, expand(h.HTTP))
+		if err != nil {
+			return err
+		}
+		if len(h.Status) > 0 && !slices.Contains(h.Status, status) || len(h.Status) == 0 && status/100 != 2 {
+			return fmt.Errorf("%s answers %d %s", expand(h.HTTP), status, http.StatusText(status))
+		}
+		return nil
+	case h.TCP != "":
+		var d net.Dialer
+		c, err := d.DialContext(ctx, "tcp", expand(h.TCP))
+		if err != nil {
+			return err
+		}
+		return c.Close()
+	}
+	_, output, err := command(ctx, expandAll(h.Args, expand), env, attemptLimit)
+	if err != nil && output != "" {
+		err = fmt.Errorf("%w: %s", err, lastLine(output))
+	}
+	return err
+}
+
+// maxAnswer is how much of an answer is read, in bytes.
+const maxAnswer = 16 << 20
+
+// get reads all of an answer. Redirections are answers; a connection is not used
+// twice: it may be to a domain that is no more.
+func get(ctx context.Context, url string) (status int, err error) {
+	c := http.Client{Transport: &http.Transport{DisableKeepAlives: true},
+		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
+	r, err := http.NewRequestWithContext(ctx, "GET", url, nil)
+	if err != nil {
+		return 0, err
+	}
+	resp, err := c.Do(r)
+	if err != nil {
+		return 0, err
+	}
+	defer resp.Body.Close()
+	n, err := io.Copy(io.Discard, io.LimitReader(resp.Body, maxAnswer+1))
+	if err == nil && n > maxAnswer {
+		err = errors.New("the answer is too long")
+	}
+	return resp.StatusCode, err
+}
+
+func expandAll(args []string, expand func(string) string) []string {
+	var all []string
+	for _, a := range args {
+		all = append(all, expand(a))
+	}
+	return all
+}
+
+func lastLine(s string) string { return s[strings.LastIndexByte(s, '\n')+1:] }

@@ -1,0 +1,235 @@
+package runner
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/warmreboot/warmreboot/internal/api"
+	"github.com/warmreboot/warmreboot/internal/schedule"
+	"github.com/warmreboot/warmreboot/internal/state"
+)
+
+// History implements api.Schedules.
+func (r *Runner) History(ctx context.Context, q api.HistoryQuery) ([]api.HistoryEntry, error) {
+	return r.State.History(ctx, q)
+}
+
+// Config implements api.Schedules.
+func (r *Runner) Config(context.Context) (api.ConfigStatus, error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.configStatus(), nil
+}
+
+func (r *Runner) configStatus() api.ConfigStatus {
+	return api.ConfigStatus{Dir: r.Dir, Files: append([]string{}, r.conf.Files...), Loaded: r.loaded, Error: r.confErr, DryRun: r.DryRun}
+}
+
+// Forecast implements api.Schedules.
+func (r *Runner) Forecast(ctx context.Context, domain string) (api.Forecast, error) {
+	f := api.Forecast{Runs: []api.PlannedRun{}, Locks: []api.LockStatus{}, Halted: []api.HaltedRules{}}
+	var uuid fmt.Stringer
+	if domain != "" {
+		s, err := r.Agent.Status(ctx, domain, false)
+		if err != nil {
+			return f, err
+		}
+		uuid = s.UUID
+	}
+	all, err := r.Agent.List(ctx)
+	if err != nil {
+		return f, err
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	f.Now, f.Config = r.Now(), r.configStatus()
+	items, err := r.decide(all, true)
+	if err != nil {
+		return f, err
+	}
+	for _, it := range items {
+		s := r.conf.Schedule(it.Rule.Name)
+		if s == nil || uuid != nil && it.UUID.String() != uuid.String() {
+			continue
+		}
+		if it.Start {
+			it.Next = f.Now
+		}
+		f.Runs = append(f.Runs, api.PlannedRun{Schedule: it.Rule.Name, Domain: it.Domain, UUID: it.UUID, Mode: s.Mode,
+			DryRun: s.DryRun || r.DryRun, Running: r.running[it.UUID] == it.Rule.Name,
+			Due: it.Due, Blocked: it.Blocked, Next: it.Next, Why: it.Why})
+	}
+	locks, err := r.State.Locks(f.Now)
+	if err != nil {
+		return f, err
+	}
+	for _, l := range locks {
+		if uuid == nil || l.UUID.String() == uuid.String() {
+			f.Locks = append(f.Locks, lockStatus(l))
+		}
+	}
+	stopped, err := r.State.Stopped()
+	for rule, why := range stopped {
+		f.Halted = append(f.Halted, api.HaltedRules{Schedule: rule, Why: why})
+	}
+	slices.SortFunc(f.Halted, func(a, b api.HaltedRules) int { return strings.Compare(a.Schedule, b.Schedule) })
+	return f, err
+}
+
+func lockStatus(l state.Lock) api.LockStatus {
+	return api.LockStatus{Domain: l.Domain, UUID: l.UUID, Owner: l.Owner, Reason: l.Reason, Made: l.Made, Until: l.Until()}
+}
+
+// maxLock is how long an operator may lock a domain.
+const maxLock = 366 * 24 * time.Hour
+
+// Lock implements api.Schedules.
+func (r *Runner) Lock(ctx context.Context, domain string, q api.LockRequest) (api.LockStatus, error) {
+	s, err := r.Agent.Status(ctx, domain, false)
+	if err != nil {
+		return api.LockStatus{}, err
+	}
+	if q.TTLSeconds <= 0 || q.TTLSeconds > maxLock.Seconds() || q.Owner == "" || strings.HasPrefix(q.Owner, "schedule ") {
+		return api.LockStatus{}, api.Errorf(api.BadRequest, "a lock needs an owner, and a time to live of up to %d days", maxLock/(24*time.Hour))
+	}
+	l := state.Lock{UUID: s.UUID, Domain: s.Domain, Owner: q.Owner, Reason: q.Reason, Made: r.Now(), TTL: q.TTLSeconds}
+	if err := r.State.Lock(l); err != nil {
+		return api.LockStatus{}, asLocked(err)
+	}
+	r.Log.Info("locked", "op", "lock", "domain", s.Domain, "uuid", s.UUID, "owner", q.Owner, "until", l.Until())
+	return lockStatus(l), nil
+}
+
+// asLocked gives a lock that somebody else has its code.
+func asLocked(err error) error {
+	var held *state.HeldError
+	if errors.As(err, &held) {
+		return api.Errorf(api.Locked, "%v; warmreboot unlock %s releases it", err, held.Lock.Domain)
+	}
+	return err
+}
+
+// Unlock implements api.Schedules.
+func (r *Runner) Unlock(ctx context.Context, domain string) (api.LockStatus, error) {
+	s, err := r.Agent.Status(ctx, domain, false)
+	if err != nil {
+		return api.LockStatus{}, err
+	}
+	l, ok, err := r.State.Unlock(s.UUID, "")
+	if err != nil {
+		return api.LockStatus{}, err
+	}
+	if !ok {
+		return api.LockStatus{}, api.Errorf(api.BadRequest, "domain %s is not locked", s.Domain)
+	}
+	r.Log.Info("unlocked", "op", "lock", "domain", s.Domain, "uuid", s.UUID, "owner", l.Owner)
+	return lockStatus(l), nil
+}
+
+// Resume implements api.Schedules.
+func (r *Runner) Resume(_ context.Context, rule string) (api.HaltedRules, error) {
+	stopped, err := r.State.Stopped()
+	if err != nil {
+		return api.HaltedRules{}, err
+	}
+	why, ok := stopped[rule]
+	if !ok {
+		return api.HaltedRules{}, api.Errorf(api.BadRequest, "schedule %q is not stopped; warmreboot plan shows those that are", rule)
+	}
+	if _, err := r.State.Resume(rule); err != nil {
+		return api.HaltedRules{}, err
+	}
+	r.Log.Info("schedule resumed", "op", "schedule", "schedule", rule, "was", why)
+	return api.HaltedRules{Schedule: rule, Why: why}, nil
+}
+
+// Guard is an api.Service that lets operators reboot only what is not locked,
+// and only when one of the windows of the domain's schedules is open.
+type Guard struct {
+	Agent
+	r *Runner
+}
+
+// Guard returns the agent as operators may use it.
+func (r *Runner) Guard() Guard { return Guard{r.Agent, r} }
+
+// Reboot implements api.Service.
+func (g Guard) Reboot(ctx context.Context, domain string, mode api.Trigger) (api.Summary, error) {
+	s, err := g.Agent.Status(ctx, domain, false)
+	if err != nil {
+		return api.Summary{}, err
+	}
+	if err := g.may(ctx, s); err != nil {
+		return api.Summary{}, err
+	}
+	ttl := 10 * time.Minute
+	if d, ok := ctx.Deadline(); ok {
+		ttl = time.Until(d) + time.Minute
+	}
+	// One that is locked, and rebooted in spite of that, stays locked.
+	l := state.Lock{UUID: s.UUID, Domain: s.Domain, Owner: "warmreboot " + s.Domain, Reason: "a reboot that an operator asked for",
+		Made: g.r.Now(), TTL: ttl.Seconds(), Run: true}
+	switch err := g.r.State.Lock(l); {
+	case err == nil:
+		defer func() {
+			if _, _, err := g.r.State.Unlock(l.UUID, l.Owner); err != nil {
+				g.r.Log.Error("lock", "op", "lock", "domain", l.Domain, "uuid", l.UUID, "err", err)
+			}
+		}()
+	case !api.Overrides(ctx):
+		return api.Summary{}, asLocked(err)
+	}
+	return g.Agent.Reboot(ctx, domain, mode)
+}
+
+// Plan implements api.Service.
+func (g Guard) Plan(ctx context.Context, domain string, mode api.Trigger) (api.Plan, error) {
+	p, err := g.Agent.Plan(ctx, domain, mode)
+	if err != nil {
+		return p, err
+	}
+	return p, g.may(ctx, api.DomainStatus{Domain: p.Domain, UUID: p.UUID})
+}
+
+// may returns why an operator may not reboot a domain now, or nil.
+func (g Guard) may(ctx context.Context, s api.DomainStatus) error {
+	if api.Overrides(ctx) {
+		return nil
+	}
+	r := g.r
+	now := r.Now()
+	locks, err := r.State.Locks(now)
+	if err != nil {
+		return err
+	}
+	for _, l := range locks {
+		if l.UUID == s.UUID && l.Owner != "warmreboot "+s.Domain {
+			return api.Errorf(api.Locked, "domain %s is %s; warmreboot unlock %s releases it, --override reboots it all the same", s.Domain, l, s.Domain)
+		}
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	var next time.Time
+	var of string
+	for _, c := range r.conf.Schedules {
+		if !c.Match.Of(s.Domain, s.UUID) || len(c.Windows) == 0 {
+			continue
+		}
+		opens, _ := schedule.Open(c.Windows, now, c.Location)
+		if !opens.After(now) {
+			return nil
+		}
+		if next.IsZero() || opens.Before(next) {
+			next, of = opens, c.Name
+		}
+	}
+	if next.IsZero() {
+		return nil
+	}
+	return api.Errorf(api.Locked, "domain %s is outside its windows; the next, of schedule %s, opens at %s; --override reboots it all the same",
+		s.Domain, of, next.Format("2006-01-02 15:04 MST"))
+}
