@@ -28,6 +28,7 @@ type env struct {
 	terminal bool
 	service  func(socket string) api.Service
 	history  func(socket string) api.History
+	runs     func(socket string) api.Schedules
 	pages    func(socket string) page.Source
 	host     func(ctx context.Context, socket string) (api.Host, error)
 	local    func() (local, error)
@@ -44,6 +45,7 @@ func Main(args []string, stdout, stderr *os.File) int {
 	e := &env{stdout: stdout, stderr: stderr, terminal: isTerminal(stderr),
 		service: func(socket string) api.Service { return api.NewClient(socket) },
 		history: func(socket string) api.History { return api.NewClient(socket) },
+		runs:    func(socket string) api.Schedules { return api.NewClient(socket) },
 		pages:   func(socket string) page.Source { return api.NewClient(socket) },
 		host: func(ctx context.Context, socket string) (api.Host, error) {
 			return api.NewClient(socket).Host(ctx)
@@ -111,7 +113,8 @@ func (e *env) app() *cli.App {
 		HideHelpCommand: true,
 		ExitErrHandler:  func(*cli.Context, error) {},
 		Commands: []*cli.Command{e.enableCommand(), e.disableCommand(), e.statusCommand(), e.checkCommand(), e.dropCommand(), e.historyCommand(),
-			e.topCommand(), e.reportCommand(), e.doctorCommand(), e.completeCommand()},
+			e.topCommand(), e.reportCommand(), e.doctorCommand(), e.completeCommand(),
+			e.planCommand(), e.configCommand(), e.lockCommand(), e.unlockCommand(), e.resumeCommand()},
 	}
 	for _, c := range app.Commands {
 		if c.SkipFlagParsing {

@@ -20,17 +20,19 @@ type fakeService struct {
 	policy   api.Policy
 	deadline time.Duration
 
-	status  api.DomainStatus
-	list    []api.DomainStatus
-	plan    api.Plan
-	summary api.Summary
-	drop    api.DropResult
-	entries []api.HistoryEntry
-	query   api.HistoryQuery
-	wait    time.Duration // that a reboot takes
-	samples []api.Sample
-	host    api.Host
-	err     error
+	status   api.DomainStatus
+	list     []api.DomainStatus
+	plan     api.Plan
+	summary  api.Summary
+	drop     api.DropResult
+	entries  []api.HistoryEntry
+	query    api.HistoryQuery
+	forecast api.Forecast
+	lock     api.LockRequest
+	wait     time.Duration // that a reboot takes
+	samples  []api.Sample
+	host     api.Host
+	err      error
 }
 
 func (f *fakeService) note(s string) { f.asked = append(f.asked, s) }
@@ -87,6 +89,31 @@ func (f *fakeService) History(_ context.Context, q api.HistoryQuery) ([]api.Hist
 	return f.entries, f.err
 }
 
+func (f *fakeService) Config(context.Context) (api.ConfigStatus, error) {
+	return f.forecast.Config, f.err
+}
+
+func (f *fakeService) Forecast(_ context.Context, d string) (api.Forecast, error) {
+	f.note("forecast " + d)
+	return f.forecast, f.err
+}
+
+func (f *fakeService) Lock(_ context.Context, d string, r api.LockRequest) (api.LockStatus, error) {
+	f.note("lock " + d)
+	f.lock = r
+	return api.LockStatus{Domain: d, Owner: r.Owner, Reason: r.Reason}, f.err
+}
+
+func (f *fakeService) Unlock(_ context.Context, d string) (api.LockStatus, error) {
+	f.note("unlock " + d)
+	return api.LockStatus{Domain: d, Owner: "ann"}, f.err
+}
+
+func (f *fakeService) Resume(_ context.Context, s string) (api.HaltedRules, error) {
+	f.note("resume " + s)
+	return api.HaltedRules{Schedule: s, Why: "not well"}, f.err
+}
+
 func (f *fakeService) Samples(context.Context, xenctl.UUID, time.Time) ([]api.Sample, error) {
 	f.note("samples")
 	return f.samples, f.err
@@ -104,6 +131,7 @@ func runCLI(s *fakeService, l *local, args ...string) result {
 	e := &env{stdout: &out, stderr: &stderr,
 		service: func(string) api.Service { return s },
 		history: func(string) api.History { return s },
+		runs:    func(string) api.Schedules { return s },
 		pages:   func(string) page.Source { return s },
 		host:    func(context.Context, string) (api.Host, error) { return s.host, s.err },
 		local: func() (local, error) {
@@ -151,7 +179,7 @@ func TestUsage(t *testing.T) {
 		{"top", "a"}, {"top", "--interval", "1ms"}, {"top", "--count", "-1"}, {"doctor", "a", "b"},
 		{"enable", "a", "--ttl", "1.5s"}, {"enable", "--ttl", "-1s", "a"}, {"check"}, {"drop"}, {"disable", "a", "b"},
 		{"a", "--timeout", "soon"}, {"history", "a", "b"}, {"history", "--limit", "-1"}, {"history", "--since", "soon"},
-		{"history", "--by", "nobody"},
+		{"history", "--by", "nobody"}, {"plan", "a", "b"}, {"config"}, {"config", "bake"}, {"lock"}, {"lock", "a", "--ttl", "soon"}, {"resume"},
 	} {
 		s := &fakeService{}
 		r := runCLI(s, nil, args...)

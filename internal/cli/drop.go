@@ -9,10 +9,14 @@ import (
 func (e *env) dropCommand() *cli.Command {
 	return &cli.Command{
 		Name: "drop", ArgsUsage: "DOMAIN", Usage: "forget what is known of a domain's pages now, and the pages kept for it",
+		Flags: []cli.Flag{dryRunFlag()},
 		Action: func(c *cli.Context) error {
 			p, err := parse(c, 1, 1)
 			if err != nil {
 				return err
+			}
+			if c.Bool("dry-run") {
+				return e.would(c.Context, p, "forget the pages of")
 			}
 			r, err := e.service(p.string("socket")).Drop(c.Context, p.args[0])
 			if err != nil {

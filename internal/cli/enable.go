@@ -18,6 +18,7 @@ func (e *env) enableCommand() *cli.Command {
 			&cli.StringFlag{Name: "content", Usage: "compare `PAGES` with the disk before approval: none, sample=N or full", Value: "sample=256"},
 			&cli.StringFlag{Name: "uncertain", Usage: "`WHAT` to do with a disk that somebody may have written to: full or refuse", Value: "full"},
 			&cli.DurationFlag{Name: "ttl", Usage: "`TIME` that Xen keeps the pages of a domain that is not recreated (0: Xen's default)"},
+			dryRunFlag(),
 		},
 		Action: func(c *cli.Context) error {
 			p, err := parse(c, 1, 1)
@@ -27,6 +28,9 @@ func (e *env) enableCommand() *cli.Command {
 			ttl := c.Duration("ttl")
 			if ttl < 0 || ttl%time.Second != 0 || ttl > 1<<31*time.Second {
 				return usagef("--ttl must be whole seconds")
+			}
+			if c.Bool("dry-run") {
+				return e.would(c.Context, p, "enable")
 			}
 			s, err := e.service(p.string("socket")).Enable(c.Context, p.args[0], api.Policy{
 				Content: c.String("content"), Uncertain: c.String("uncertain"), TTLSeconds: uint32(ttl / time.Second)})

@@ -2,10 +2,8 @@ package cli
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"path/filepath"
-	"strconv"
 	"strings"
 	"text/tabwriter"
 	"time"
@@ -14,6 +12,7 @@ import (
 
 	"github.com/warmreboot/warmreboot/internal/api"
 	"github.com/warmreboot/warmreboot/internal/daemon"
+	"github.com/warmreboot/warmreboot/internal/schedule"
 	"github.com/warmreboot/warmreboot/internal/state"
 )
 
@@ -48,7 +47,7 @@ func (e *env) showHistory(c *cli.Context) error {
 		return usagef("--limit must not be negative")
 	}
 	if s := c.String("since"); s != "" {
-		age, err := parseAge(s)
+		age, err := schedule.ParseDuration(s)
 		if err != nil {
 			return usagef("--since: %v", err)
 		}
@@ -65,22 +64,6 @@ func (e *env) showHistory(c *cli.Context) error {
 		return e.printJSON(all)
 	}
 	return e.printHistory(all)
-}
-
-// parseAge parses a duration that may be in whole days, as 30d.
-func parseAge(s string) (time.Duration, error) {
-	if days, ok := strings.CutSuffix(s, "d"); ok {
-		n, err := strconv.Atoi(days)
-		if err != nil || n < 0 || n > 36500 {
-			return 0, fmt.Errorf("%q is not a number of days", s)
-		}
-		return time.Duration(n) * 24 * time.Hour, nil
-	}
-	d, err := time.ParseDuration(s)
-	if err == nil && d < 0 {
-		err = errors.New("must not be negative")
-	}
-	return d, err
 }
 
 // historyWithoutAgent reads the file that a daemon has left. down is the

@@ -19,6 +19,7 @@ func rebootFlags() []cli.Flag {
 		&cli.BoolFlag{Name: "force", Usage: "take the domain down without the guest's help"},
 		&cli.BoolFlag{Name: "cold", Usage: "reboot normally, without the page cache"},
 		&cli.DurationFlag{Name: "timeout", Value: 5 * time.Minute, Usage: "give up waiting after `TIME`"},
+		&cli.BoolFlag{Name: "override", Usage: "in spite of locks and maintenance windows"},
 		&cli.BoolFlag{Name: "dry-run", Usage: "say what would be done, and do nothing"},
 	}
 }
@@ -46,10 +47,14 @@ func (e *env) reboot(c *cli.Context) error {
 		return usagef("--timeout must be more than 0")
 	}
 	s := e.service(p.string("socket"))
-	if c.Bool("dry-run") {
-		return e.plan(c.Context, s, p, mode)
+	ctx := c.Context
+	if c.Bool("override") {
+		ctx = api.WithOverride(ctx)
 	}
-	ctx, cancel := context.WithTimeout(c.Context, c.Duration("timeout"))
+	if c.Bool("dry-run") {
+		return e.plan(ctx, s, p, mode)
+	}
+	ctx, cancel := context.WithTimeout(ctx, c.Duration("timeout"))
 	defer cancel()
 	stop := e.progress(ctx, s, p.args[0])
 	sum, err := s.Reboot(ctx, p.args[0], mode)

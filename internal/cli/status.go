@@ -44,6 +44,12 @@ func (e *env) status(c *cli.Context) error {
 		if isAgentDown(err) {
 			all, err = e.listWithoutAgent(ctx, err)
 		}
+		if err == nil {
+			// A daemon that keeps an old configuration says so wherever one looks.
+			if conf, confErr := e.runs(p.string("socket")).Config(ctx); confErr == nil && conf.Error != "" {
+				fmt.Fprintf(e.stderr, "warmreboot: the configuration in %s is wrong, the old one is in force: %s\n", conf.Dir, conf.Error)
+			}
+		}
 		return e.printList(p, all, err)
 	}
 	stop := func() {}

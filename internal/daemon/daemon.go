@@ -21,9 +21,11 @@ import (
 
 	"github.com/warmreboot/warmreboot/internal/agent"
 	"github.com/warmreboot/warmreboot/internal/api"
+	"github.com/warmreboot/warmreboot/internal/config"
 	"github.com/warmreboot/warmreboot/internal/disk"
 	"github.com/warmreboot/warmreboot/internal/hypervisor"
 	"github.com/warmreboot/warmreboot/internal/notify"
+	"github.com/warmreboot/warmreboot/internal/runner"
 	"github.com/warmreboot/warmreboot/internal/state"
 	"github.com/warmreboot/warmreboot/internal/toolstack"
 	"github.com/warmreboot/warmreboot/internal/version"
@@ -39,7 +41,8 @@ const (
 
 type options struct {
 	socket, stateDir, listen string
-	debug, version           bool
+	configDir                string
+	debug, version, dryRun   bool
 }
 
 // flags are the daemon's, which end up in o.
@@ -48,6 +51,8 @@ func (o *options) flags() *flag.FlagSet {
 	f.StringVar(&o.socket, "socket", DefaultSocket, "UNIX `socket` to listen on")
 	f.StringVar(&o.stateDir, "state-dir", DefaultStateDir, "`directory` of the journal")
 	f.StringVar(&o.listen, "listen", "", "serve read-only status pages and /metrics at `ADDRESS`: unix:/PATH, or a loopback address as 127.0.0.1:9816; off unless given")
+	f.StringVar(&o.configDir, "config-dir", config.DefaultDir, "`directory` of the schedules, *.toml")
+	f.BoolVar(&o.dryRun, "dry-run", false, "schedules only log what they would do")
 	f.BoolVar(&o.debug, "debug", false, "log more")
 	f.BoolVar(&o.version, "version", false, "print the version and exit")
 	return f
@@ -165,9 +170,16 @@ func run(ctx context.Context, o options, log *slog.Logger) error {
 	if err != nil {
 		return err
 	}
+	schedules := runner.New(runner.Options{Agent: a, State: kept, History: record, Store: store, Dir: o.configDir, DryRun: o.dryRun, Log: log,
+		Boot: strings.TrimSpace(string(boot)), Sys: "/sys", Console: "/var/log/xen/console"})
+	if err := schedules.Start(ctx); err != nil {
+		return err
+	}
+	beside.Add(1)
+	go func() { defer beside.Done(); schedules.Run(ctx) }()
 	served := make(chan error, 1)
 	go func() {
-		served <- serve(ctx, listener, api.Handler(a, api.ServeHistory(kept), api.ServeSamples(all), api.ServeHost(host)))
+		served <- serve(ctx, listener, api.Handler(schedules.Guard(), api.ServeSchedules(schedules), api.ServeSamples(all), api.ServeHost(host)))
 	}()
 	tell := func(messages ...string) {
 		if err := manager.Send(messages...); err != nil {

@@ -22,6 +22,7 @@ const attemptLimit = 30 * time.Second
 func healthy(ctx context.Context, h *config.Health, expand func(string) string, env []string) error {
 	limited, cancel := context.WithTimeout(ctx, h.Timeout)
 	defer cancel()
+	deadline, _ := limited.Deadline()
 	t := time.NewTicker(h.Interval)
 	defer t.Stop()
 	var last error
@@ -34,7 +35,7 @@ func healthy(ctx context.Context, h *config.Health, expand func(string) string, 
 			return nil
 		case ctx.Err() != nil:
 			return ctx.Err()
-		case limited.Err() == nil || last == nil:
+		case last == nil || time.Now().Before(deadline): // not that its time was over
 			last = err
 		}
 		select {

@@ -39,12 +39,14 @@ type Store interface {
 
 // Options are what a runner needs.
 type Options struct {
-	Agent  Agent
-	State  *state.Store
-	Store  Store
-	Dir    string // of the configuration
-	DryRun bool
-	Log    *slog.Logger
+	Agent Agent
+	State *state.Store
+	// History is where entries are made; State if it is nil.
+	History agent.History
+	Store   Store
+	Dir     string // of the configuration
+	DryRun  bool
+	Log     *slog.Logger
 	// Boot identifies this boot of dom0, Uptime is the time since then.
 	Boot   string
 	Uptime func() time.Duration
@@ -95,6 +97,9 @@ var _ api.Schedules = (*Runner)(nil)
 func New(o Options) *Runner {
 	if o.Tick == 0 {
 		o.Tick = DefaultTick
+	}
+	if o.History == nil {
+		o.History = o.State
 	}
 	if o.Now == nil {
 		o.Now = time.Now
@@ -393,7 +398,7 @@ func (r *Runner) endOrphan(l state.Lock) {
 
 func (r *Runner) record(e api.HistoryEntry) {
 	e.At = r.Now()
-	if _, err := r.State.Add(e); err != nil {
+	if _, err := r.Options.History.Add(e); err != nil {
 		r.Log.Error("history", "op", "schedule", "domain", e.Domain, "uuid", e.UUID, "err", err)
 	}
 }

@@ -1,0 +1,555 @@
+package runner
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/warmreboot/warmreboot/internal/api"
+	"github.com/warmreboot/warmreboot/internal/schedule"
+	"github.com/warmreboot/warmreboot/internal/state"
+)
+
+const cronNoon = `[[schedule]]
+name = "noon"
+domains = ["web"]
+timezone = "UTC"
+cron = "0 12 * * *"
+`
+
+const day = 24 * time.Hour
+
+// toNoon has the runner see the domains before a run is due, and then be due.
+func (h *host) toNoon(r *Runner) {
+	h.pass(day - time.Minute)
+	h.look(r)
+	h.pass(time.Minute)
+	h.look(r)
+}
+
+func TestScheduledReboot(t *testing.T) {
+	out := filepath.Join(t.TempDir(), "out")
+	hook := func(word string) string {
+		return fmt.Sprintf("command = [\"/bin/sh\", \"-c\", \"echo %s {domain} $WARMREBOOT_OUTCOME $WARMREBOOT_HEALTH >>%s\"]\n", word, out)
+	}
+	h := newHost(t, cronNoon+"[[schedule.before]]\n"+hook("before")+"[[schedule.after]]\n"+hook("after")+
+		"[schedule.health]\ncommand = [\"/bin/true\"]\n")
+	h.create("web", 10*day)
+	h.create("mail", 10*day)
+	r := h.runner(nil)
+	h.toNoon(r)
+	if got := h.asked(); !slices.Equal(got, []string{"graceful web"}) {
+		t.Fatalf("%q", got)
+	}
+	if text, err := os.ReadFile(out); err != nil || string(text) != "before web none\nafter web warm ok\n" {
+		t.Errorf("%q, %v", text, err)
+	}
+	all := h.history()
+	if len(all) != 1 {
+		t.Fatalf("%+v", all)
+	}
+	if e := all[0]; e.By != api.BySchedule || e.Schedule != "noon" || e.Outcome != "warm" || e.Error != "" || len(e.Hooks) != 2 ||
+		!e.Hooks[0].OK || e.Hooks[1].Name != "after" || e.Health == nil || !e.Health.OK || e.PagesRestored != 7 {
+		t.Errorf("%+v", e)
+	}
+	if locks, err := h.kept.Locks(h.now); err != nil || len(locks) != 0 {
+		t.Errorf("%v, %v", locks, err)
+	}
+	// Once.
+	h.pass(time.Minute)
+	h.look(r)
+	r = h.runner(nil) // nor by a daemon that is started again
+	h.look(r)
+	if got := h.asked(); len(got) != 1 {
+		t.Errorf("%q", got)
+	}
+	h.toNoon(r)
+	if got := h.asked(); len(got) != 2 {
+		t.Errorf("the day after: %q", got)
+	}
+}
+
+// TestHookFails: one that counts ends the run before anything is done; what
+// always runs does.
+func TestHookFails(t *testing.T) {
+	out := filepath.Join(t.TempDir(), "out")
+	write := func(word string) string {
+		return fmt.Sprintf("command = [\"/bin/sh\", \"-c\", \"echo %s $WARMREBOOT_ALERT >>%s\"]\n", word, out)
+	}
+	for _, c := range []struct {
+		policy, after string
+		reboots       int
+		says          string
+	}{
+		{"", "", 0, "alert the reboot did not take place: hook /bin/sh -c echo so; exit 3 failed: exit status 3 so\n"},
+		{"", "always = true\n", 0, "after\nalert the reboot did not take place: hook /bin/sh -c echo so; exit 3 failed: exit status 3 so\n"},
+		{"on_failure = \"continue\"\n", "", 1, "after\n"},
+	} {
+		os.Remove(out)
+		h := newHost(t, cronNoon+"[[schedule.before]]\ncommand = [\"/bin/sh\", \"-c\", \"echo so; exit 3\"]\n"+c.policy+
+			"[[schedule.after]]\n"+write("after")+c.after+"[schedule.alert]\n"+write("alert"))
+		h.create("web", 10*day)
+		r := h.runner(nil)
+		h.toNoon(r)
+		text, _ := os.ReadFile(out)
+		if got := h.asked(); len(got) != c.reboots || string(text) != c.says {
+			t.Errorf("%+v: %q, said %q", c, got, text)
+		}
+		e := h.history()[0]
+		if len(e.Hooks) == 0 || e.Hooks[0].OK || !strings.Contains(e.Hooks[0].Detail, "exit status 3") || (e.Outcome == "failed") != (c.reboots == 0) {
+			t.Errorf("%+v: %+v", c, e)
+		}
+		if locks, _ := h.kept.Locks(h.now); len(locks) != 0 {
+			t.Errorf("%+v: left %v", c, locks)
+		}
+	}
+}
+
+// TestHookTakesTooLong: it is killed with all that it has started.
+func TestHookTakesTooLong(t *testing.T) {
+	mark := filepath.Join(t.TempDir(), "mark")
+	begun := time.Now()
+	_, output, err := command(context.Background(), []string{"/bin/sh", "-c", "echo begun; (sleep 3; touch " + mark + ") & sleep 600"}, nil, 300*time.Millisecond)
+	if err == nil || !strings.Contains(err.Error(), "took longer than 300ms") || output != "begun" {
+		t.Errorf("%q, %v", output, err)
+	}
+	if took := time.Since(begun); took > 2500*time.Millisecond {
+		t.Errorf("took %v", took)
+	}
+	time.Sleep(4*time.Second - time.Since(begun))
+	if _, err := os.Stat(mark); err == nil {
+		t.Error("what it had started went on")
+	}
+	// One that leaves somebody behind has ended all the same, and its output is
+	// bounded.
+	_, output, err = command(context.Background(), []string{"/bin/sh", "-c", "sleep 20 & head -c 100000 /dev/zero | tr '\\0' x; echo end"}, nil, time.Minute)
+	if err != nil || len(output) > maxOutput || !strings.HasSuffix(output, "xend") {
+		t.Errorf("%d bytes, %v", len(output), err)
+	}
+}
+
+// TestHealthFails: each of what may follow.
+func TestHealthFails(t *testing.T) {
+	for name, c := range map[string]struct {
+		follow   string
+		well     int // from which attempt on it is well
+		asked    []string
+		followed string
+		stopped  bool
+	}{
+		"well":                       {`["alert", "cold_reboot", "stop"]`, 1, []string{"graceful web"}, "", false},
+		"well in the end":            {`["alert", "cold_reboot", "stop"]`, 4, []string{"graceful web"}, "", false},
+		"well after the cold reboot": {`["alert", "cold_reboot", "stop"]`, -1, []string{"graceful web", "cold web"}, "alert; well after a cold reboot", false},
+		"never well":                 {`["alert", "cold_reboot", "stop"]`, 1 << 30, []string{"graceful web", "cold web"}, "alert; not well after a cold reboot, either; schedule stopped", true},
+		"alert only":                 {`["alert"]`, 1 << 30, []string{"graceful web"}, "alert", false},
+		"stop only":                  {`["stop"]`, 1 << 30, []string{"graceful web"}, "schedule stopped", true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			var attempts atomic.Int64
+			var h *host
+			s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+				n := int(attempts.Add(1))
+				if c.well > 0 && n < c.well || c.well < 0 && len(h.asked()) < 2 {
+					w.WriteHeader(http.StatusServiceUnavailable)
+				}
+			}))
+			defer s.Close()
+			h = newHost(t, cronNoon+"[schedule.health]\nhttp = \""+s.URL+"/{domain}\"\ntimeout = \"400ms\"\ninterval = \"50ms\"\non_failure = "+c.follow+"\n")
+			h.create("web", 10*day)
+			r := h.runner(nil)
+			h.toNoon(r)
+			if got := h.asked(); !slices.Equal(got, c.asked) {
+				t.Errorf("%q, want %q", got, c.asked)
+			}
+			all := h.history()
+			e := all[0]
+			if len(all) != len(c.asked) || e.Followed != c.followed || e.Health == nil || e.Health.OK != (c.well < 1000) || e.Error != "" {
+				t.Errorf("%+v, %+v", e, e.Health)
+			}
+			if len(all) == 2 && (all[1].Health == nil || all[1].Health.OK || all[1].Trigger != api.Graceful) {
+				t.Errorf("the first reboot: %+v", all[1])
+			}
+			stopped, err := h.kept.Stopped()
+			if _, ok := stopped["noon"]; ok != c.stopped || err != nil {
+				t.Errorf("stopped: %v, %v", stopped, err)
+			}
+			if !c.stopped {
+				return
+			}
+			h.toNoon(r)
+			if got := h.asked(); len(got) != len(c.asked) {
+				t.Errorf("stopped, but: %q", got)
+			}
+			if _, err := r.Resume(context.Background(), "noon"); err != nil {
+				t.Fatal(err)
+			}
+			h.toNoon(r)
+			if got := h.asked(); len(got) == len(c.asked) {
+				t.Errorf("resumed, but: %q", got)
+			}
+		})
+	}
+}
+
+// TestHealthTCP: nobody listens, and nothing is to follow.
+func TestHealthTCP(t *testing.T) {
+	h := newHost(t, cronNoon+"[schedule.health]\ntcp = \"127.0.0.1:1\"\ntimeout = \"100ms\"\ninterval = \"50ms\"\non_failure = []\n")
+	h.create("web", 10*day)
+	r := h.runner(nil)
+	h.toNoon(r)
+	if e := h.history()[0]; e.Health == nil || e.Health.OK || !strings.Contains(e.Health.Detail, "refused") || e.Followed != "" {
+		t.Errorf("%+v", e.Health)
+	}
+}
+
+func TestRebootFails(t *testing.T) {
+	h := newHost(t, strings.Replace(cronNoon, `cron = "0 12 * * *"`, `every = "10d"`, 1)+"retry = \"2h\"\n")
+	h.create("web", 10*day)
+	r := h.runner(nil)
+	h.fail = errors.New("the guest does not react")
+	h.look(r)
+	if e := h.history()[0]; e.Outcome != "failed" || !strings.Contains(e.Error, "does not react") || e.Schedule != "noon" {
+		t.Errorf("%+v", e)
+	}
+	h.fail = nil
+	h.pass(119 * time.Minute)
+	h.look(r)
+	if got := h.asked(); len(got) != 1 {
+		t.Errorf("tried again too soon: %q", got)
+	}
+	h.pass(2 * time.Minute)
+	h.look(r)
+	if got := h.asked(); len(got) != 2 || len(h.history()) != 2 {
+		t.Errorf("not tried again: %q", got)
+	}
+}
+
+func TestWouldBeCold(t *testing.T) {
+	for ifCold, want := range map[string][]string{"skip": nil, "reboot": {"cold web"}} {
+		h := newHost(t, cronNoon+"if_cold = \""+ifCold+"\"\n[[schedule.before]]\ncommand = [\"/bin/true\"]\n")
+		h.cold = true
+		h.create("web", 10*day)
+		r := h.runner(nil)
+		h.toNoon(r)
+		e := h.history()[0]
+		if got := h.asked(); !slices.Equal(got, want) || (e.Outcome == "failed") != (want == nil) || want == nil && len(e.Hooks) > 0 {
+			t.Errorf("%s: %q, %+v", ifCold, got, e)
+		}
+	}
+}
+
+// TestDaemonStopped: a run is not begun again; its lock is released, and it is
+// said what was left out.
+func TestDaemonStopped(t *testing.T) {
+	h := newHost(t, cronNoon)
+	u := h.create("web", 10*day)
+	h.hold = make(chan struct{})
+	r := h.runner(nil)
+	h.pass(day - time.Minute)
+	h.look(r)
+	h.pass(time.Minute)
+	ctx, cancel := context.WithCancel(context.Background())
+	r.Look(ctx)
+	for len(h.asked()) == 0 {
+		time.Sleep(time.Millisecond)
+	}
+	if locks, _ := h.kept.Locks(h.now); len(locks) != 1 || !locks[0].Run {
+		t.Errorf("%v", locks)
+	}
+	cancel()
+	r.wg.Wait()
+	if locks, _ := h.kept.Locks(h.now); len(locks) != 1 {
+		t.Errorf("the lock is gone: %v", locks)
+	}
+	h.domains[0].Current = &api.Summary{} // it goes on without us
+	r = h.runner(nil)
+	h.pass(time.Second)
+	h.look(r)
+	if locks, _ := h.kept.Locks(h.now); len(locks) != 1 {
+		t.Errorf("released while it is coming back: %v", locks)
+	}
+	close(h.hold) // the agent records it
+	for len(h.history()) == 0 {
+		time.Sleep(time.Millisecond)
+	}
+	h.domains[0].Current = nil
+	h.pass(time.Second)
+	h.look(r)
+	all := h.history()
+	if locks, _ := h.kept.Locks(h.now); len(locks) != 0 || len(all) != 1 || !strings.Contains(all[0].Followed, "stopped during this run") || len(h.asked()) != 1 {
+		t.Errorf("%v, %+v, %q", locks, all, h.asked())
+	}
+	// Killed before the reboot.
+	if err := h.kept.Lock(state.Lock{UUID: u, Domain: "web", Owner: runOwner("noon"), Made: h.now, TTL: 600, Run: true, Schedule: "noon"}); err != nil {
+		t.Fatal(err)
+	}
+	h.look(h.runner(nil))
+	if all := h.history(); len(all) != 2 || all[0].Outcome != "failed" {
+		t.Errorf("%+v", all)
+	}
+}
+
+func TestReload(t *testing.T) {
+	h := newHost(t, cronNoon)
+	h.create("web", 10*day)
+	r := h.runner(nil)
+	plan := func() api.Forecast {
+		t.Helper()
+		f, err := r.Forecast(context.Background(), "")
+		if err != nil {
+			t.Fatal(err)
+		}
+		return f
+	}
+	if f := plan(); len(f.Runs) != 1 || !f.Runs[0].Next.Equal(noon.Add(day)) || f.Config.Error != "" {
+		t.Errorf("%+v", f)
+	}
+	h.configure("rubbish")
+	for end := time.Now().Add(10 * time.Second); plan().Config.Error == "" && time.Now().Before(end); {
+		time.Sleep(10 * time.Millisecond)
+	}
+	if f := plan(); len(f.Runs) != 1 || !strings.Contains(f.Config.Error, "a.toml:1: ") {
+		t.Errorf("a wrong file: %+v", f)
+	}
+	h.configure(strings.Replace(cronNoon, "0 12", "0 13", 1))
+	for end := time.Now().Add(10 * time.Second); plan().Config.Error != "" && time.Now().Before(end); {
+		time.Sleep(10 * time.Millisecond)
+	}
+	if f := plan(); len(f.Runs) != 1 || !f.Runs[0].Next.Equal(noon.Add(time.Hour)) {
+		t.Errorf("a right one: %+v", f)
+	}
+}
+
+func TestDryRun(t *testing.T) {
+	for what, change := range map[string]func(*Options){"schedule": nil, "daemon": func(o *Options) { o.DryRun = true }} {
+		conf := cronNoon
+		if change == nil {
+			conf += "dry_run = true\n"
+		}
+		h := newHost(t, conf)
+		h.create("web", 10*day)
+		r := h.runner(change)
+		h.toNoon(r)
+		if got := h.asked(); len(got) != 0 || len(h.history()) != 0 {
+			t.Errorf("%s: %q", what, got)
+		}
+	}
+}
+
+// TestOperator: locks and windows hold operators up, too, unless they insist.
+func TestOperator(t *testing.T) {
+	ctx := context.Background()
+	h := newHost(t, cronNoon+"[[schedule.window]]\nfrom = \"11:30\"\nto = \"12:30\"\n")
+	h.create("web", 10*day)
+	h.create("mail", 10*day)
+	r := h.runner(nil)
+	g := r.Guard()
+	locked := func(err error, says string) {
+		t.Helper()
+		var e *api.Error
+		if !errors.As(err, &e) || e.Code != api.Locked || !strings.Contains(e.Message, says) {
+			t.Errorf("%v, want %q", err, says)
+		}
+	}
+	if _, err := g.Reboot(ctx, "web", api.Graceful); err != nil {
+		t.Error(err)
+	}
+	h.pass(time.Hour)
+	_, err := g.Reboot(ctx, "web", api.Graceful)
+	locked(err, "opens at 2026-11-22 11:30")
+	_, err = g.Plan(ctx, "web", api.Graceful)
+	locked(err, "opens at")
+	if _, err := g.Reboot(api.WithOverride(ctx), "web", api.Graceful); err != nil {
+		t.Error(err)
+	}
+	if _, err := g.Reboot(ctx, "mail", api.Graceful); err != nil {
+		t.Error(err)
+	}
+	if _, err := r.Lock(ctx, "mail", api.LockRequest{Owner: "ann", Reason: "backup", TTLSeconds: 3600}); err != nil {
+		t.Fatal(err)
+	}
+	_, err = r.Lock(ctx, "mail", api.LockRequest{Owner: "bob", TTLSeconds: 3600})
+	locked(err, "locked by ann (backup)")
+	_, err = g.Reboot(ctx, "mail", api.Graceful)
+	locked(err, "locked by ann (backup)")
+	if _, err := g.Reboot(api.WithOverride(ctx), "mail", api.Graceful); err != nil {
+		t.Error(err)
+	}
+	if l, err := r.Unlock(ctx, "mail"); err != nil || l.Owner != "ann" {
+		t.Errorf("%+v, %v", l, err)
+	}
+	if _, err := r.Unlock(ctx, "mail"); err == nil {
+		t.Error("unlocked twice")
+	}
+	if got := h.asked(); len(got) != 4 {
+		t.Errorf("%q", got)
+	}
+	// A locked domain is left alone by schedules.
+	if _, err := r.Lock(ctx, "web", api.LockRequest{Owner: "ann", TTLSeconds: 86400}); err != nil {
+		t.Fatal(err)
+	}
+	h.look(r)
+	h.pass(23 * time.Hour)
+	h.look(r)
+	if got := h.asked(); len(got) != 4 {
+		t.Errorf("%q", got)
+	}
+	f, err := r.Forecast(ctx, "web")
+	if err != nil || len(f.Runs) != 1 || !strings.Contains(f.Runs[0].Blocked, "locked by ann") || len(f.Locks) != 1 {
+		t.Errorf("%+v, %v", f, err)
+	}
+}
+
+// TestUnkept: of a domain that the agent does not keep, its own reboots are in
+// the history all the same.
+func TestUnkept(t *testing.T) {
+	h := newHost(t, cronNoon)
+	h.managed = false
+	h.create("web", 10*day)
+	r := h.runner(nil)
+	h.look(r)
+	h.mu.Lock()
+	h.domains[0].Domid = 9
+	h.mu.Unlock()
+	h.pass(time.Minute)
+	h.look(r)
+	h.look(r)
+	all := h.history()
+	if len(all) != 1 || all[0].By != api.ByGuest || all[0].DomidBefore != 1 || all[0].DomidAfter != 9 || all[0].Outcome != "cold" {
+		t.Errorf("%+v", all)
+	}
+	// One that was asked for is there already.
+	if _, err := r.Guard().Reboot(context.Background(), "web", api.Cold); err != nil {
+		t.Fatal(err)
+	}
+	h.look(r)
+	h.look(r)
+	if all := h.history(); len(all) != 2 || all[0].By != api.ByOperator {
+		t.Errorf("%+v", all)
+	}
+}
+
+// TestAgeAndClock: how old a domain is does not change when the clock is set.
+func TestAgeAndClock(t *testing.T) {
+	h := newHost(t, strings.Replace(cronNoon, `cron = "0 12 * * *"`, `every = "30d"`, 1))
+	h.create("web", 10*day)
+	r := h.runner(nil)
+	h.look(r)
+	h.mu.Lock()
+	h.now = h.now.Add(365 * day)
+	h.mu.Unlock()
+	h.look(r)
+	h.look(h.runner(nil)) // nor for a daemon that is started then
+	if got := h.asked(); len(got) != 0 {
+		t.Fatalf("%q", got)
+	}
+	h.pass(20*day - time.Minute)
+	h.look(r)
+	if got := h.asked(); len(got) != 0 {
+		t.Fatalf("%q", got)
+	}
+	h.pass(time.Minute)
+	h.look(r)
+	if got := h.asked(); len(got) != 1 {
+		t.Fatalf("%q", got)
+	}
+	// A domain that is first seen with a wrong clock is no older than the host.
+	h.mu.Lock()
+	h.up = time.Hour
+	h.mu.Unlock()
+	h.create("web2", 0)
+	h.mu.Lock()
+	h.now = h.now.Add(365 * day)
+	h.mu.Unlock()
+	r = h.runner(func(o *Options) { o.Boot = "another" })
+	h.look(r)
+	if got := r.age(h.domains[1], h.up); got != time.Hour {
+		t.Errorf("%v", got)
+	}
+}
+
+// TestFigures: each source, and a trigger that fires.
+func TestFigures(t *testing.T) {
+	var slow atomic.Int64
+	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, q *http.Request) {
+		if q.URL.Path != "/web" {
+			w.WriteHeader(http.StatusNotFound)
+		}
+		time.Sleep(time.Duration(slow.Load()) * time.Millisecond)
+	}))
+	defer s.Close()
+	dir := t.TempDir()
+	number := filepath.Join(dir, "number")
+	trigger := func(source string) string {
+		return "[[schedule.trigger]]\n" + source + "\nsample = \"1m\"\nover = \"30m\"\nabove = 1000000\nslope = 1\n"
+	}
+	h := newHost(t, strings.Replace(cronNoon, "cron = \"0 12 * * *\"\n", "", 1)+
+		trigger("url = \""+s.URL+"/{domain}\"")+trigger("command = [\"/bin/cat\", \""+number+"\"]")+trigger("xenstore = \"data/free\"")+
+		trigger("swap_vbd = \"xvdb\"")+trigger("console = \"Out of memory: Killed\"")+trigger("url = \""+s.URL+"/other\"")+
+		strings.Replace(trigger("command = [\"/bin/cat\", \""+number+"\"]"), "1000000", "120", 1))
+	h.create("web", 10*day)
+	swap := filepath.Join(h.dir, "sys/bus/xen-backend/devices/vbd-1-51728/statistics")
+	if err := os.MkdirAll(swap, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	console := filepath.Join(h.dir, "guest-web.log")
+	write := func(path, text string) {
+		t.Helper()
+		if err := os.WriteFile(path, []byte(text), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	write(console, "Out of memory: Killed process 1 (of an earlier boot)\n")
+	write(filepath.Join(swap, "wr_sect"), "0\n")
+	r := h.runner(nil)
+	log := "Out of memory: Killed process 1 (of an earlier boot)\n"
+	for i := range 20 {
+		slow.Store(int64(20 + 2*i))
+		write(number, fmt.Sprintf("%d\n", 100+2*i))
+		write(filepath.Join(swap, "rd_sect"), fmt.Sprintf("%d\n", 600*i))
+		h.mu.Lock()
+		h.store["/local/domain/1/data/free"] = fmt.Sprint(5000 - 60*i)
+		h.mu.Unlock()
+		if i%5 == 4 {
+			log += "harmless\nOut of memory: Killed process 7\nOut of mem"
+			write(console, log)
+			log += "ory\n"
+		}
+		h.look(r)
+		if len(h.asked()) > 0 {
+			t.Logf("fired after %d samples", i+1)
+			break
+		}
+		h.pass(time.Minute)
+	}
+	key := schedule.Key{Rule: "noon", UUID: h.domains[0].UUID}
+	trend := func(i int) schedule.Trend { return r.trend(figureKey{key, i}) }
+	if got := h.asked(); len(got) != 1 {
+		t.Errorf("%q; %+v", got, trend(6))
+	}
+	for i, want := range []schedule.Trend{{Level: 50, Slope: 120}, {Level: 133, Slope: 120}, {Level: 4000, Slope: -3600}, {Level: 10, Slope: 0}, {Level: 3}} {
+		tr := trend(i)
+		if tr.Samples < 10 || i < 4 && (tr.Level < 0.5*want.Level || tr.Level > 1.9*want.Level+1 || tr.Slope < want.Slope-90 || tr.Slope > want.Slope+90) || i == 4 && tr.Level < 2 {
+			t.Errorf("source %d: %+v, want about %+v", i, tr, want)
+		}
+	}
+	if tr := trend(5); tr.Samples != 0 || !strings.Contains(tr.Failed, "404") {
+		t.Errorf("%+v", tr)
+	}
+	// Another boot, another trend.
+	h.pass(time.Second)
+	h.look(r)
+	if tr := trend(1); tr.Samples > 1 {
+		t.Errorf("%+v", tr)
+	}
+}
