@@ -12,6 +12,8 @@ import (
 	"fmt"
 	"io/fs"
 	"log/slog"
+	"maps"
+	"slices"
 	"sort"
 	"strconv"
 	"strings"
@@ -245,6 +247,31 @@ func (a *Agent) List(ctx context.Context) ([]api.DomainStatus, error) {
 		}
 	}
 	sort.Slice(all, func(i, j int) bool { return strings.Compare(all[i].Domain, all[j].Domain) < 0 })
+	return all, nil
+}
+
+// Kept returns the kept domains, without what only an operator wants to know: it
+// is cheap enough to be asked all the time.
+func (a *Agent) Kept(context.Context) ([]api.DomainStatus, error) {
+	infos, err := a.Xen.Domains()
+	if err != nil {
+		return nil, err
+	}
+	a.mu.Lock()
+	keepers := slices.Collect(maps.Values(a.keepers))
+	a.mu.Unlock()
+	all := []api.DomainStatus{}
+	for _, k := range keepers {
+		s := k.status()
+		var now *xenctl.DomainInfo
+		for i := range infos {
+			if d := &infos[i]; d.UUID == s.UUID && !d.Dying {
+				now = d // the one created last, should there be two
+			}
+		}
+		DescribeXen(a.Xen, now, &s)
+		all = append(all, s)
+	}
 	return all, nil
 }
 

@@ -564,3 +564,22 @@ func TestErrorsSayWhatNext(t *testing.T) {
 		}
 	}
 }
+
+// TestKept: those that are kept, up or down, and no others.
+func TestKept(t *testing.T) {
+	t.Parallel()
+	w, a, d, _ := running(t, 20, api.Policy{})
+	w.mu.Lock()
+	w.create("other", xenctl.UUID{9})
+	w.mu.Unlock()
+	all, err := a.Kept(ctx(t, time.Second))
+	if err != nil || len(all) != 1 || all[0].Domain != "domU-web" || all[0].Domid != d.info.Domid || all[0].Committed != 40 || !all[0].Managed {
+		t.Errorf("%+v, %v", all, err)
+	}
+	w.recreate = false
+	w.die(d, xenctl.ShutdownPoweroff)
+	soon(t, w, a, "it is gone", func() bool { return len(w.domains) == 1 })
+	if all, err = a.Kept(ctx(t, time.Second)); err != nil || len(all) != 1 || all[0].Domid != 0 || all[0].State != "down" || all[0].ImagePages != 40 {
+		t.Errorf("%+v, %v", all, err)
+	}
+}

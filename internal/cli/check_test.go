@@ -13,6 +13,7 @@ import (
 	"github.com/warmreboot/warmreboot/internal/disk"
 	"github.com/warmreboot/warmreboot/internal/disk/storetest"
 	"github.com/warmreboot/warmreboot/internal/hypervisor"
+	"github.com/warmreboot/warmreboot/internal/toolstack"
 	"github.com/warmreboot/warmreboot/xenctl"
 )
 
@@ -47,7 +48,10 @@ func newFakeXen() *fakeXen {
 func (x *fakeXen) local() *local {
 	return &local{xen: x, store: webStore(), disks: fakeDisks{x}, close: func() {},
 		memory: func() (xenctl.Memory, error) { return xenctl.Memory{Total: 1 << 20, Free: 1 << 18}, nil },
-		synced: func() (bool, error) { return true, nil }}
+		synced: func() (bool, error) { return true, nil },
+		owner: func(xenctl.Domid, xenctl.UUID, string) (toolstack.Owner, error) {
+			return toolstack.Owner{Toolstack: toolstack.XL, Process: "xl (1)", OnReboot: "restart"}, nil
+		}}
 }
 
 func (x *fakeXen) ProbeWarmcache() (xenctl.Feature, error) { return x.feature, x.probeErr }

@@ -126,6 +126,12 @@ func (d *diagnosis) checkDomain(ctx context.Context, l local, s api.DomainStatus
 	case !s.Armed:
 		d.add("domain", s.Domain, sevWarning, "systemctl restart warmrebootd", "Xen would keep nothing of it when it reboots")
 	}
+	switch o, err := l.owner(s.Domid, s.UUID, s.Domain); {
+	case err != nil:
+		d.add("toolstack", s.Domain, sevUnknown, "run it as root", "who created it cannot be told: %v", err)
+	case o.Recreates() != nil:
+		d.add("toolstack", s.Domain, sevWarning, "see its configuration", "%v", o.Recreates())
+	}
 	d.checkDisks(ctx, l, s)
 	for _, c := range s.Custody {
 		if c.State != "certain" {

@@ -12,6 +12,7 @@ import (
 	"github.com/warmreboot/warmreboot/internal/api"
 	"github.com/warmreboot/warmreboot/internal/disk"
 	"github.com/warmreboot/warmreboot/internal/disk/storetest"
+	"github.com/warmreboot/warmreboot/internal/toolstack"
 	"github.com/warmreboot/warmreboot/internal/version"
 	"github.com/warmreboot/warmreboot/xenctl"
 )
@@ -82,9 +83,14 @@ func TestDoctor(t *testing.T) {
 		"not in Xen":        {func(p *patient) { p.agent.list[0].Enabled = false }, sevWarning, "WARNING  domain web: the agent keeps it, but", "journalctl"},
 		"not armed":         {func(p *patient) { p.agent.list[0].Armed = false }, sevWarning, "WARNING  domain web: Xen would keep nothing", "restart"},
 		"PV":                {func(p *patient) { p.xen.info.HVM = false }, sevWarning, "WARNING  domain web: it is a PV guest", "pvh"},
-		"rebooting":         {func(p *patient) { p.agent.list[0].Current = &api.Summary{}; p.agent.list[0].Attached = false }, sevOK, "OK       domain web: a reboot is under way", "--wait"},
-		"down":              {func(p *patient) { p.agent.list[0].State = "down" }, sevOK, "OK       domain web: it is down", "xl create"},
-		"nothing kept":      {func(p *patient) { p.agent.list = p.agent.list[1:] }, sevOK, "OK       domains: no domain is kept", "enable"},
+		"toolstack": {func(p *patient) {
+			p.local.owner = func(xenctl.Domid, xenctl.UUID, string) (toolstack.Owner, error) {
+				return toolstack.Owner{OnReboot: "destroy"}, nil
+			}
+		}, sevWarning, `WARNING  toolstack web: its on_reboot is "destroy"`, "configuration"},
+		"rebooting":    {func(p *patient) { p.agent.list[0].Current = &api.Summary{}; p.agent.list[0].Attached = false }, sevOK, "OK       domain web: a reboot is under way", "--wait"},
+		"down":         {func(p *patient) { p.agent.list[0].State = "down" }, sevOK, "OK       domain web: it is down", "xl create"},
+		"nothing kept": {func(p *patient) { p.agent.list = p.agent.list[1:] }, sevOK, "OK       domains: no domain is kept", "enable"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			p := healthy()

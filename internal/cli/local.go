@@ -10,6 +10,7 @@ import (
 	"github.com/warmreboot/warmreboot/internal/api"
 	"github.com/warmreboot/warmreboot/internal/disk"
 	"github.com/warmreboot/warmreboot/internal/hypervisor"
+	"github.com/warmreboot/warmreboot/internal/toolstack"
 	"github.com/warmreboot/warmreboot/xenctl"
 	"github.com/warmreboot/warmreboot/xenctl/xenstore"
 )
@@ -22,6 +23,7 @@ type local struct {
 	// memory is the machine's; synced reports whether its clock is kept right.
 	memory func() (xenctl.Memory, error)
 	synced func() (bool, error)
+	owner  func(xenctl.Domid, xenctl.UUID, string) (toolstack.Owner, error)
 	close  func()
 }
 
@@ -36,7 +38,7 @@ func openLocal() (local, error) {
 		return local{}, fmt.Errorf("xenstore: %w; is xenstored running?", err)
 	}
 	return local{xen: hypervisor.Real{Handle: xen}, store: store, disks: agent.HostDisks{System: disk.Host},
-		memory: xen.Memory, synced: clockSynced, close: func() { store.Close(); xen.Close() }}, nil
+		memory: xen.Memory, synced: clockSynced, owner: toolstack.Here.Owner, close: func() { store.Close(); xen.Close() }}, nil
 }
 
 // domains returns all domains but dom0, by name.

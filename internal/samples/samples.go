@@ -37,9 +37,9 @@ const (
 
 // Sampler samples the domains of a source.
 type Sampler struct {
-	// Source lists the domains; only managed ones are sampled.
+	// Source lists the kept domains.
 	Source interface {
-		List(context.Context) ([]api.DomainStatus, error)
+		Kept(context.Context) ([]api.DomainStatus, error)
 	}
 	// Sys is where sysfs is mounted, Dir where samples of reboots are kept.
 	Sys, Dir string
@@ -85,7 +85,7 @@ func (s *Sampler) Run(ctx context.Context) {
 
 // sample takes a sample of each domain.
 func (s *Sampler) sample(ctx context.Context, now time.Time) {
-	all, err := s.Source.List(ctx)
+	all, err := s.Source.Kept(ctx)
 	if err != nil {
 		s.Log.Debug("samples", "op", "list", "err", err)
 		return

@@ -21,7 +21,7 @@ type world struct {
 	all []api.DomainStatus
 }
 
-func (w *world) List(context.Context) ([]api.DomainStatus, error) { return w.all, nil }
+func (w *world) Kept(context.Context) ([]api.DomainStatus, error) { return w.all, nil }
 
 func (w *world) count(path string, v uint64) {
 	w.t.Helper()
