@@ -100,7 +100,7 @@ func TestProblems(t *testing.T) {
 		"type":                {"[limits]\n\nat_once = \"two\"\n", "a.toml:3: "},
 		"duration":            {strings.Replace(small, "30d", "30 days", 1), `a.toml:4: `},
 		"duration, what":      {strings.Replace(small, "30d", "30 days", 1), `"30 days" must be like`},
-		"duration, number":    {strings.Replace(small, `"30d"`, "30", 1), `a.toml: duration "30" must be like`},
+		"duration, number":    {strings.Replace(small, `"30d"`, "30", 1), `a.toml:4: duration "30" must be like`},
 		"cron":                {small + "cron = \"0 3 * *\"\n", "a.toml:5: "},
 		"cron never comes":    {small + "cron = \"0 0 31 2 *\"\n", "never comes"},
 		"zone":                {small + "timezone = \"Europe/Bonn\"\n", `a.toml:5: schedule.timezone: there is no time zone "Europe/Bonn"`},

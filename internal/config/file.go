@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -155,7 +156,7 @@ func (l *loader) load(raw []byte) {
 		l.complain(row, "%s", what)
 		return
 	case err != nil:
-		l.complain(0, "%s", strings.TrimPrefix(err.Error(), "toml: "))
+		l.complain(valueLine(raw, err), "%s", strings.TrimPrefix(err.Error(), "toml: "))
 		return
 	}
 	l.lines = tableLines(raw)
@@ -224,6 +225,31 @@ func tableLines(raw []byte) map[string]int {
 		lines[path] = line
 	}
 	return lines
+}
+
+// valueLine finds the value that an error without a position quotes: a number,
+// where a text should be. 0 if it is not there.
+func valueLine(raw []byte, err error) int {
+	var p unstable.Parser
+	p.Reset(raw)
+	for p.NextExpression() {
+		e := p.Expression()
+		if e.Kind != unstable.KeyValue {
+			continue
+		}
+		values := []*unstable.Node{e.Value()}
+		for it := e.Value().Children(); it.Next(); {
+			values = append(values, it.Node())
+		}
+		for _, v := range values {
+			if (v.Kind == unstable.Integer || v.Kind == unstable.Float || v.Kind == unstable.Bool) && strings.Contains(err.Error(), strconv.Quote(string(v.Data))) {
+				key := e.Key()
+				key.Next()
+				return p.Shape(key.Node().Raw).Start.Line
+			}
+		}
+	}
+	return 0
 }
 
 func match(domains, exclude []pattern) (m schedule.Match) {

@@ -127,6 +127,12 @@ func (r *Runner) Start(ctx context.Context) error {
 		}
 	}
 	r.Reload()
+	if r.confErr == "" {
+		// What was remembered of schedules that are no more.
+		if err := r.State.Forget(func(k schedule.Key) bool { return r.conf.Schedule(k.Rule) == nil }); err != nil {
+			return err
+		}
+	}
 	if err := config.Watch(ctx, r.Dir, r.Reload); err != nil {
 		r.Log.Error("configuration is not watched", "op", "config", "dir", r.Dir, "err", err, "next", "restart warmrebootd after each change")
 	}
