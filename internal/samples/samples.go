@@ -171,6 +171,9 @@ func (s *Sampler) read(domid xenctl.Domid, now time.Time) counters {
 
 // Finished has the samples around a reboot kept once there are enough.
 func (s *Sampler) Finished(r api.Summary) {
+	if r.Started.IsZero() {
+		return // it never went down
+	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if d := s.domains[r.UUID]; d != nil {

@@ -106,6 +106,10 @@ func TestKept(t *testing.T) {
 	down := zero.Add(100 * time.Second)
 	s.Finished(api.Summary{UUID: web, Started: down})
 	s.Finished(api.Summary{UUID: xenctl.UUID{9}, Started: down}) // unknown
+	s.Finished(api.Summary{UUID: web})                           // did not even begin
+	if n := len(s.domains[web].save); n != 1 {
+		t.Errorf("%d reboots are to be kept", n)
+	}
 	s.keep(time.Now())
 	again := &Sampler{Source: w, Dir: s.Dir, Log: s.Log}
 	if got := again.all(t, down); len(got) != 0 {

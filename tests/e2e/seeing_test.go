@@ -2,7 +2,6 @@ package e2e
 
 import (
 	"encoding/json"
-	"fmt"
 	"regexp"
 	"strconv"
 	"strings"
@@ -272,5 +271,5 @@ func (s seen) top(t *testing.T) {
 	if !strings.Contains(screen, "\033[?1049h") || !strings.Contains(screen, "domU-web") || !strings.Contains(screen, "\033[?1049l") {
 		t.Errorf("on a terminal: %q", screen)
 	}
-	t.Log(fmt.Sprintf("%s\nin %v", lines, time.Since(start)))
+	t.Logf("%s\nin %v", lines, time.Since(start))
 }
