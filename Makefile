@@ -55,6 +55,7 @@ test-lab: lab-parts ## tests on the lab that `make test` runs, two labs side by 
 
 .PHONY: test-lab-all
 test-lab-all: lab-parts test-handlers test-faults ## every test on the lab; the handlers in user space; some faults
+	CGO_ENABLED=0 go test -count=1 -v -timeout 60m ./tests/bench/lab -lab
 	CGO_ENABLED=0 go test -count=1 -v -parallel 2 -timeout 180m ./tests/e2e -lab
 
 # What `make faults` does; see docs/consistency.md.
@@ -102,6 +103,18 @@ lint: ## gofmt, go vet, staticcheck
 	@unformatted=$$(gofmt -l $$(git ls-files '*.go')); [ -z "$$unformatted" ] || { echo "not formatted: $$unformatted"; exit 1; }
 	CGO_ENABLED=0 go vet ./...
 	CGO_ENABLED=0 go run $(STATICCHECK) ./...
+
+# REPS, WORKLOADS and BENCH: see tests/bench/lab; BENCH=-resume goes on with the
+# report of a run that was broken off.
+REPS = 5
+WORKLOADS =
+BENCH =
+
+.PHONY: bench
+bench: deps ## what a warm reboot is worth and costs: REPS=n WORKLOADS=a,b; writes build/bench/report.json, .html
+	@mkdir -p $(BUILD)/bench
+	CGO_ENABLED=0 go build -trimpath -buildvcs=false -o $(BUILD)/bench/lab ./tests/bench/lab
+	$(BUILD)/bench/lab -dir $(BUILD)/bench -reps $(REPS) $(if $(WORKLOADS),-workloads $(WORKLOADS)) $(BENCH)
 
 # BENCH_AGENT: options of tests/bench/agent, e.g. '-sizes 1000000 -runs 1'.
 .PHONY: bench-agent

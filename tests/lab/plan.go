@@ -21,7 +21,8 @@ type Variant struct {
 	NoProduct   bool   // without warmreboot and warmrebootd
 	Systemd     bool   // dom0 is an ordinary Debian host, with libvirt
 	Unthrottled bool
-	Saveable    bool // see Machine.Save
+	Packages    []string // of Debian, for the domU, beside the usual ones
+	Saveable    bool     // see Machine.Save
 }
 
 // Parts is all that a lab is made of.
@@ -49,7 +50,7 @@ func Prepare(ctx context.Context, cache *build.Cache, from build.Checkout, v Var
 	if p.Config.Dom0, err = dom0(ctx, tools, agentBinary); err != nil {
 		return p, err
 	}
-	if p.Config.Guest, err = cache.Guest(ctx, tools, agentBinary); err != nil {
+	if p.Config.Guest, err = cache.Guest(ctx, tools, agentBinary, v.Packages...); err != nil {
 		return p, err
 	}
 	if err := p.hypervisor(ctx, cache, from, v); err != nil {

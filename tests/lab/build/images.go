@@ -94,11 +94,13 @@ func (c *Cache) dom0(ctx context.Context, tools Root, agentBinary, name string, 
 	}, err
 }
 
-// Guest makes the domU's disk.
-func (c *Cache) Guest(ctx context.Context, tools Root, agentBinary string) (Guest, error) {
-	rootKey := KeyOf("guest 1", guestPackages)
+// Guest makes the domU's disk, with more of Debian's packages than the usual
+// ones if some are named.
+func (c *Cache) Guest(ctx context.Context, tools Root, agentBinary string, more ...string) (Guest, error) {
+	packages := slices.Concat(guestPackages, more)
+	rootKey := KeyOf("guest 1", packages)
 	root, err := c.Entry(ctx, "guest-root", rootKey, func(ctx context.Context, dir string) error {
-		return c.debootstrap(ctx, dir, guestPackages)
+		return c.debootstrap(ctx, dir, packages)
 	})
 	if err != nil {
 		return Guest{}, err

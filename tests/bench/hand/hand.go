@@ -1,0 +1,77 @@
+// Package hand is what the benchmark does inside dom0 and the domU: it makes
+// files, reads and writes them, asks a web server for them, and says what that
+// took. Times are those of the machine it runs in.
+package hand
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"strconv"
+)
+
+// Main runs one of the hand's subcommands; each prints one JSON object.
+//
+//	make ROOT COUNT BYTES       Make
+//	pass ROOT DISK              Pass: each file, in order
+//	random PATH COUNT SEED DISK Random: pages of one file, in no order
+//	write NAME ROOT BYTES DISK  Write
+//	database PATH ROWS          MakeDatabase
+//	query PATH ROWS COUNT SEED DISK  Query
+//	stream DEVICE MILLISECONDS  Stream
+//	loop-direct DEVICE          LoopDirect, in dom0 only
+//	memcpy PAGES                Memcpy
+//	domains                     Domains, in dom0 only
+//	drive JSON                  Drive: a web server's clients, during a reboot
+func Main(ctx context.Context, args []string, out io.Writer) error {
+	if len(args) == 0 {
+		return fmt.Errorf("no command")
+	}
+	command, args := args[0], args[1:]
+	if need := map[string]int{"make": 3, "pass": 2, "random": 4, "write": 4, "database": 2, "query": 5, "stream": 2, "loop-direct": 1, "memcpy": 1, "drive": 1}[command]; len(args) != need {
+		return fmt.Errorf("%s: want %d arguments", command, need)
+	}
+	value, err := perform(ctx, command, args)
+	if err != nil {
+		return err
+	}
+	return json.NewEncoder(out).Encode(value)
+}
+
+func perform(ctx context.Context, command string, args []string) (any, error) {
+	var numbers []int64
+	for _, arg := range args {
+		n, _ := strconv.ParseInt(arg, 10, 64) // a name is 0, which no number may be
+		numbers = append(numbers, n)
+	}
+	switch command {
+	case "make":
+		return struct{}{}, Make(args[0], numbers[1], numbers[2])
+	case "pass":
+		return Pass(args[0], args[1])
+	case "random":
+		return Random(args[0], numbers[1], uint64(numbers[2]), args[3])
+	case "write":
+		return Write(args[0], args[1], numbers[2], args[3])
+	case "database":
+		return struct{}{}, MakeDatabase(args[0], numbers[1])
+	case "query":
+		return Query(args[0], numbers[1], numbers[2], uint64(numbers[3]), args[4])
+	case "stream":
+		return Stream(args[0], float64(numbers[1])/1000)
+	case "loop-direct":
+		return struct{}{}, LoopDirect(args[0])
+	case "memcpy":
+		return Memcpy(numbers[0])
+	case "domains":
+		return Domains()
+	case "drive":
+		var d Drive
+		if err := json.Unmarshal([]byte(args[0]), &d); err != nil {
+			return nil, err
+		}
+		return d.Run(ctx)
+	}
+	return nil, fmt.Errorf("unknown command %q", command)
+}

@@ -1,0 +1,110 @@
+package hand
+
+import (
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync/atomic"
+	"testing"
+)
+
+func TestReads(t *testing.T) {
+	root := t.TempDir()
+	if err := Make(root, 120, 5000); err != nil {
+		t.Fatal(err)
+	}
+	var r Result
+	if err := measure(&r, anyDisk(t), func() error { return r.read(filepath.Join(root, "001/19"), make([]byte, 1024)) }); err != nil {
+		t.Fatal(err)
+	}
+	if r.Files != 1 || r.Bytes != 5000 {
+		t.Errorf("one file: %+v", r)
+	}
+	all, err := Pass(root, anyDisk(t))
+	if err != nil || all.Files != 120 || all.Bytes != 120*5000 || all.LookupSeconds <= 0 || all.LookupSeconds > all.Seconds {
+		t.Errorf("all files: %+v, %v", all, err)
+	}
+	random, err := Random(filepath.Join(root, "000/00"), 10, 1, anyDisk(t))
+	if err != nil || random.Bytes != 10*PageSize {
+		t.Errorf("at random: %+v, %v", random, err)
+	}
+}
+
+// anyDisk is some disk of this machine.
+func anyDisk(t *testing.T) string {
+	t.Helper()
+	disks, err := os.ReadDir("/sys/block")
+	if err != nil || len(disks) == 0 {
+		t.Fatalf("this machine has no block device: %v", err)
+	}
+	return disks[0].Name()
+}
+
+func TestWrites(t *testing.T) {
+	root := t.TempDir()
+	const size = 256 << 10
+	for _, name := range []string{"write", "rewrite", "mmap", "fsync", "churn"} {
+		if _, err := Write(name, root, size, anyDisk(t)); err != nil {
+			t.Fatalf("%s: %v", name, err)
+		}
+	}
+	content, err := os.ReadFile(filepath.Join(root, "file"))
+	if err != nil || len(content) != size {
+		t.Fatalf("%d bytes, %v", len(content), err)
+	}
+	for i, b := range content {
+		if want := i%PageSize == 0; (b == 1) != want {
+			t.Fatalf("byte %d is %d: the mapping was not written to as it should", i, b)
+		}
+	}
+	if _, err := Write("nothing", root, size, anyDisk(t)); err == nil {
+		t.Error("an unknown way to write")
+	}
+}
+
+// TestDrive has a server that is away for a while after it was told to reboot.
+func TestDrive(t *testing.T) {
+	var away atomic.Int64
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path == "/reboot" {
+			away.Store(2 * surelyDown)
+			return
+		}
+		if away.Load() > 0 {
+			away.Add(-1)
+			w.WriteHeader(http.StatusBadGateway)
+		}
+	}))
+	defer server.Close()
+	d := Drive{Address: strings.TrimPrefix(server.URL, "http://"), Files: 3, Think: 0.001, Before: 0.3, After: 1.5,
+		Command: []string{"bash", "-c", `exec 3<>/dev/tcp/${0/:/\/} && printf "GET /reboot HTTP/1.0\r\n\r\n" >&3 && cat <&3`,
+			strings.TrimPrefix(server.URL, "http://")}}
+	got, err := d.Run(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got.Rate <= 0 || got.AfterRate <= 0 || got.Command < d.Before || got.Service <= got.Down || got.End < got.Service+d.After {
+		t.Errorf("%+v", got)
+	}
+}
+
+func TestRecovered(t *testing.T) {
+	var ends []float64
+	for at := 10.0; at < 12; at += 0.1 { // at half the rate
+		ends = append(ends, at)
+	}
+	for at := 12.0; at < 15; at += 0.05 {
+		ends = append(ends, at)
+	}
+	if got := recovered(ends, 10, 15, 20); got < 1.85 || got > 2.1 {
+		t.Errorf("recovered after %v s, want about 2", got)
+	}
+	if got := recovered(ends, 10, 15, 40); got != -1 {
+		t.Errorf("recovered after %v s, want never", got)
+	}
+	if got := bins(ends, 15)[int(12/Bin)]; got != 5 {
+		t.Errorf("%d answers in a bin, want 5", got)
+	}
+}

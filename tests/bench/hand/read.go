@@ -1,0 +1,177 @@
+package hand
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"syscall"
+	"time"
+
+	"github.com/warmreboot/warmreboot/tests/lab/agent"
+)
+
+// PageSize is that of x86.
+const PageSize = 4096
+
+// Result is what some work took, and what it read from a disk meanwhile.
+type Result struct {
+	Files        int64   `json:"files"`
+	Bytes        int64   `json:"bytes"`
+	Seconds      float64 `json:"seconds"`
+	DiskRequests int64   `json:"disk_requests"`
+	DiskBytes    int64   `json:"disk_bytes"`
+	DiskWrites   int64   `json:"disk_writes"` // requests
+	// LookupSeconds is the part of Seconds that it took to find the files: to
+	// list the folders, and to stat and open each file.
+	LookupSeconds float64 `json:"lookup_seconds"`
+}
+
+// fileName is the name of the i-th file that Make makes: 100 to a folder.
+func fileName(i int64) string { return fmt.Sprintf("%03d/%02d", i/100, i%100) }
+
+// Make creates count files of so many bytes under root, and syncs.
+func Make(root string, count, bytes int64) error {
+	for i := range count {
+		if err := agent.WriteContent(filepath.Join(root, fileName(i)), uint64(i), bytes); err != nil {
+			return err
+		}
+	}
+	syscall.Sync()
+	return nil
+}
+
+// Pass lists root, and stats and reads each file in it, once, in the order of
+// the names.
+func Pass(root, disk string) (Result, error) {
+	var r Result
+	buffer := make([]byte, 128<<10)
+	err := measure(&r, disk, func() error {
+		start := time.Now()
+		var paths []string
+		err := filepath.WalkDir(root, func(path string, entry fs.DirEntry, err error) error {
+			if err == nil && entry.Type().IsRegular() {
+				paths = append(paths, path)
+			}
+			return err
+		})
+		if err != nil {
+			return err
+		}
+		r.LookupSeconds = time.Since(start).Seconds()
+		for _, path := range paths {
+			if err := r.read(path, buffer); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	return r, err
+}
+
+func (r *Result) read(path string, buffer []byte) error {
+	start := time.Now()
+	if _, err := os.Lstat(path); err != nil {
+		return err
+	}
+	// Not os.Open, which also asks epoll.
+	file, err := syscall.Open(path, syscall.O_RDONLY, 0)
+	if err != nil {
+		return err
+	}
+	r.LookupSeconds += time.Since(start).Seconds()
+	for {
+		n, err := syscall.Read(file, buffer)
+		if err != nil {
+			return errors.Join(err, syscall.Close(file))
+		}
+		r.Bytes += int64(n)
+		if n < len(buffer) { // a regular file gives less at its end only
+			r.Files++
+			return syscall.Close(file)
+		}
+	}
+}
+
+// Random reads count pages of a file, with repetitions, in an order that
+// follows from seed.
+func Random(path string, count int64, seed uint64, disk string) (Result, error) {
+	r := Result{Files: 1}
+	buffer := make([]byte, PageSize)
+	order := rand.New(rand.NewPCG(seed, 0))
+	err := measure(&r, disk, func() error {
+		file, err := os.Open(path)
+		if err != nil {
+			return err
+		}
+		defer file.Close()
+		info, err := file.Stat()
+		if err != nil {
+			return err
+		}
+		for range count {
+			n, err := file.ReadAt(buffer, order.Int64N(info.Size()/PageSize)*PageSize)
+			if err != nil && err != io.EOF {
+				return err
+			}
+			r.Bytes += int64(n)
+		}
+		return nil
+	})
+	return r, err
+}
+
+// Memcpy copies so many pages, each to a page of its own, after having written
+// to all of them, and so without a page fault.
+func Memcpy(pages int64) (Result, error) {
+	from, to := make([]byte, pages*PageSize), make([]byte, pages*PageSize)
+	for i := 0; i < len(from); i += PageSize {
+		from[i], to[i] = 1, 1
+	}
+	r := Result{Bytes: pages * PageSize}
+	start := time.Now()
+	for i := 0; i < len(from); i += PageSize {
+		copy(to[i:i+PageSize], from[i:i+PageSize])
+	}
+	r.Seconds = time.Since(start).Seconds()
+	return r, nil
+}
+
+// measure runs work, and says what it took, and what a disk did meanwhile.
+func measure(r *Result, disk string, work func() error) error {
+	before, err := readDisk(disk)
+	if err != nil {
+		return err
+	}
+	start := time.Now()
+	if err := work(); err != nil {
+		return err
+	}
+	r.Seconds = time.Since(start).Seconds()
+	after, err := readDisk(disk)
+	r.DiskRequests = after.reads - before.reads
+	r.DiskBytes = 512 * (after.readSectors - before.readSectors)
+	r.DiskWrites = after.writes - before.writes
+	return err
+}
+
+// counts are those of a disk since it is there.
+type counts struct{ reads, readSectors, writes int64 }
+
+// readDisk parses /sys/block/DISK/stat (Documentation/block/stat.rst).
+func readDisk(disk string) (counts, error) {
+	var c counts
+	text, err := os.ReadFile("/sys/block/" + disk + "/stat")
+	if err != nil {
+		return c, err
+	}
+	var merges, ticks int64
+	if _, err := fmt.Fscan(bytes.NewReader(text), &c.reads, &merges, &c.readSectors, &ticks, &c.writes); err != nil {
+		return c, fmt.Errorf("statistics of %s: %w", disk, err)
+	}
+	return c, nil
+}

@@ -1,0 +1,282 @@
+package main
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"os"
+	"path/filepath"
+	"strconv"
+	"time"
+
+	"github.com/warmreboot/warmreboot/tests/bench/hand"
+	"github.com/warmreboot/warmreboot/tests/lab"
+	"github.com/warmreboot/warmreboot/tests/lab/agent"
+	"github.com/warmreboot/warmreboot/tests/lab/build"
+	"github.com/warmreboot/warmreboot/tests/lab/demo"
+)
+
+// bench is one run of the benchmark.
+type bench struct {
+	Settings
+	machine *lab.Machine
+	dom0    *lab.Client
+	domU    *lab.Client
+	product demo.Product
+	report  *Report
+	dir     string
+	say     func(string)
+}
+
+// Where things are in the machines.
+const (
+	handPath   = "/root/benchhand"
+	configPath = "/root/bench.cfg"
+	largeRoot  = "/srv/large"
+	imageRoot  = build.ImageRoot + "/large"
+	smallRoot  = "/srv/small"
+	database   = "/srv/database/000/00"
+	sqlitePath = "/srv/sqlite/db"
+	writeRoot  = "/srv/write"
+	phy        = "xvda"
+	image      = "xvdb"
+)
+
+// play sets the lab up and runs the groups of workloads.
+func (b *bench) play(ctx context.Context, handFile, stock string) error {
+	b.dom0, b.domU, b.product = b.machine.Dom0(), b.machine.DomU(), demo.Product{Dom0: b.machine.Dom0()}
+	if err := b.dom0.Put(ctx, handFile, handPath, 0o755); err != nil {
+		return err
+	}
+	if stock != "" {
+		if err := b.dom0.Put(ctx, stock, stockPath, 0o644); err != nil {
+			return err
+		}
+	}
+	if err := b.product.StartAgent(ctx); err != nil {
+		return err
+	}
+	if err := b.create(ctx, domain{enable: true, memory: b.Sizes.MemoryMiB}); err != nil {
+		return err
+	}
+	b.say("make the files")
+	if err := b.makeFiles(ctx, handFile); err != nil {
+		return err
+	}
+	if err := b.throttle(ctx); err != nil {
+		return err
+	}
+	for _, group := range []struct {
+		name string
+		run  func(context.Context) error
+	}{
+		{Recovery, b.recovery}, {Tracking, b.tracking}, {Neighbour, b.neighbour}, {Scale, b.scale},
+	} {
+		if err := group.run(ctx); err != nil {
+			return fmt.Errorf("%s: %w", group.name, err)
+		}
+	}
+	return nil
+}
+
+// domain says how the domU is made.
+type domain struct {
+	enable bool
+	memory int    // MiB
+	kernel string // in dom0; "" for the patched one
+}
+
+// create makes the domU, as the lab's configuration has it but for what d says.
+func (b *bench) create(ctx context.Context, d domain) error {
+	script := fmt.Sprintf(`sed -e 's/^memory = .*/memory = %d/' -e 's|^kernel = .*|kernel = "%s"|' /etc/xen/%s.cfg >%s; xl create -p %[4]s`,
+		d.memory, cmp.Or(d.kernel, "/boot/guest-kernel"), lab.Domain, configPath)
+	if d.enable {
+		script += "; warmreboot enable " + lab.Domain
+	}
+	if _, err := b.dom0.Shell(ctx, "set -e; "+script+"; xl unpause "+lab.Domain); err != nil {
+		return err
+	}
+	return b.await(ctx)
+}
+
+// await waits for the domU, as long as it may take on a machine with other work.
+func (b *bench) await(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, 10*time.Minute)
+	defer cancel()
+	return b.domU.Await(ctx)
+}
+
+// webConfig is for nginx in the domU.
+const webConfig = "server { listen 80 default_server; root " + build.WebRoot + "; access_log off; }\n"
+
+// makeFiles replaces the lab's files by the benchmark's.
+func (b *bench) makeFiles(ctx context.Context, handFile string) error {
+	err := errors.Join(b.domU.Put(ctx, handFile, handPath, 0o755),
+		b.domU.PutBytes(ctx, []byte(webConfig), "/etc/nginx/sites-enabled/default"))
+	if err != nil {
+		return err
+	}
+	if _, err := b.domU.Shell(ctx, "rm -rf "+build.WebRoot+"; nginx -s reload"); err != nil {
+		return err
+	}
+	for _, f := range []struct {
+		root         string
+		count, bytes int64
+	}{
+		{build.WebRoot, b.Sizes.WebFiles, b.Sizes.WebBytes},
+		{largeRoot, 1, b.Sizes.FileBytes},
+		{imageRoot, 1, b.Sizes.FileBytes},
+		{filepath.Dir(filepath.Dir(database)), 1, b.Sizes.DatabaseBytes},
+		{smallRoot, b.Sizes.SmallFiles, b.Sizes.SmallBytes},
+	} {
+		if _, err := inHand[struct{}](ctx, b.domU, "make", f.root, f.count, f.bytes); err != nil {
+			return err
+		}
+	}
+	_, err = inHand[struct{}](ctx, b.domU, "database", sqlitePath, b.Sizes.Rows)
+	return err
+}
+
+// throttle limits both disks by dom0's clock. QEMU's own throttle goes by the
+// host's, of which the emulated one is a share that depends on the load.
+func (b *bench) throttle(ctx context.Context) error {
+	_, err := b.dom0.Shell(ctx, fmt.Sprintf(`set -e
+mkdir -p /run/blkio
+mount -t cgroup -o blkio none /run/blkio
+for disk in vda vdb; do
+	number=$(cat /sys/block/$disk/dev)
+	for way in read write; do
+		echo "$number %.0f" >/run/blkio/blkio.throttle.${way}_bps_device
+		echo "$number %.0f" >/run/blkio/blkio.throttle.${way}_iops_device
+	done
+done`, b.Disk.MiBPerSecond*(1<<20), b.Disk.RequestsPerSecond))
+	return err
+}
+
+// inHand runs one of the hand's subcommands in a machine.
+func inHand[T any](ctx context.Context, machine *lab.Client, args ...any) (T, error) {
+	words := []string{handPath}
+	for _, arg := range args {
+		words = append(words, fmt.Sprint(arg))
+	}
+	output, err := machine.Run(ctx, words...)
+	if err != nil {
+		var none T
+		return none, err
+	}
+	return agent.Decode[T](output)
+}
+
+// settle waits until neither machine is busy with what a boot leaves behind:
+// they share one processor with what is measured.
+func (b *bench) settle(ctx context.Context) error {
+	for deadline := time.Now().Add(5 * time.Minute); ; {
+		var busy float64
+		for _, machine := range []*lab.Client{b.dom0, b.domU} {
+			share, err := machine.Busy(ctx)
+			if err != nil {
+				return err
+			}
+			busy += share
+		}
+		if busy < mostBusy {
+			return nil
+		}
+		if time.Now().After(deadline) {
+			return fmt.Errorf("%.0f %% of a processor are busy, and do not cease", 100*busy)
+		}
+	}
+}
+
+// mostBusy is the share of the processor that quiet machines may use together.
+const mostBusy = 0.25
+
+// domid is that of the domU now.
+func (b *bench) domid(ctx context.Context) (string, error) {
+	return b.dom0.Shell(ctx, "xl domid "+lab.Domain)
+}
+
+// processor is the processor time that dom0 and the domU have used, in seconds.
+func (b *bench) processor(ctx context.Context, domid string) (dom0, domU float64, err error) {
+	used, err := inHand[map[string]float64](ctx, b.dom0, "domains")
+	return used["0"], used[domid], err
+}
+
+// round runs one measurement, unless an earlier run has made it, and files it.
+func (b *bench) round(group, variant string, repetition int, measure func(*Round) error) error {
+	if b.report.has(group, variant, repetition) {
+		return nil
+	}
+	start := time.Now()
+	r := Round{Group: group, Variant: variant, Repetition: repetition, Values: make(map[string]float64)}
+	if err := measure(&r); err != nil {
+		return fmt.Errorf("%s, repetition %d: %w", variant, repetition+1, err)
+	}
+	r.Took = time.Since(start).Seconds()
+	b.report.Rounds = append(b.report.Rounds, r)
+	b.say(fmt.Sprintf("%s %s %d/%d, %.0f s: %s", group, variant, repetition+1, b.Repetitions, r.Took, r.brief()))
+	return b.report.write(b.dir)
+}
+
+// sequence is the number of the last reboot that the agent knows.
+func (b *bench) sequence(ctx context.Context) (int, error) {
+	status, err := b.product.Status(ctx)
+	if err != nil || status.Last == nil {
+		return 0, err
+	}
+	return status.Last.Sequence, nil
+}
+
+// awaitReboot returns the account of the first reboot after the given one.
+func (b *bench) awaitReboot(ctx context.Context, after int) (demo.Reboot, error) {
+	for deadline := time.Now().Add(5 * time.Minute); ; time.Sleep(300 * time.Millisecond) {
+		now, err := b.sequence(ctx)
+		if err != nil {
+			return demo.Reboot{}, err
+		}
+		if now > after {
+			break
+		}
+		if time.Now().After(deadline) {
+			return demo.Reboot{}, errors.New("the agent has not seen a reboot")
+		}
+	}
+	status, err := b.product.Status(ctx, "--wait", "--timeout", "10m")
+	if err != nil {
+		return demo.Reboot{}, err
+	}
+	return *status.Last, nil
+}
+
+// saveLogs keeps what tells a failure's cause.
+func (b *bench) saveLogs() error {
+	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
+	defer cancel()
+	text, err := b.dom0.Shell(ctx, "tail -n 60 /var/log/warmrebootd.log /var/log/xen/console/guest-"+lab.Domain+".log /var/log/xen/xl-"+lab.Domain+".log")
+	if err != nil {
+		return err
+	}
+	return os.WriteFile(filepath.Join(b.dir, "failure.log"), []byte(text), 0o644)
+}
+
+// take copies a pass into the round's values.
+func (r *Round) take(name string, result hand.Result) {
+	maps.Copy(r.Values, map[string]float64{
+		name + "_seconds": result.Seconds, name + "_lookup_seconds": result.LookupSeconds,
+		name + "_disk_bytes": float64(result.DiskBytes), name + "_disk_requests": float64(result.DiskRequests),
+		name + "_bytes": float64(result.Bytes),
+	})
+}
+
+// brief is a line for who watches.
+func (r *Round) brief() string {
+	var line string
+	for _, name := range []string{"large_recovered", "image_recovered", "small_recovered", "random_recovered", "sqlite_recovered", "web_recovered", "service_seconds"} {
+		if v, ok := r.Values[name]; ok {
+			line += name + " " + strconv.FormatFloat(v, 'f', 3, 64) + "  "
+		}
+	}
+	return line
+}

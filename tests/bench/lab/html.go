@@ -1,0 +1,154 @@
+package main
+
+import (
+	"bytes"
+	"fmt"
+	"html/template"
+	"maps"
+	"slices"
+)
+
+var page = template.Must(template.New("page").Funcs(template.FuncMap{"number": number}).Parse(`<!DOCTYPE html>
+<html lang="en"><meta charset="utf-8"><title>warmreboot: benchmark</title>
+<style>
+body { font: 14px/1.5 sans-serif; max-width: 1000px; margin: 2em auto; color: #222 }
+table { border-collapse: collapse; margin: 1em 0 } td, th { padding: 2px 10px; border-bottom: 1px solid #ddd; text-align: right }
+td:first-child, th:first-child { text-align: left } svg { display: block; margin: 1em 0 }
+</style>
+<h1>Warm-cache reboot: benchmark</h1>
+<p>{{.Report.Date}}, <code>{{.Report.Command}}</code>, {{.Report.Machine}}, load average {{.Report.Load}}. {{.Report.Clock}}
+The disk gives {{.Report.Settings.Disk.MiBPerSecond}} MiB and {{.Report.Settings.Disk.RequestsPerSecond}} requests per second, by the same clock.
+Bars are medians, their whiskers minimum and maximum.
+What the agent in dom0 costs: <a href="agent.json">agent.json</a>, by <code>make bench-agent</code>.</p>
+{{range .Figures}}{{.}}{{end}}
+{{range .Tables}}<h2>{{.Group}}</h2>
+<table><tr><th>value</th>{{range .Variants}}<th>{{.}}</th>{{end}}</tr>
+{{range .Rows}}<tr><td>{{.Name}}</td>{{range .Cells}}<td>{{if .Values}}{{number .Median}} <small>({{number .Minimum}} … {{number .Maximum}})</small>{{end}}</td>{{end}}</tr>
+{{end}}</table>
+{{end}}</html>
+`))
+
+type table struct {
+	Group    string
+	Variants []string
+	Rows     []row
+}
+
+type row struct {
+	Name  string
+	Cells []Statistics // without values where there are none
+}
+
+// html is report.html: it needs nothing else to be looked at.
+func (r *Report) html() ([]byte, error) {
+	data := struct {
+		Report  *Report
+		Figures []template.HTML
+		Tables  []table
+	}{Report: r}
+	for _, figure := range r.figures() {
+		if figure != "" {
+			data.Figures = append(data.Figures, template.HTML(figure)) // all its text is ours
+		}
+	}
+	for _, group := range []string{Recovery, Tracking, Neighbour, Scale} {
+		if variants := r.Summary[group]; len(variants) > 0 {
+			data.Tables = append(data.Tables, tabulate(group, variants))
+		}
+	}
+	var out bytes.Buffer
+	err := page.Execute(&out, data)
+	return out.Bytes(), err
+}
+
+func tabulate(group string, variants map[string]map[string]Statistics) table {
+	t := table{Group: group, Variants: slices.Sorted(maps.Keys(variants))}
+	names := map[string]bool{}
+	for _, values := range variants {
+		for name := range values {
+			names[name] = true
+		}
+	}
+	for _, name := range slices.Sorted(maps.Keys(names)) {
+		line := row{Name: name}
+		for _, variant := range t.Variants {
+			line.Cells = append(line.Cells, variants[variant][name])
+		}
+		t.Rows = append(t.Rows, line)
+	}
+	return t
+}
+
+// number prints as many digits as are worth reading.
+func number(v float64) string {
+	switch {
+	case v == float64(int64(v)):
+		return fmt.Sprint(int64(v))
+	case v >= 1000 || v <= -1000:
+		return fmt.Sprintf("%.0f", v)
+	}
+	return fmt.Sprintf("%.4g", v)
+}
+
+// figures are those of the paper, and what it has none of.
+func (r *Report) figures() []string {
+	before, after := "before", []string{"1st after", "2nd after", "3rd after"}
+	return []string{
+		r.throughput("large", "Sequential read of a large file on a block device (the paper's Figure 3)", before, after),
+		r.throughput("image", "The same in an image file, which dom0 caches too (Figure 4)", before, after),
+		r.throughput("small", "Many small files: stat and read", before, after),
+		r.throughput("random", "Random reads of 4 KiB", before, after),
+		r.throughput("sqlite", "Queries to an SQLite database", before, after),
+		r.timelines(),
+		r.trackingFigure(),
+	}
+}
+
+// throughput compares the passes of one name.
+func (r *Report) throughput(name, title, before string, after []string) string {
+	var groups []bars
+	unit := "MiB/s"
+	for _, variant := range reboots {
+		values := r.Summary[Recovery][variant]
+		g := bars{label: variant}
+		for i, pass := range append([]string{before}, after...) {
+			key := name + "_before"
+			if i > 0 {
+				key = fmt.Sprintf("%s_%d", name, i)
+			}
+			seconds, bytes := values[key+"_seconds"], values[key+"_bytes"]
+			if len(seconds.Values) == 0 {
+				return ""
+			}
+			amount := bytes.Median / (1 << 20)
+			if name == "sqlite" {
+				amount, unit = float64(r.Settings.Sizes.Queries), "/s"
+			}
+			rate := func(s float64) float64 { return amount / s }
+			g.bars = append(g.bars, bar{pass, rate(seconds.Median), rate(seconds.Maximum), rate(seconds.Minimum)})
+		}
+		groups = append(groups, g)
+	}
+	return barChart(title, unit, groups)
+}
+
+// trackingFigure compares what work costs, tracked and not.
+func (r *Report) trackingFigure() string {
+	var groups []bars
+	for _, name := range []string{"cold", "cached", "write", "rewrite", "mmap", "fsync", "churn"} {
+		base := r.Summary[Tracking][Stock][name+"_cpu_seconds"].Median
+		if base == 0 {
+			return ""
+		}
+		g := bars{label: name}
+		for _, variant := range variantsOf[Tracking] {
+			s := r.Summary[Tracking][variant][name+"_cpu_seconds"]
+			if len(s.Values) == 0 {
+				return ""
+			}
+			g.bars = append(g.bars, bar{variant, s.Median / base, s.Minimum / base, s.Maximum / base})
+		}
+		groups = append(groups, g)
+	}
+	return barChart("Processor time of dom0 and domU, tracked (on) and not (off), against an unpatched kernel (stock)", "×", groups)
+}

@@ -1,0 +1,182 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+
+	"github.com/warmreboot/warmreboot/tests/bench/hand"
+	"github.com/warmreboot/warmreboot/tests/lab"
+	"github.com/warmreboot/warmreboot/tests/lab/build"
+)
+
+// Recovery is the group of rounds in which the domU is rebooted, and the same
+// files are read before and after.
+const Recovery = "recovery"
+
+// The variants of a reboot.
+const (
+	Normal   = "normal"
+	Prefetch = "prefetch" // a normal reboot, then all files are read at once
+	Graceful = "graceful" // warm
+	Crash    = "crash"    // warm
+)
+
+var reboots = []string{Normal, Prefetch, Graceful, Crash}
+
+// passes are the workloads that read; each is made before the reboot, and some
+// times after it.
+func (b *bench) passes() []pass {
+	tree := func(root, disk string) func(context.Context) (hand.Result, error) {
+		return func(ctx context.Context) (hand.Result, error) {
+			return inHand[hand.Result](ctx, b.domU, "pass", root, disk)
+		}
+	}
+	return []pass{
+		{Read, "large", tree(largeRoot, phy)},
+		{Read, "image", tree(imageRoot, image)},
+		{Small, "small", tree(smallRoot, phy)},
+		{Random, "random", func(ctx context.Context) (hand.Result, error) {
+			return inHand[hand.Result](ctx, b.domU, "random", database, b.Sizes.RandomReads, 1, phy)
+		}},
+		{SQLite, "sqlite", func(ctx context.Context) (hand.Result, error) {
+			return inHand[hand.Result](ctx, b.domU, "query", sqlitePath, b.Sizes.Rows, b.Sizes.Queries, 1, phy)
+		}},
+	}
+}
+
+type pass struct {
+	workload string
+	name     string
+	make     func(context.Context) (hand.Result, error)
+}
+
+// passesAfter is how often each is made after a reboot.
+const passesAfter = 3
+
+func (b *bench) recovery(ctx context.Context) error {
+	var selected []pass
+	for _, p := range b.passes() {
+		if b.has(p.workload) {
+			selected = append(selected, p)
+		}
+	}
+	if len(selected) == 0 && !b.has(Web) {
+		return nil
+	}
+	// As after a reboot: the first round is to be like the others.
+	for _, p := range selected {
+		for range passesAfter {
+			if _, err := p.make(ctx); err != nil {
+				return err
+			}
+		}
+	}
+	for repetition := range b.Repetitions {
+		for _, variant := range rotated(reboots, repetition) {
+			err := b.round(Recovery, variant, repetition, func(r *Round) error { return b.recover(ctx, r, selected) })
+			if err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// recover is one round: read, reboot, read.
+func (b *bench) recover(ctx context.Context, r *Round, passes []pass) error {
+	if err := b.settle(ctx); err != nil {
+		return err
+	}
+	for _, p := range passes {
+		result, err := p.make(ctx)
+		if err != nil {
+			return err
+		}
+		r.take(p.name+"_before", result)
+	}
+	if err := b.reboot(ctx, r); err != nil {
+		return err
+	}
+	if err := b.settle(ctx); err != nil {
+		return err
+	}
+	// The hand itself has to come from the disk first.
+	if _, err := inHand[hand.Result](ctx, b.domU, "pass", "/etc/nginx", phy); err != nil {
+		return err
+	}
+	for _, p := range passes {
+		for i := range passesAfter {
+			result, err := p.make(ctx)
+			if err != nil {
+				return err
+			}
+			name := fmt.Sprintf("%s_%d", p.name, i+1)
+			r.take(name, result)
+			if i == 0 {
+				r.Values[p.name+"_recovered"] = r.Values[p.name+"_before_seconds"] / result.Seconds
+			}
+		}
+	}
+	return nil
+}
+
+// reboot reboots the domU in the round's way, while a client asks its web
+// server.
+func (b *bench) reboot(ctx context.Context, r *Round) error {
+	sequence, err := b.sequence(ctx)
+	if err != nil {
+		return err
+	}
+	drive := hand.Drive{Address: lab.DomainAddress, Files: b.Sizes.WebFiles, Think: b.Sizes.Think}
+	if b.has(Web) {
+		drive.Before, drive.After = b.Sizes.Before, b.Sizes.After
+	}
+	command := []string{"warmreboot", "--timeout", "10m"}
+	switch r.Variant {
+	case Normal, Prefetch:
+		drive.Command = append(command, "--cold", lab.Domain)
+	case Graceful:
+		drive.Command = append(command, lab.Domain)
+	case Crash:
+		if _, err := b.domU.Shell(ctx, "sync"); err != nil {
+			return err
+		}
+		drive.Kill = "echo c >/proc/sysrq-trigger"
+	}
+	if r.Variant == Prefetch {
+		drive.Prefetch = []string{"sh", "-c", fmt.Sprintf("find %s %s %s %s %s %s -type f -exec cat {} + >/dev/null",
+			build.WebRoot, largeRoot, imageRoot, database, sqlitePath, smallRoot)}
+	}
+	text, err := json.Marshal(drive)
+	if err != nil {
+		return err
+	}
+	timeline, err := inHand[hand.Timeline](ctx, b.dom0, "drive", string(text))
+	if err != nil {
+		return err
+	}
+	reboot, err := b.awaitReboot(ctx, sequence)
+	if err != nil {
+		return err
+	}
+	if warm := r.Variant == Graceful || r.Variant == Crash; warm && reboot.Outcome != "warm" {
+		return fmt.Errorf("the reboot was not a warm one: %s", reboot.Reason)
+	}
+	if b.has(Web) {
+		r.Timeline = &timeline
+		r.Values["web_before_per_second"] = timeline.Rate
+		r.Values["web_after_per_second"] = timeline.AfterRate
+		r.Values["web_recovered"] = timeline.AfterRate / timeline.Rate
+		r.Values["web_lost"] = (timeline.Rate - timeline.AfterRate) * (timeline.End - timeline.Service)
+		r.Values["web_99_percent_after_seconds"] = timeline.Recovered
+	}
+	if r.Variant == Prefetch {
+		r.Values["prefetch_seconds"] = timeline.PrefetchSeconds
+	}
+	r.Values["service_seconds"] = timeline.Service - timeline.Command
+	r.Values["silent_seconds"] = timeline.Service - timeline.Down
+	r.Values["pages_preserved"] = float64(reboot.PagesPreserved)
+	r.Values["pages_restored"] = float64(reboot.PagesRestored)
+	return b.await(ctx)
+}

@@ -1,0 +1,155 @@
+package main
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"runtime"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/warmreboot/warmreboot/tests/bench/hand"
+)
+
+// Report is what report.json holds.
+type Report struct {
+	Date     string   `json:"date"`
+	Command  string   `json:"command"`
+	Machine  string   `json:"machine"`
+	Load     string   `json:"load_average"` // before the first measurement
+	Settings Settings `json:"settings"`
+	// Clock says what a second is in this report.
+	Clock string `json:"clock"`
+	// Summary has, for each group of rounds, variant and value, what it was.
+	Summary map[string]map[string]map[string]Statistics `json:"summary"`
+	Rounds  []Round                                     `json:"rounds"`
+}
+
+const clock = "Times are those of the emulated machine's clock: 2 ns for each instruction that its one processor executes, " +
+	"and real time while all of it is idle. What the emulator itself takes, and what else its host does, is not in them."
+
+// Round is one measurement of one variant. Values are by name; the unit is the
+// end of the name, where there is one.
+type Round struct {
+	Group      string             `json:"group"`
+	Variant    string             `json:"variant"`
+	Repetition int                `json:"repetition"`
+	Values     map[string]float64 `json:"values"`
+	Timeline   *hand.Timeline     `json:"timeline,omitempty"`
+	Took       float64            `json:"took_host_seconds"`
+}
+
+// Statistics of a value over the repetitions.
+type Statistics struct {
+	Median  float64   `json:"median"`
+	Minimum float64   `json:"minimum"`
+	Maximum float64   `json:"maximum"`
+	Values  []float64 `json:"values"`
+}
+
+func newReport(s Settings) *Report {
+	load, _ := os.ReadFile("/proc/loadavg") // for people; absent where there is none
+	return &Report{Date: time.Now().UTC().Format(time.RFC3339), Command: strings.Join(os.Args, " "), Machine: machine(),
+		Load: strings.TrimSpace(string(load)), Settings: s, Clock: clock}
+}
+
+func machine() string {
+	info, _ := os.ReadFile("/proc/cpuinfo") // as above
+	for line := range strings.Lines(string(info)) {
+		if name, value, ok := strings.Cut(line, ":"); ok && strings.TrimSpace(name) == "model name" {
+			return fmt.Sprintf("%d × %s", runtime.NumCPU(), strings.TrimSpace(value))
+		}
+	}
+	return fmt.Sprintf("%d processors", runtime.NumCPU())
+}
+
+// resume takes over the rounds of an earlier report, if there is one.
+func (r *Report) resume(dir string) error {
+	text, err := os.ReadFile(filepath.Join(dir, "report.json"))
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	var earlier Report
+	if err := json.Unmarshal(text, &earlier); err != nil {
+		return err
+	}
+	if fmt.Sprint(earlier.Settings.Sizes, earlier.Settings.Disk) != fmt.Sprint(r.Settings.Sizes, r.Settings.Disk) {
+		return errors.New("the report that is there was made with other sizes")
+	}
+	r.Rounds, r.Date = earlier.Rounds, earlier.Date
+	return nil
+}
+
+// has tells whether a round was measured already.
+func (r *Report) has(group, variant string, repetition int) bool {
+	return slices.ContainsFunc(r.Rounds, func(o Round) bool {
+		return o.Group == group && o.Variant == variant && o.Repetition == repetition
+	})
+}
+
+// summarise computes Summary.
+func (r *Report) summarise() {
+	r.Summary = make(map[string]map[string]map[string]Statistics)
+	for _, round := range r.Rounds {
+		variants := entry(r.Summary, round.Group)
+		values := entry(variants, round.Variant)
+		for name, value := range round.Values {
+			s := values[name]
+			s.Values = append(s.Values, value)
+			values[name] = s
+		}
+	}
+	for _, variants := range r.Summary {
+		for _, values := range variants {
+			for name, s := range values {
+				values[name] = statistics(s.Values)
+			}
+		}
+	}
+}
+
+func entry[T any](m map[string]map[string]T, key string) map[string]T {
+	if m[key] == nil {
+		m[key] = make(map[string]T)
+	}
+	return m[key]
+}
+
+func statistics(values []float64) Statistics {
+	sorted := slices.Sorted(slices.Values(values))
+	n := len(sorted)
+	return Statistics{Median: (sorted[(n-1)/2] + sorted[n/2]) / 2, Minimum: sorted[0], Maximum: sorted[n-1], Values: values}
+}
+
+// write leaves report.json and report.html in dir.
+func (r *Report) write(dir string) error {
+	r.summarise()
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		return err
+	}
+	text, err := json.MarshalIndent(r, "", " ")
+	if err != nil {
+		return err
+	}
+	page, err := r.html()
+	if err != nil {
+		return err
+	}
+	return errors.Join(replace(filepath.Join(dir, "report.json"), append(text, '\n')), replace(filepath.Join(dir, "report.html"), page))
+}
+
+// replace writes a file so that whoever reads it sees all of the old one, or of
+// the new one.
+func replace(path string, content []byte) error {
+	if err := os.WriteFile(path+".new", content, 0o644); err != nil {
+		return err
+	}
+	return os.Rename(path+".new", path)
+}

@@ -1,0 +1,83 @@
+package main
+
+import (
+	"bytes"
+	"encoding/json"
+	"os"
+	"path/filepath"
+	"slices"
+	"testing"
+
+	"github.com/warmreboot/warmreboot/tests/bench/hand"
+)
+
+func TestStatistics(t *testing.T) {
+	for _, test := range []struct {
+		values []float64
+		median float64
+	}{{[]float64{3}, 3}, {[]float64{4, 1}, 2.5}, {[]float64{9, 1, 5}, 5}} {
+		if s := statistics(test.values); s.Median != test.median || s.Minimum != slices.Min(test.values) || s.Maximum != slices.Max(test.values) {
+			t.Errorf("%v: %+v", test.values, s)
+		}
+	}
+}
+
+func TestRotated(t *testing.T) {
+	for i, want := range []string{"a", "b", "c", "a"} {
+		if got := rotated([]string{"a", "b", "c"}, i); got[0] != want || len(got) != 3 {
+			t.Errorf("%d: %v", i, got)
+		}
+	}
+}
+
+// TestReport: what was written can be gone on with, and looked at.
+func TestReport(t *testing.T) {
+	dir := t.TempDir()
+	r := newReport(Short)
+	for repetition := range 2 {
+		for _, variant := range reboots {
+			round := Round{Group: Recovery, Variant: variant, Repetition: repetition, Values: map[string]float64{}}
+			for _, pass := range []string{"before", "1", "2", "3"} {
+				round.take("large_"+pass, hand.Result{Bytes: 1 << 20, Seconds: float64(repetition + 1)})
+			}
+			round.Timeline = &hand.Timeline{Answers: []int{3, 0, 2}, Command: 0.3, Service: 0.5, End: 0.7}
+			r.Rounds = append(r.Rounds, round)
+		}
+	}
+	if err := r.write(dir); err != nil {
+		t.Fatal(err)
+	}
+	again := newReport(Short)
+	if err := again.resume(dir); err != nil {
+		t.Fatal(err)
+	}
+	if !again.has(Recovery, Crash, 1) || again.has(Recovery, Crash, 2) || len(again.Rounds) != len(r.Rounds) {
+		t.Errorf("resumed with %d rounds of %d", len(again.Rounds), len(r.Rounds))
+	}
+	text, err := os.ReadFile(filepath.Join(dir, "report.json"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var read Report
+	if err := json.Unmarshal(text, &read); err != nil {
+		t.Fatal(err)
+	}
+	if s := read.Summary[Recovery][Graceful]["large_1_seconds"]; s.Median != 1.5 || len(s.Values) != 2 {
+		t.Errorf("summary: %+v", s)
+	}
+	page, err := os.ReadFile(filepath.Join(dir, "report.html"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, want := range []string{"Figure 3", "Figure 5", "<polyline", "1.5 <small>(1 … 2)"} {
+		if !bytes.Contains(page, []byte(want)) {
+			t.Errorf("the page has no %q", want)
+		}
+	}
+	if bytes.Contains(page, []byte("Figure 4")) {
+		t.Error("a figure of what was not measured")
+	}
+	if other := newReport(Full); other.resume(dir) == nil {
+		t.Error("went on with a report of other sizes")
+	}
+}

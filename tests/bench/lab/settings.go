@@ -1,0 +1,99 @@
+package main
+
+import (
+	"fmt"
+	"slices"
+)
+
+// The workloads.
+const (
+	Read      = "read"      // a large file, on a block device and in an image file
+	Small     = "small"     // many small files
+	Random    = "random"    // pages of a file like a database
+	SQLite    = "sqlite"    // queries
+	Web       = "web"       // a web server
+	Tracking  = "tracking"  // what being tracked costs
+	Neighbour = "neighbour" // another domU on the same disk
+	Scale     = "scale"     // what a preserved page costs
+)
+
+// Names of all workloads, in the order in which they are run.
+var Names = []string{Read, Small, Random, SQLite, Web, Tracking, Neighbour, Scale}
+
+// variantsOf are the kinds of rounds, and the variants that each compares.
+var variantsOf = map[string][]string{Recovery: reboots, Tracking: {Stock, Off, On}, Neighbour: {Normal, Graceful}, Scale: setNames()}
+
+// Settings say what is run.
+type Settings struct {
+	Workloads   []string `json:"workloads"`
+	Repetitions int      `json:"repetitions"`
+	Disk        Disk     `json:"disk"`
+	Sizes       Sizes    `json:"sizes"`
+}
+
+// Disk is how fast the domU's disk and that with its image file are, by dom0's
+// clock.
+type Disk struct {
+	MiBPerSecond      float64 `json:"mib_per_second"`
+	RequestsPerSecond float64 `json:"requests_per_second"`
+}
+
+// Sizes say how much work there is.
+type Sizes struct {
+	MemoryMiB     int     `json:"memory_mib"` // of the domU
+	FileBytes     int64   `json:"file_bytes"` // the large file, and that in the image file
+	SmallFiles    int64   `json:"small_files"`
+	SmallBytes    int64   `json:"small_bytes"` // of each
+	DatabaseBytes int64   `json:"database_bytes"`
+	RandomReads   int64   `json:"random_reads"`
+	Rows          int64   `json:"rows"`    // of the SQLite database
+	Queries       int64   `json:"queries"` // to it
+	WebFiles      int64   `json:"web_files"`
+	WebBytes      int64   `json:"web_bytes"` // of each
+	Think         float64 `json:"think"`     // see hand.Drive
+	Before        float64 `json:"before"`
+	After         float64 `json:"after"`
+	// Stream is how long the neighbour reads, alone and with the other.
+	Stream     float64 `json:"stream"`
+	WriteBytes int64   `json:"write_bytes"`
+	SyncBytes  int64   `json:"sync_bytes"`  // page by page
+	ChurnBytes int64   `json:"churn_bytes"` // in files of 12 KiB
+}
+
+// Full is what `make bench` does, and Short what keeps it alive.
+//
+// The emulated processor copies some 2 GiB of cached files per second, a third
+// of what a real one does; the disk is as much slower than an SSD that shares
+// its bandwidth among several domains.
+var (
+	Full = Settings{Workloads: Names, Repetitions: 5, Disk: Disk{64, 1500}, Sizes: Sizes{
+		MemoryMiB: 768, FileBytes: 64 << 20, SmallFiles: 20000, SmallBytes: 3000, DatabaseBytes: 48 << 20, RandomReads: 8192, Rows: 80000, Queries: 3000,
+		WebFiles: 400, WebBytes: 256 << 10, Think: 0.004, Before: 3, After: 10, Stream: 4,
+		WriteBytes: 32 << 20, SyncBytes: 1 << 20, ChurnBytes: 12 << 20,
+	}}
+	Short = Settings{Workloads: Names, Repetitions: 1, Disk: Disk{64, 1500}, Sizes: Sizes{
+		MemoryMiB: 512, FileBytes: 8 << 20, SmallFiles: 300, SmallBytes: 3000, DatabaseBytes: 4 << 20, RandomReads: 500, Rows: 2000, Queries: 100,
+		WebFiles: 40, WebBytes: 64 << 10, Think: 0.004, Before: 1, After: 1.5, Stream: 1,
+		WriteBytes: 2 << 20, SyncBytes: 64 << 10, ChurnBytes: 1 << 20,
+	}}
+)
+
+func (s Settings) has(workload string) bool { return slices.Contains(s.Workloads, workload) }
+
+func (s Settings) check() error {
+	for _, w := range s.Workloads {
+		if !slices.Contains(Names, w) {
+			return fmt.Errorf("unknown workload %q; there are %v", w, Names)
+		}
+	}
+	if s.Repetitions < 1 || s.Disk.MiBPerSecond <= 0 || s.Disk.RequestsPerSecond <= 0 {
+		return fmt.Errorf("nothing to do")
+	}
+	return nil
+}
+
+// rotated returns the variants, beginning with another one each time.
+func rotated(variants []string, repetition int) []string {
+	n := repetition % len(variants)
+	return slices.Concat(variants[n:], variants[:n])
+}

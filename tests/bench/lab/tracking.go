@@ -1,0 +1,162 @@
+package main
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/warmreboot/warmreboot/tests/bench/hand"
+	"github.com/warmreboot/warmreboot/tests/lab"
+)
+
+// The variants of being tracked.
+const (
+	On    = "on"    // the domain is enabled
+	Off   = "off"   // it is not, with the same kernel
+	Stock = "stock" // nor is its kernel patched
+)
+
+// stockPath is the kernel without the patches, in dom0.
+const stockPath = "/boot/guest-kernel-stock"
+
+// operation is something whose cost is measured.
+type operation struct {
+	name string
+	make func(context.Context) (hand.Result, error)
+}
+
+func (b *bench) operations() []operation {
+	write := func(name string, bytes int64) operation {
+		return operation{name, func(ctx context.Context) (hand.Result, error) {
+			return inHand[hand.Result](ctx, b.domU, "write", name, writeRoot, bytes, phy)
+		}}
+	}
+	read := func(ctx context.Context) (hand.Result, error) {
+		return inHand[hand.Result](ctx, b.domU, "pass", largeRoot, phy)
+	}
+	return []operation{
+		// What it costs to start the hand, and to ask Xen: it is subtracted.
+		{"nothing", func(ctx context.Context) (hand.Result, error) {
+			return inHand[hand.Result](ctx, b.domU, "pass", "/etc/nginx", phy)
+		}},
+		{"cold", read},
+		{"cached", read}, // the second read moves the pages to the active list
+		{"cached", read},
+		write("write", b.Sizes.WriteBytes), write("rewrite", b.Sizes.WriteBytes), write("mmap", b.Sizes.WriteBytes),
+		write("fsync", b.Sizes.SyncBytes), write("churn", b.Sizes.ChurnBytes),
+	}
+}
+
+func (b *bench) tracking(ctx context.Context) error {
+	if !b.has(Tracking) {
+		return nil
+	}
+	for repetition := range b.Repetitions {
+		for _, variant := range rotated(variantsOf[Tracking], repetition) {
+			err := b.round(Tracking, variant, repetition, func(r *Round) error { return b.track(ctx, r) })
+			if err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// recreate ends the domU, forgets it, and makes it anew.
+func (b *bench) recreate(ctx context.Context, d domain) error {
+	// Disabled without an error, too, if it was not enabled.
+	script := fmt.Sprintf("warmreboot disable %[1]s >/dev/null 2>&1; xl destroy %[1]s; while xl domid %[1]s >/dev/null 2>&1; do sleep 0.1; done", lab.Domain)
+	if _, err := b.domU.Shell(ctx, "sync"); err != nil {
+		return err
+	}
+	if _, err := b.dom0.Shell(ctx, script); err != nil {
+		return err
+	}
+	return b.create(ctx, d)
+}
+
+// counters are those of the warm cache, as `warmreboot status` has them.
+type counters struct {
+	Attached    bool    `json:"attached"`
+	Hypercalls  float64 `json:"hypercalls"`
+	WriteFaults float64 `json:"write_faults"`
+	Registered  float64 `json:"registered"`
+	Commits     float64 `json:"commits"`
+}
+
+func (b *bench) counters(ctx context.Context) (counters, error) {
+	return lab.JSON[counters](ctx, b.dom0, "warmreboot", "status", "-o", "json", lab.Domain)
+}
+
+// track makes the domU anew, and measures each operation in it.
+func (b *bench) track(ctx context.Context, r *Round) error {
+	d := domain{enable: r.Variant == On, memory: b.Sizes.MemoryMiB}
+	if r.Variant == Stock {
+		d.kernel = stockPath
+	}
+	if err := b.recreate(ctx, d); err != nil {
+		return err
+	}
+	if _, err := b.domU.Shell(ctx, "rm -rf "+writeRoot+"; sync"); err != nil {
+		return err
+	}
+	if err := b.settle(ctx); err != nil {
+		return err
+	}
+	// Brings in the hand, and has Go's files and the libraries cached.
+	for range 2 {
+		if _, err := b.operations()[0].make(ctx); err != nil {
+			return err
+		}
+	}
+	domid, err := b.domid(ctx)
+	if err != nil {
+		return err
+	}
+	c, err := b.counters(ctx)
+	if err != nil {
+		return err
+	}
+	if c.Attached != d.enable {
+		return fmt.Errorf("the guest is tracked: %t, want %t", c.Attached, d.enable)
+	}
+	for _, o := range b.operations() {
+		if err := b.cost(ctx, r, domid, o); err != nil {
+			return fmt.Errorf("%s: %w", o.name, err)
+		}
+	}
+	return nil
+}
+
+// cost measures one operation.
+func (b *bench) cost(ctx context.Context, r *Round, domid string, o operation) error {
+	was, err := b.counters(ctx)
+	if err != nil {
+		return err
+	}
+	dom0, domU, err := b.processor(ctx, domid)
+	if err != nil {
+		return err
+	}
+	result, err := o.make(ctx)
+	if err != nil {
+		return err
+	}
+	dom0After, domUAfter, err := b.processor(ctx, domid)
+	if err != nil {
+		return err
+	}
+	is, err := b.counters(ctx)
+	if err != nil {
+		return err
+	}
+	v := r.Values
+	v[o.name+"_seconds"] = result.Seconds
+	v[o.name+"_requests"] = float64(result.DiskRequests + result.DiskWrites)
+	v[o.name+"_dom0_cpu_seconds"] = dom0After - dom0
+	v[o.name+"_domU_cpu_seconds"] = domUAfter - domU
+	v[o.name+"_cpu_seconds"] = dom0After - dom0 + domUAfter - domU - v["nothing_dom0_cpu_seconds"] - v["nothing_domU_cpu_seconds"]
+	v[o.name+"_hypercalls"] = is.Hypercalls - was.Hypercalls
+	v[o.name+"_write_faults"] = is.WriteFaults - was.WriteFaults
+	v[o.name+"_registered"] = is.Registered - was.Registered
+	return nil
+}
