@@ -3,7 +3,6 @@ package e2e
 import (
 	"fmt"
 	"testing"
-	"time"
 
 	"github.com/warmreboot/warmreboot/tests/lab"
 )
@@ -67,11 +66,11 @@ func TestHostileCallers(t *testing.T) {
 	hostile(t, domU, program, "guest", "disabled", domid, victim)
 	b.must(t, "enable", domid)
 	b.dom0(t, fmt.Sprintf("setsid /root/hostile hold %d >/tmp/hold 2>&1 </dev/null & echo $! >/tmp/hold.pid", domid))
-	await(t, "the bitmap is mapped", time.Minute, func() bool { return b.dom0(t, "cat /tmp/hold") == "held" })
+	await(t, "the bitmap is mapped", func() bool { return b.dom0(t, "cat /tmp/hold") == "held" })
 	b.dom0(t, "xl destroy "+s.name)
 	hostile(t, dom0, "/root/hostile", "zombie", domid)
 	b.dom0(t, "kill $(cat /tmp/hold.pid) $(pidof hostile); rm /tmp/small.img")
-	await(t, "the domain is gone", time.Minute, func() bool {
+	await(t, "the domain is gone", func() bool {
 		rc, _ := b.control(t, "disable", domid)
 		return rc == errNoDomain
 	})
@@ -117,6 +116,6 @@ func (b *bed) latency(t *testing.T, do func()) float64 {
 	b.dom0(t, "rm -f /tmp/latency; setsid /root/hostile latency 600 >/tmp/latency 2>&1 </dev/null & echo $! >/tmp/latency.pid")
 	do()
 	b.dom0(t, "kill $(cat /tmp/latency.pid)")
-	await(t, "the latency is known", time.Minute, func() bool { return b.dom0(t, "cat /tmp/latency") != "" })
+	await(t, "the latency is known", func() bool { return b.dom0(t, "cat /tmp/latency") != "" })
 	return hostile(t, b.Machine.Dom0(), "cat", "/tmp/latency")
 }

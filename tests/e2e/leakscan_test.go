@@ -6,7 +6,6 @@ import (
 	"regexp"
 	"strconv"
 	"testing"
-	"time"
 
 	"github.com/warmreboot/warmreboot/tests/lab"
 )
@@ -45,7 +44,7 @@ func TestOthersPages(t *testing.T) {
 			return 0
 		}},
 		{"expired", 5, func(t *testing.T, s small) int {
-			await(t, "the image has expired", time.Minute, func() bool { return b.imagePages(t, s) == 0 })
+			await(t, "the image has expired", func() bool { return b.imagePages(t, s) == 0 })
 			return 0
 		}},
 		{"given up by Xen", 900, func(t *testing.T, s small) int {
@@ -148,7 +147,7 @@ func (b *bed) freeHeap(t *testing.T) int {
 func (b *bed) settled(t *testing.T) {
 	t.Helper()
 	last := -1
-	await(t, "no more memory comes free", time.Minute, func() bool {
+	await(t, "no more memory comes free", func() bool {
 		now := b.freeHeap(t)
 		same := now == last
 		last = now
@@ -166,7 +165,7 @@ func (b *bed) scan(t *testing.T, name, uuid string, memory int) found {
 		name, uuid, memory))
 	domid := b.domid(t, name)
 	var result found
-	await(t, "the scan has ended", 3*time.Minute, func() bool {
+	await(t, "the scan has ended", func() bool {
 		text, err := os.ReadFile(b.ConsoleLog())
 		if err != nil {
 			t.Fatal(err)

@@ -29,7 +29,7 @@ func TestMemoryPressure(t *testing.T) {
 	s.domU(t, "cat /srv/www/0[0-3]/* /srv/img/* >/dev/null")
 	s.destroy(t)
 	var kept uint64
-	for end := time.Now().Add(time.Minute); ; time.Sleep(200 * time.Millisecond) {
+	for end := time.Now().Add(patience); ; time.Sleep(time.Second) {
 		image, err := lab.JSON[struct {
 			Pages uint64 `json:"image_pages"`
 		}](t.Context(), s.Machine.Dom0(), "warmreboot", "status", "-o", "json", lab.Domain)
@@ -51,11 +51,11 @@ func TestMemoryPressure(t *testing.T) {
 	if text := s.dom0(t, "xl dmesg | grep 'memory needed, freeing'"); !strings.Contains(text, fmt.Sprintf("freeing %d pages", kept)) {
 		t.Errorf("Xen: %s", text)
 	}
-	for end := time.Now().Add(time.Minute); !strings.Contains(s.status(t).Message, "Xen gave up the"); {
+	for end := time.Now().Add(patience); !strings.Contains(s.status(t).Message, "Xen gave up the"); {
 		if time.Now().After(end) {
 			t.Fatalf("the agent does not say so: %+v", s.status(t))
 		}
-		time.Sleep(200 * time.Millisecond)
+		time.Sleep(time.Second)
 	}
 	s.dom0(t, "grep 'image gone' /var/log/warmrebootd.log; xl destroy filler")
 	r := s.comeBack(t, ordinaryConfig)
@@ -102,7 +102,7 @@ func TestMemorySizes(t *testing.T) {
 		s.load(t)
 		s.dom0(t, "xl mem-set domU-web 400")
 		// xl's figure is what the domain has, and not exactly what was asked for.
-		for end := time.Now().Add(2 * time.Minute); s.number(t, "xl list domU-web | awk 'NR == 2 { print $3 }'") > 404; time.Sleep(300 * time.Millisecond) {
+		for end := time.Now().Add(patience); s.number(t, "xl list domU-web | awk 'NR == 2 { print $3 }'") > 404; time.Sleep(time.Second) {
 			if time.Now().After(end) {
 				t.Fatalf("the guest does not balloon: %s", sizes(t))
 			}

@@ -68,11 +68,11 @@ func TestDiskChangedWhileRunning(t *testing.T) {
 			was := s.status(t)
 			s.dom0(t, "set -e; { "+fmt.Sprintf(c.line, "/tmp/page", first+int64(page))+"; } >/tmp/way 2>&1 || { cat /tmp/way; exit 1; }")
 			now := was
-			for end := time.Now().Add(time.Minute); now.refused(c.disk, "written") == was.refused(c.disk, "written"); now = s.status(t) {
+			for end := time.Now().Add(patience); now.refused(c.disk, "written") == was.refused(c.disk, "written"); now = s.status(t) {
 				if time.Now().After(end) {
 					t.Fatalf("not noticed: %+v", now)
 				}
-				time.Sleep(100 * time.Millisecond) // the agent is being asked
+				time.Sleep(time.Second) // the agent is being asked
 			}
 			other := map[string]string{"xvda": "xvdb", "xvdb": "xvda"}[c.disk]
 			if now.refused(other, "written") != was.refused(other, "written") {
@@ -123,11 +123,11 @@ func TestDiskChangedWhileRunning(t *testing.T) {
 		s.domU(t, "busybox umount /srv/img")
 		s.dom0(t, "xl block-detach domU-web xvdb && xl block-attach domU-web file:/srv/another.raw,xvdb,w")
 		s.domU(t, "until [ -b /dev/xvdb ]; do sleep 0.1; done; busybox mount -t xfs /dev/xvdb /srv/img && cat /srv/img/* >/dev/null")
-		for end := time.Now().Add(time.Minute); s.status(t).refused("xvdb", "swapped") == was; {
+		for end := time.Now().Add(patience); s.status(t).refused("xvdb", "swapped") == was; {
 			if time.Now().After(end) {
 				t.Fatalf("not noticed: %+v", s.status(t))
 			}
-			time.Sleep(100 * time.Millisecond)
+			time.Sleep(time.Second)
 		}
 		if _, err := s.Reboot(t.Context(), "--force"); err != nil {
 			t.Fatal(err)

@@ -137,11 +137,12 @@ func (p Product) awaitReboot(ctx context.Context, after int) (Reboot, error) {
 }
 
 // poll tries again and again what nothing reports as an event, at least not to
-// this side of the emulator.
+// this side of the emulator; not too often, for the machine's clock goes slowly
+// while it answers.
 func poll(ctx context.Context, try func() error) error {
 	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
-	ticker := time.NewTicker(300 * time.Millisecond)
+	ticker := time.NewTicker(time.Second)
 	defer ticker.Stop()
 	for {
 		err := try()
