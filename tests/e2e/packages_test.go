@@ -25,17 +25,23 @@ var packages struct {
 	err error
 }
 
+func builtPackages(t *testing.T, cache *build.Cache, tools build.Root, checkout build.Checkout) build.Packages {
+	t.Helper()
+	packages.once.Do(func() {
+		packages.Packages, packages.err = cache.Packages(context.WithoutCancel(t.Context()), tools, checkout)
+	})
+	if packages.err != nil {
+		t.Fatal(packages.err)
+	}
+	return packages.Packages
+}
+
 // host boots a dom0 that is an ordinary Debian host, without the programs under
 // test, and puts the packages into /root.
 func host(t *testing.T) (*bed, lab.Parts) {
 	t.Helper()
 	parts, checkout, cache := prepare(t, lab.Variant{Systemd: true, NoProduct: true})
-	packages.once.Do(func() {
-		packages.Packages, packages.err = cache.Packages(context.WithoutCancel(t.Context()), parts.Config.Root, checkout)
-	})
-	if packages.err != nil {
-		t.Fatal(packages.err)
-	}
+	builtPackages(t, cache, parts.Config.Root, checkout)
 	m, err := parts.Start(t.Context(), labDir(t, cache))
 	if err != nil {
 		t.Fatal(err)

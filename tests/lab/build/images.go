@@ -42,7 +42,8 @@ var Dataset = agent.Dataset{Seed: 1, Bytes: 192 << 20}
 var (
 	dom0Packages = []string{"xen-utils-4.20", "xenstore-utils", "linux-image-amd64", "busybox-static", "kmod",
 		"iproute2", "e2fsprogs", "xfsprogs"}
-	guestPackages = []string{"nginx-light", "busybox-static", "kmod", "iproute2"}
+	dom0SystemdPackages = slices.Concat(dom0Packages, []string{"dbus", "libvirt-daemon-driver-xen", "libvirt-clients"})
+	guestPackages       = []string{"nginx-light", "busybox-static", "kmod", "iproute2"}
 	// initrdModules are loaded in dom0 before its root disk is looked for.
 	initrdModules = []string{"virtio_pci", "virtio_blk", "virtio_net", "ext4", "xen-evtchn", "xen-gntdev",
 		"xen-gntalloc", "xen-privcmd", "xen-blkback", "xen-netback", "loop", "xenfs"}
@@ -56,15 +57,22 @@ func (c *Cache) Dom0(ctx context.Context, tools Root, agentBinary string) (Dom0,
 // Dom0Systemd makes a dom0 like an ordinary Debian host: systemd starts
 // Debian's own units. It has libvirt, too.
 func (c *Cache) Dom0Systemd(ctx context.Context, tools Root, agentBinary string) (Dom0, error) {
-	packages := slices.Concat(dom0Packages, []string{"dbus", "libvirt-daemon-driver-xen", "libvirt-clients"})
-	return c.dom0(ctx, tools, agentBinary, "dom0-systemd", packages, systemdInit, "1400M", "dom0", "dom0-systemd")
+	return c.dom0(ctx, tools, agentBinary, "dom0-systemd", dom0SystemdPackages, systemdInit, "1400M", "dom0", "dom0-systemd")
+}
+
+// Dom0SystemdRoot is what that dom0's disk is made from.
+func (c *Cache) Dom0SystemdRoot(ctx context.Context) (string, error) {
+	return c.dom0Root(ctx, "dom0-systemd", dom0SystemdPackages)
+}
+
+func (c *Cache) dom0Root(ctx context.Context, name string, packages []string) (string, error) {
+	return c.Entry(ctx, name+"-root", KeyOf(name+" 1", packages), func(ctx context.Context, dir string) error {
+		return c.debootstrap(ctx, dir, packages)
+	})
 }
 
 func (c *Cache) dom0(ctx context.Context, tools Root, agentBinary, name string, packages []string, init initSystem, size string, overlays ...string) (Dom0, error) {
-	rootKey := KeyOf(name+" 1", packages)
-	root, err := c.Entry(ctx, name+"-root", rootKey, func(ctx context.Context, dir string) error {
-		return c.debootstrap(ctx, dir, packages)
-	})
+	root, err := c.dom0Root(ctx, name, packages)
 	if err != nil {
 		return Dom0{}, err
 	}
@@ -72,7 +80,7 @@ func (c *Cache) dom0(ctx context.Context, tools Root, agentBinary, name string, 
 	for _, overlay := range append(slices.Clone(overlays), "initrd") {
 		trees = append(trees, "overlay/"+overlay)
 	}
-	key, err := imageKey(rootKey, agentBinary, trees...)
+	key, err := imageKey(KeyOf(name+" 1", packages), agentBinary, trees...)
 	if err != nil {
 		return Dom0{}, err
 	}
