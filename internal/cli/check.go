@@ -45,7 +45,7 @@ func (e *env) checkCommand() *cli.Command {
 			}
 			l, err := e.local()
 			if err != nil {
-				return err
+				return fmt.Errorf("domain %s: %w; run it as root in dom0, or see warmreboot doctor", p.args[0], err)
 			}
 			defer l.close()
 			r, err := e.check(c.Context, l, p.args[0])

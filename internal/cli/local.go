@@ -30,12 +30,12 @@ type local struct {
 func openLocal() (local, error) {
 	xen, err := xenctl.Open()
 	if err != nil {
-		return local{}, fmt.Errorf("%w; warmreboot doctor, as root, looks further", err)
+		return local{}, err
 	}
 	store, err := xenstore.Open()
 	if err != nil {
 		xen.Close()
-		return local{}, fmt.Errorf("xenstore: %w; is xenstored running?", err)
+		return local{}, fmt.Errorf("xenstore: %w", err)
 	}
 	return local{xen: hypervisor.Real{Handle: xen}, store: store, disks: agent.HostDisks{System: disk.Host},
 		memory: xen.Memory, synced: clockSynced, owner: toolstack.Here.Owner, close: func() { store.Close(); xen.Close() }}, nil

@@ -141,7 +141,7 @@ func (e *env) topScreen(v view) error {
 	var b bytes.Buffer
 	fmt.Fprintf(&b, "warmreboot top  %s  %d domains  (Ctrl-C ends)\n", v.At.Format("15:04:05"), len(v.Domains))
 	if v.err != nil {
-		fmt.Fprintf(&b, "\n%v\n", v.err)
+		fmt.Fprintf(&b, "\n%s\n", wrap(plainText(v.err.Error()), width))
 	} else {
 		fmt.Fprintln(&b)
 		w := tabwriter.NewWriter(&b, 0, 8, 2, ' ', 0)
@@ -191,6 +191,22 @@ func lastReboot(d api.DomainStatus) string {
 		return fmt.Sprintf("%s (%s), %d restored", d.Last.Outcome, d.Last.Trigger, d.Last.PagesRestored)
 	}
 	return "-"
+}
+
+// wrap breaks a text into lines of at most width runes, at spaces where it can.
+func wrap(s string, width int) string {
+	var lines []string
+	for line := []rune(s); len(line) > 0; {
+		n := min(len(line), max(width, 1))
+		if n < len(line) && line[n] != ' ' {
+			if i := strings.LastIndex(string(line[:n]), " "); i > 0 {
+				n = len([]rune(string(line[:n])[:i]))
+			}
+		}
+		lines = append(lines, string(line[:n]))
+		line = []rune(strings.TrimLeft(string(line[n:]), " "))
+	}
+	return strings.Join(lines, "\n")
 }
 
 // plainText keeps a name from steering the terminal.

@@ -162,6 +162,15 @@ func TestTopRates(t *testing.T) {
 	if code := m.end(); code != 0 {
 		t.Errorf("code %d: %q", code, m.shown)
 	}
+	for _, c := range []struct {
+		text  string
+		width int
+		want  string
+	}{{"one two three", 8, "one two\nthree"}, {"abcdefgh", 3, "abc\ndef\ngh"}, {"ä ö ü", 3, "ä ö\nü"}, {"", 5, ""}, {"x", 0, "x"}} {
+		if got := wrap(c.text, c.width); got != c.want {
+			t.Errorf("%q at %d: %q", c.text, c.width, got)
+		}
+	}
 	a := pagetest.New().Domain
 	b := a
 	b.WriteFaults, b.Hypercalls, b.Committed = a.WriteFaults+30, a.Hypercalls+10, a.Committed-20

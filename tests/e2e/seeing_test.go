@@ -134,9 +134,9 @@ class H(http.server.BaseHTTPRequestHandler):
     def address_string(self): return "x"
 socketserver.UnixStreamServer("/tmp/old.sock", H).serve_forever()
 EOF
-rm -f /tmp/old.sock; setsid python3 /tmp/old.py >/dev/null 2>&1 </dev/null & until [ -S /tmp/old.sock ]; do sleep 0.1; done`)
+rm -f /tmp/old.sock; setsid python3 /tmp/old.py >/dev/null 2>&1 </dev/null & echo $! >/tmp/old.pid; until [ -S /tmp/old.sock ]; do sleep 0.1; done`)
 	s.ends(t, "warmreboot history --socket /tmp/old.sock", 12, "another version")
-	s.dom0(t, "kill $(pidof -x /tmp/old.py || pgrep -f /tmp/old.py) || true")
+	s.dom0(t, "kill $(cat /tmp/old.pid)")
 
 	s.ends(t, "warmreboot domU-web --force --timeout 10m", 0, "came back warm")
 	s.awaitDomU(t)
