@@ -719,6 +719,15 @@ struct domain *domain_create(unsigned int slot, unsigned char uuid,
     return d;
 }
 
+/* What it has in its memory goes on to be its own. */
+void domain_rename(struct domain *d, unsigned char uuid)
+{
+    for ( unsigned int i = 1; i < frames_end; i++ )
+        if ( frame_table[i].owner == d && frame_table[i].origin == uuid_of(d) )
+            frame_table[i].origin = uuid;
+    memset(d->handle, uuid, sizeof(d->handle));
+}
+
 unsigned long domain_get_maximum_gpfn(struct domain *d) { return NR_GFN - 1; }
 
 struct domain *next_domain(const struct domain *d)

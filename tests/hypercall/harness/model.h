@@ -50,6 +50,7 @@ void machine_check_empty(void);
 struct domain *domain_create(unsigned int slot, unsigned char uuid,
                              unsigned int max_pages);
 void domain_free_dead(void);
+void domain_rename(struct domain *d, unsigned char uuid);
 void timers_run(void);
 int change_type(struct domain *d, unsigned long gfn, p2m_type_t ot,
                 p2m_type_t nt, p2m_access_t a);
@@ -84,14 +85,34 @@ enum operation {
     OP_MEMOP, OP_MEMOP_2, OP_KILL, OP_P2M, OP_RESOURCE, OP_TIME, OP_POPULATE,
     OP_MACHINE, OP_BULK,
 };
+#define FIRST_BULK 1400        /* PFNs of a domain that has NR_BULK more pages */
+#define NR_BULK 540
+#define BULKY 0xf8             /* OP_START: byte 6 that says so */
+#define OP(name, ...) ((struct xen_warmcache_op){ .cmd = XEN_WARMCACHE_CMD_##name, \
+                                .version = XEN_WARMCACHE_VERSION, __VA_ARGS__ })
+#define DOMCTL(name, ...) ((struct xen_domctl_warmcache){ \
+    .cmd = XEN_DOMCTL_WARMCACHE_##name, .version = XEN_WARMCACHE_VERSION, __VA_ARGS__ })
+/*
+ * A hypercall by @cpu of the guest, to its end unless the domain is stopped
+ * meanwhile: @op is stored at @at, and @size bytes for its list, which follows
+ * there if op->list is NULL.
+ */
+long memop(struct domain *d, unsigned int cpu, struct xen_warmcache_op *op,
+           unsigned long at, const void *list, unsigned int size);
+long domctl(struct domain *d, struct xen_domctl_warmcache *op);
+/* A read that the backend carries out. */
+void backend_fills(struct domain *d, unsigned long gfn, uint64_t token);
 extern uint64_t noted;
 void prepare(void);
-void run_one(enum operation what, unsigned int slot, const uint8_t b[8]);
+/* On a CPU that is idle; it may not be over on return. */
+void begin(unsigned int cpu, enum operation what, unsigned int slot, const uint8_t b[8]);
+void run_one(enum operation what, unsigned int slot, const uint8_t b[8]); /* to its end */
 void run_input(const uint8_t *data, size_t size);
 void check_quiet(void);
 void shut_down(void);
 
-/* scenario.c */
+/* scenario.c, cases.c */
 int run_scenarios(void);
+int run_cases(void);
 
 #endif

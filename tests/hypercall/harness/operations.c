@@ -12,8 +12,6 @@
 #define NR_BLOCKS 48
 #define NR_MAPPINGS 24
 #define FOR_BACKENDS 8         /* of them, not for anybody else */
-#define FIRST_BULK 1400
-#define NR_BULK 540
 
 static bool honest;
 static struct lock domctl_lock = { .rank = RANK_DOMCTL };
@@ -96,7 +94,8 @@ static bool enter_guest(const struct work *w)
 
 static void leave_guest(const struct work *w) { w->d->in_flight--; }
 
-static bool store(const struct work *w, unsigned long at, const void *from, unsigned int len)
+static bool store(struct domain *d, unsigned int cpu, unsigned long at, const void *from,
+                  unsigned int len)
 {
     bool ok = true;
 
@@ -104,7 +103,7 @@ static bool store(const struct work *w, unsigned long at, const void *from, unsi
     {
         unsigned int n = min_t(unsigned long, len, PAGE_SIZE - at % PAGE_SIZE);
 
-        ok = guest_store(w->d, w->cpu, at, from, n);
+        ok = guest_store(d, cpu, at, from, n);
         at += n;
         from += n;
         len -= n;
@@ -113,27 +112,25 @@ static bool store(const struct work *w, unsigned long at, const void *from, unsi
     return ok;
 }
 
-/* One hypercall of a guest, to its end unless the domain is stopped meanwhile. */
-static long memop(const struct work *w, struct xen_warmcache_op *op,
-                  unsigned long at, const void *list, unsigned int size)
+long memop(struct domain *d, unsigned int cpu, struct xen_warmcache_op *op,
+           unsigned long at, const void *list, unsigned int size)
 {
     XEN_GUEST_HANDLE_PARAM(xen_warmcache_op_t) uop = { (void *)at };
     unsigned long start = 0;
     long rc;
 
-    op->version = op->version ?: XEN_WARMCACHE_VERSION;
     if ( !op->list.p )
         op->list.p = (void *)(at + 64);
     if ( size )
-        store(w, (unsigned long)op->list.p, list, size);
-    store(w, at, op, sizeof(*op));
+        store(d, cpu, (unsigned long)op->list.p, list, size);
+    store(d, cpu, at, op, sizeof(*op));
     for ( ; ; )
     {
         rc = warmcache_memop(uop, start);
         if ( rc != -ERESTART )
             break;
         start = continuation;
-        if ( w->d->paused || w->d->is_dying )
+        if ( d->paused || d->is_dying )
             break;
         interleave();
     }
@@ -179,7 +176,8 @@ static void op_memop(struct work *w)
         uint64_t pfn[280];
         struct xen_warmcache_report report;
     } list = {};
-    struct xen_warmcache_op op = { .cmd = w->b[0] % 9, .nr = w->b[1] % 24 };
+    struct xen_warmcache_op op = { .cmd = w->b[0] % 9, .version = XEN_WARMCACHE_VERSION,
+                                   .nr = w->b[1] % 24 };
     unsigned long at = page_gfn(w->b[2] % NR_PAGES) * PAGE_SIZE + (w->b[2] >> 6) * 16;
     unsigned int size = 0;
     long rc;
@@ -243,7 +241,7 @@ static void op_memop(struct work *w)
 
     if ( !enter_guest(w) )
         return;
-    rc = memop(w, &op, at, &list, size);
+    rc = memop(w->d, w->cpu, &op, at, &list, size);
     note(rc);
     note(op.nr);
     note(op.cursor);
@@ -351,6 +349,22 @@ static struct mapping *pick_mapping(uint8_t b)
     return n ? idle[b % n] : NULL;
 }
 
+/* As a device model has it done: without a mapping, but with a reference. */
+static void xen_writes(struct domain *d, unsigned long gfn)
+{
+    p2m_type_t t;
+    struct page_info *page = d->is_dying ? NULL : guest_page(d, gfn, &t);
+
+    if ( !page )
+        return;
+    interleave();
+    memcpy(frame_va(page_to_mfn(page)), &(uint64_t){ ++next_token }, sizeof(next_token));
+    warmcache_gfn_written(d, gfn);
+    if ( tracked(d, gfn) >= AWAITING )
+        STOP("Xen has written to PFN %#lx, which is still tracked", gfn);
+    put_page(page);
+}
+
 static void op_mapping(struct work *w)
 {
     unsigned long gfn = page_gfn(pick_page(w->slot, w->b[2]));
@@ -367,7 +381,12 @@ static void op_mapping(struct work *w)
             m->busy = false;
         break;
 
-    case 1: /* grant copy */
+    case 1: /* grant copy, or a write that Xen makes for dom0 */
+        if ( w->b[5] & 1 )
+        {
+            xen_writes(w->d, gfn);
+            break;
+        }
         m = honest ? NULL : map_by(whom, w->d, gfn, w->b[3] & 1, true, false);
         if ( m )
         {
@@ -401,7 +420,7 @@ struct intruder {
     struct mapping *m;
     unsigned long gfn;
     unsigned int page, from, to; /* page: of the I/O's */
-    bool writable, grant;
+    bool writable, grant, own; /* own: it is the guest itself */
 };
 
 static struct intruder intruder_of(const struct work *w, unsigned int nr)
@@ -411,6 +430,7 @@ static struct intruder intruder_of(const struct work *w, unsigned int nr)
         .grant = (w->b[6] & 0x20) && !honest,
     };
 
+    x.own = x.grant && (w->b[7] & 0x40);
     x.to = x.from + 1 + w->b[7] / 5 % 3;
     if ( w->b[6] < 0x80 ) /* nobody */
         x.from = CONFIRMED + 1;
@@ -421,7 +441,7 @@ static struct intruder intruder_of(const struct work *w, unsigned int nr)
 static void intrude(struct intruder *x, struct domain *d, enum moment moment)
 {
     if ( moment == x->from && x->gfn != XEN_WARMCACHE_NO_PFN )
-        x->m = map_by(slots[DOM0], d, x->gfn, x->writable, x->grant, false);
+        x->m = map_by(x->own ? d : slots[DOM0], d, x->gfn, x->writable, x->grant, false);
     if ( !x->m )
         return;
     if ( moment == x->to )
@@ -449,7 +469,7 @@ static void op_io(struct work *w)
     bool write = w->b[0] & 2, direct = (w->b[0] & 12) == 12, fails = w->b[4] > 0xe0;
     bool early = !honest && w->b[5] % 4 == 1; /* says that it is over before it is */
     struct xen_warmcache_io io[6];
-    struct xen_warmcache_op op = { .cmd = XEN_WARMCACHE_CMD_REGISTER };
+    struct xen_warmcache_op op = OP(REGISTER, .nr = direct ? 1 : nr);
     uint64_t pfns[6];
     unsigned long at = page_gfn(NR_PAGES - 1 - w->cpu) * PAGE_SIZE + 256;
     bool told = true;
@@ -479,14 +499,13 @@ static void op_io(struct work *w)
         io[0].pfn = XEN_WARMCACHE_NO_PFN;
         io[0].nr_sectors = nr * 8;
     }
-    op.nr = direct ? 1 : nr;
     x.gfn = io[x.page].pfn;
     intrude(&x, w->d, BEFORE);
 
     if ( enter_guest(w) )
     {
         if ( !stopped[w->slot] )
-            rc = memop(w, &op, at, io, op.nr * sizeof(io[0]));
+            rc = memop(w->d, w->cpu, &op, at, io, op.nr * sizeof(io[0]));
         /* A kernel that is refused once does without from then on. */
         if ( rc == -ENODEV || rc == -EOPNOTSUPP )
             stopped[w->slot] = true;
@@ -513,8 +532,8 @@ static void op_io(struct work *w)
             m = map(w->d, pfns[i], !write);
         if ( m && early && enter_guest(w) )
         {
-            op = (struct xen_warmcache_op){ .nr = 1, .cmd = XEN_WARMCACHE_CMD_COMMIT };
-            memop(w, &op, at, &pfns[i], sizeof(pfns[i]));
+            op = OP(COMMIT, .nr = 1);
+            memop(w->d, w->cpu, &op, at, &pfns[i], sizeof(pfns[i]));
             leave_guest(w);
         }
         if ( i == x.page )
@@ -548,9 +567,8 @@ static void op_io(struct work *w)
     {
         if ( enter_guest(w) )
         {
-            op = (struct xen_warmcache_op){ .nr = nr, .cmd = fails
-                ? XEN_WARMCACHE_CMD_UNREGISTER : XEN_WARMCACHE_CMD_COMMIT };
-            rc = memop(w, &op, at, pfns, nr * sizeof(pfns[0]));
+            op = fails ? OP(UNREGISTER, .nr = nr) : OP(COMMIT, .nr = nr);
+            rc = memop(w->d, w->cpu, &op, at, pfns, nr * sizeof(pfns[0]));
             leave_guest(w);
         }
         else
@@ -574,8 +592,18 @@ static void op_store(struct work *w)
     /* A kernel does not write to a page that is being read, or written out. */
     if ( (honest && page_busy[w->slot][page]) || !enter_guest(w) )
         return;
-    store(w, page_gfn(page) * PAGE_SIZE, &token, sizeof(token));
+    store(w->d, w->cpu, page_gfn(page) * PAGE_SIZE, &token, sizeof(token));
     leave_guest(w);
+}
+
+void backend_fills(struct domain *d, unsigned long gfn, uint64_t token)
+{
+    struct mapping *m = map(d, gfn, true);
+
+    if ( !m )
+        return;
+    write_mapped(m, token);
+    unmap(m);
 }
 
 /* More pages than any loop of Xen's handles without looking for preemption. */
@@ -587,7 +615,7 @@ static void op_bulk(struct work *w)
 
     for ( unsigned int first = 0; first < NR_BULK; first += 10 )
     {
-        struct xen_warmcache_op op = { .nr = 10, .cmd = XEN_WARMCACHE_CMD_REGISTER };
+        struct xen_warmcache_op op = OP(REGISTER, .nr = 10);
 
         if ( !enter_guest(w) )
             return;
@@ -599,18 +627,11 @@ static void op_bulk(struct work *w)
                 .vbd = 1,
             };
         }
-        note(memop(w, &op, at, io, sizeof(io)));
+        note(memop(w->d, w->cpu, &op, at, io, sizeof(io)));
         for ( unsigned int i = 0; i < 10; i++ )
-        {
-            struct mapping *m = map(w->d, pfns[i], true);
-
-            if ( !m )
-                continue;
-            write_mapped(m, pfns[i]);
-            unmap(m);
-        }
-        op = (struct xen_warmcache_op){ .nr = 10, .cmd = XEN_WARMCACHE_CMD_COMMIT };
-        note(memop(w, &op, at, pfns, sizeof(pfns)));
+            backend_fills(w->d, pfns[i], pfns[i]);
+        op = OP(COMMIT, .nr = 10);
+        note(memop(w->d, w->cpu, &op, at, pfns, sizeof(pfns)));
         leave_guest(w);
     }
 }
@@ -677,7 +698,7 @@ static void op_unpause(struct work *w)
     lock_release(&domctl_lock);
 }
 
-static long domctl(struct domain *d, struct xen_domctl_warmcache *op)
+long domctl(struct domain *d, struct xen_domctl_warmcache *op)
 {
     long rc;
 
@@ -695,34 +716,33 @@ static void start(struct work *w)
 {
     struct domain *d = w->d;
     unsigned int how = w->b[1] < 0x60 ? w->b[1] : 1 | 4 | 8, had = chances;
+    unsigned int order = w->b[2] & 0x80 ? 2 : 0;
 
     if ( how & 1 )
-        domctl(d, &(struct xen_domctl_warmcache){ .version = XEN_WARMCACHE_VERSION,
-                                                  .u.enable.ttl = w->b[2] % 8 });
+        domctl(d, &DOMCTL(ENABLE, .u.enable.ttl = w->b[2] % 8));
     warmcache_adopt(d);
-    for ( unsigned int i = 0; i < NR_PAGES; i++ )
+    for ( unsigned int i = 0; i < NR_PAGES; i += 1 << order )
     {
         /* Input is short: something unusual happens to some of the pages. */
-        chances = i % 8 == w->b[7] % 8 ? had : 0;
-        populate(d, page_gfn(i), 0);
+        chances = (i >> order) % 8 == w->b[7] % 8 ? had : 0;
+        populate(d, page_gfn(i), order);
     }
-    for ( unsigned int i = 0; i < NR_BULK && w->b[6] == 0xff; i++ )
-        populate(d, FIRST_BULK + i, 0);
+    for ( unsigned int i = 0; i < NR_BULK && w->b[6] >= BULKY; i += 1 << order )
+        populate(d, FIRST_BULK + i, order);
     chances = had;
     if ( !(how & 2) )
         op_unpause(w);
     if ( (how & 4) && enter_guest(w) )
     {
-        struct xen_warmcache_op op = { .cmd = XEN_WARMCACHE_CMD_ATTACH, .nr = 1 };
+        struct xen_warmcache_op op = OP(ATTACH, .nr = 1);
         struct vcpu *dom0 = become(&d->vcpus[w->cpu]);
 
-        memop(w, &op, page_gfn(NR_PAGES - 1) * PAGE_SIZE, NULL, 0);
+        memop(d, w->cpu, &op, page_gfn(NR_PAGES - 1) * PAGE_SIZE, NULL, 0);
         become(dom0);
         leave_guest(w);
     }
     if ( how & 8 )
-        domctl(d, &(struct xen_domctl_warmcache){ .cmd = XEN_DOMCTL_WARMCACHE_ARM,
-                                                  .version = XEN_WARMCACHE_VERSION });
+        domctl(d, &DOMCTL(ARM));
     SAY("d%u: started, UUID %u\n", d->domain_id, d->handle[0]);
 }
 
@@ -867,8 +887,6 @@ static void op_resource(struct work *w)
 
     if ( w->b[3] < 0xe0 )
         nr = min(nr, max > frame ? max - frame : 1);
-    if ( !max )
-        return;
     rc = warmcache_acquire_resource(w->d, id, frame, nr, mfns);
     if ( rc > 0 && frame + nr > max )
         STOP("frames past the end of resource %u", id);
@@ -977,7 +995,12 @@ static void op_machine(struct work *w)
     case 3: /* soft reset, or another UUID */
         lock_acquire(&domctl_lock);
         if ( w->d && !w->d->is_dying && !honest )
-            warmcache_reset(w->d);
+        {
+            if ( w->b[1] & 1 )
+                warmcache_reset(w->d);
+            else if ( !warmcache_rename(w->d) )
+                domain_rename(w->d, 1 + w->b[2] % 3);
+        }
         lock_release(&domctl_lock);
         break;
     }
@@ -1009,8 +1032,7 @@ static void (*const runs[])(struct work *) = {
     [OP_BULK] = op_bulk,
 };
 
-static void begin(unsigned int cpu, enum operation what, unsigned int slot,
-                  const uint8_t b[8])
+void begin(unsigned int cpu, enum operation what, unsigned int slot, const uint8_t b[8])
 {
     struct work w = { .run = runs[what], .slot = slot, .cpu = cpu };
     bool guest;
@@ -1032,7 +1054,7 @@ static void begin(unsigned int cpu, enum operation what, unsigned int slot,
         {
             if ( honest && uuid_lives(uuid) )
                 return;
-            w.d = domain_create(w.slot, uuid, w.b[6] == 0xff ? 2000
+            w.d = domain_create(w.slot, uuid, w.b[6] >= BULKY ? 2000
                                               : w.b[3] < 0xf0 ? NR_PAGES : NR_PAGES / 2);
             w.d->ssidref = w.b[4] == 1;
             w.d->iommu = w.b[5] == 1;

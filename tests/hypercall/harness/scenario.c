@@ -10,14 +10,14 @@ static const struct step {
     unsigned int slot;
     uint8_t b[8];
 } steps[] = {
-    { OP_START, 1, { 0, 1 | 4 | 8, 3, 0, 0, 0, 0xff } },     /* enabled, attached, armed */
+    { OP_START, 1, { 0, 1 | 4 | 8, 3, 0, 0, 0, BULKY } },     /* enabled, attached, armed */
     { OP_BULK, 1 },
     { OP_IO, 1, { 0, 5, 0, 0 } },                            /* reads */
     { OP_IO, 1, { 0, 5, 8, 8 } },
     { OP_IO, 1, { 1, 5, 8, 20 } },                           /* of the other vbd */
     { OP_IO, 1, { 2, 5, 16, 30 } },                          /* write */
     { OP_IO, 1, { 12, 2, 8, 0 } },                           /* direct write over what is known */
-    { OP_IO, 1, { 0, 3, 30, 40, 0xff } },                    /* fails */
+    { OP_IO, 1, { 0, 3, 30, 40, 0xff } },                     /* fails */
     { OP_STORE, 1, { 1 } },
     { OP_MAPPING, 1, { 0, 0, 2, 1 } },                       /* dom0 maps a page for writing */
     { OP_MAPPING, 1, { 2, 0 } },
@@ -33,7 +33,7 @@ static const struct step {
     { OP_MAPPING, 1, { 3, 0 } }, { OP_MAPPING, 1, { 3, 1 } }, /* the resource is unmapped */
     { OP_MAPPING, 1, { 3, 2 } }, { OP_MAPPING, 1, { 3, 3 } }, { OP_MAPPING, 1, { 3, 4 } },
     { OP_DOMCTL, 2, { XEN_DOMCTL_WARMCACHE_IMAGE_STATUS + 50, 0 } },
-    { OP_START, 1, { 0, 4, 0, 0, 0, 0, 0xff } },             /* adopts */
+    { OP_START, 1, { 0, 4, 0x80, 0, 0, 0, BULKY } },          /* adopts, four pages at a time */
     { OP_MEMOP, 1, { XEN_WARMCACHE_CMD_GET_HELD, 23, 62 } },
     { OP_MEMOP, 1, { XEN_WARMCACHE_CMD_GET_APPROVED, 20, 62, 0, 0, 0 } }, /* undecided */
     { OP_DOMCTL, 1, { 0, 1, 1 } },                           /* approved */
@@ -53,7 +53,14 @@ static const struct step {
     { OP_TIME, 0, { 3, 255 } },
 };
 
-struct outcome { uint64_t digest, noted; unsigned long allocs, preempts, faults; };
+#define FIRST_DEATH 19         /* makes an image */
+#define SECOND_START 26        /* adopts it */
+
+struct outcome {
+    uint64_t digest, noted;
+    unsigned long allocs, preempts, faults;
+    unsigned int failed_in;    /* step in which an allocation was made to fail */
+};
 
 /* With @bulk so many pages that no loop gets through without a look. */
 static void step(unsigned int i, bool bulk)
@@ -73,6 +80,8 @@ static struct outcome play(bool bulk)
 
     for ( unsigned int i = 0; i < ARRAY_SIZE(steps); i++ )
     {
+        if ( alloc_count < fail_alloc_at )
+            o.failed_in = i;
         step(i, bulk);
         for ( unsigned int s = 1; s < NR_SLOTS; s++ )
             if ( slots[s] && !slots[s]->is_dying )
@@ -91,19 +100,29 @@ static struct outcome play(bool bulk)
 
 static unsigned long each(unsigned long *at, const unsigned long *count, const char *what)
 {
-    unsigned long n;
+    unsigned long n, image = 0, adoption = 0;
+    struct outcome o;
 
     for ( n = 1; ; n++ )
     {
         prepare();
         *at = n;
         current_seed = n;
-        play(false);
+        o = play(false);
         if ( *count < n )
             break;
+        image += o.failed_in == FIRST_DEATH;
+        adoption += o.failed_in == SECOND_START;
     }
     *at = 0;
-    printf("%s: each of %lu in turn\n", what, n - 1);
+    printf("%s: each of %lu in turn", what, n - 1);
+    if ( at == &fail_alloc_at )
+    {
+        printf("; %lu while an image is made, %lu while it is adopted", image, adoption);
+        if ( !image || !adoption )
+            STOP("the failing allocations are not where they ought to be");
+    }
+    printf("\n");
     fflush(stdout);
 
     return n - 1;
@@ -118,6 +137,7 @@ int run_scenarios(void)
     printf("plain: %lu allocations, %lu copies, %lu looks for preemption\n",
            plain.allocs, plain.faults, plain.preempts);
     /* The scenario must do what it says, or nothing is shown by it. */
+    ASSERT(steps[FIRST_DEATH].what == OP_KILL && steps[SECOND_START].what == OP_START);
     prepare();
     for ( unsigned int i = 0; i < ARRAY_SIZE(steps); i++ )
     {

@@ -1,5 +1,5 @@
 /*
- * The program without libFuzzer: the scenarios, inputs made from a seed, or
+ * The program without libFuzzer: the scenarios, the cases, inputs made from a seed, or
  * inputs from files.
  */
 #include "model.h"
@@ -67,12 +67,14 @@ int main(int argc, char **argv)
     __sanitizer_set_death_callback(tell_seed);
     if ( argc == 2 && !strcmp(argv[1], "scenarios") )
         return run_scenarios();
+    if ( argc == 2 && !strcmp(argv[1], "cases") )
+        return run_cases();
     if ( argc == 5 && !strcmp(argv[1], "random") )
         return run_random(strtoull(argv[2], NULL, 0), strtoul(argv[3], NULL, 0),
                           strtoul(argv[4], NULL, 0));
     if ( argc < 3 || strcmp(argv[1], "files") )
     {
-        fprintf(stderr, "usage: handlers scenarios | random SEED RUNS SECONDS | files FILE...\n");
+        fprintf(stderr, "usage: handlers scenarios | cases | random SEED RUNS SECONDS | files FILE...\n");
         return 2;
     }
     for ( int i = 2; i < argc && !rc; i++ )

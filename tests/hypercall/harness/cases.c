@@ -1,0 +1,534 @@
+/*
+ * Calls whose answers are known: versions, batches at and past the cap, what is
+ * wrong in the midst of one, ranges, and what the next kernel is told; images that
+are replaced, dropped, or not wanted after all. Calls are played as
+ * they are, with a preemption at each look in turn, and at all of them: the
+ * answers have to be the same.
+ */
+#include "model.h"
+
+#define ARGUMENTS (2 * PAGE_SIZE)
+#define LIST (FIRST_BULK * PAGE_SIZE)      /* 57 pages are the longest list */
+#define LAST_PAGE ((FIRST_BULK + NR_BULK - 1) * PAGE_SIZE) /* nothing behind it */
+#define FIRST_TRACKED (FIRST_BULK + 58)
+#define MAX_TRACKED 480
+#define MAX XEN_WARMCACHE_MAX_BATCH
+
+static struct domain *d;
+static unsigned int batch, nr_tracked;     /* elements of a call, pages that they are about */
+static unsigned long answers;
+static struct xen_warmcache_io io[MAX + 1];
+static uint64_t pfns[MAX + 1];
+static struct xen_warmcache_io last[MAX_TRACKED]; /* what was last announced of each page */
+
+#define EXPECT(got, want) do { long got_ = (got), want_ = (want); answers++; \
+    if ( got_ != want_ ) STOP("%s is %ld instead of %ld", #got, got_, want_); } while ( 0 )
+
+static long call(struct xen_warmcache_op *op, const void *list, unsigned int size)
+{
+    op->list.p = op->list.p ?: (void *)LIST;
+
+    return memop(d, 0, op, ARGUMENTS, list, size);
+}
+
+/* As above, but only the result matters. */
+#define CALL(...) call(&OP(__VA_ARGS__), NULL, 0)
+
+static long ask(struct xen_domctl_warmcache *op)
+{
+    struct vcpu *was = become(&slots[DOM0]->vcpus[0]);
+    long rc = domctl(d, op);
+
+    become(was);
+
+    return rc;
+}
+
+#define ASK(...) ask(&DOMCTL(__VA_ARGS__))
+
+static struct xen_warmcache_status status(void)
+{
+    struct xen_warmcache_status st;
+
+    EXPECT(ASK(STATUS, .u.status = { .buf.p = (void *)0x1000, .size = sizeof(st) }), 0);
+    memcpy(&st, dom0_memory + 0x1000, sizeof(st));
+
+    return st;
+}
+
+static void read_list(void *to, unsigned int size)
+{
+    EXPECT(raw_copy_from_guest(to, (void *)LIST, size), 0);
+}
+
+/* Any version but its own, also where nothing is enabled. */
+static void versions(void)
+{
+    static const uint32_t other[] = { 0, 2, 0xffff, ~0U };
+    uint64_t before = digest(d);
+
+    for ( unsigned int i = 0; i < ARRAY_SIZE(other); i++ )
+    {
+        for ( unsigned int cmd = 0; cmd < 9 && other[i] < 0x10000; cmd++ )
+            EXPECT(call(&(struct xen_warmcache_op){ .cmd = cmd, .version = other[i], .nr = 1 },
+                        io, sizeof(io[0])), -EACCES);
+        for ( unsigned int cmd = 0; cmd < 11; cmd++ )
+            EXPECT(ask(&(struct xen_domctl_warmcache){ .cmd = cmd, .version = other[i] }),
+                   -EACCES);
+    }
+    EXPECT(digest(d) == before, true);
+}
+
+static void enabling(void)
+{
+    static const uint32_t need_it[] = {
+        XEN_DOMCTL_WARMCACHE_DISABLE, XEN_DOMCTL_WARMCACHE_ARM, XEN_DOMCTL_WARMCACHE_DISARM,
+        XEN_DOMCTL_WARMCACHE_APPROVE, XEN_DOMCTL_WARMCACHE_DROP,
+    };
+    struct xen_warmcache_info info;
+
+    for ( unsigned int turn = 0; turn < 2; turn++ )
+    {
+        versions();
+        for ( unsigned int cmd = 0; cmd < 9; cmd++ )
+            EXPECT(call(&(struct xen_warmcache_op){ .cmd = cmd, .nr = 1,
+                                                    .version = XEN_WARMCACHE_VERSION },
+                        io, sizeof(io[0])), -ENODEV);
+        for ( unsigned int i = 0; i < ARRAY_SIZE(need_it); i++ )
+            EXPECT(ask(&(struct xen_domctl_warmcache){ .cmd = need_it[i],
+                                                       .version = XEN_WARMCACHE_VERSION }), -ENODEV);
+        EXPECT(status().flags, 0);
+        EXPECT(ASK(ENABLE), 0);
+        EXPECT(ASK(ENABLE), -EEXIST);
+        if ( !turn )
+            EXPECT(ASK(DISABLE), 0);
+    }
+    versions();
+    EXPECT(CALL(ATTACH, .nr = 2), -EINVAL);
+    EXPECT(CALL(ATTACH, .nr = 1), 0);
+    read_list(&info, sizeof(info));
+    EXPECT(info.max_pfn, status().max_pfn);
+    EXPECT(info.held, 0);
+    EXPECT(ASK(ARM), 0);
+    EXPECT(status().version, XEN_WARMCACHE_VERSION);
+}
+
+static void announce(void)
+{
+    struct xen_warmcache_op op = OP(REGISTER, .nr = batch);
+
+    for ( unsigned int i = 0; i < batch; i++ )
+    {
+        unsigned int page = i % nr_tracked;
+
+        io[i] = (struct xen_warmcache_io){
+            .pfn = FIRST_TRACKED + page, .inode = 7, .index = i, .generation = 3,
+            .sector = 8 * i, .nr_sectors = 8, .vbd = page < nr_tracked / 8 * 5 ? 1 : 2,
+        };
+        pfns[i] = io[i].pfn;
+        last[page] = io[i];
+    }
+    EXPECT(call(&op, io, batch * sizeof(io[0])), 0);
+    EXPECT(op.nr, batch);
+    EXPECT(status().pending, nr_tracked);
+}
+
+static void confirm(unsigned int expected)
+{
+    struct xen_warmcache_op op = OP(COMMIT, .nr = batch);
+
+    EXPECT(call(&op, pfns, batch * sizeof(pfns[0])), 0);
+    EXPECT(op.nr, batch);
+    EXPECT(status().committed, expected);
+    EXPECT(status().pending, 0);
+}
+
+static void read_all(void)
+{
+    announce();
+    for ( unsigned int i = 0; i < nr_tracked; i++ )
+        backend_fills(d, FIRST_TRACKED + i, i);
+    confirm(nr_tracked);
+    for ( unsigned int i = 0; i < nr_tracked; i++ )
+    {
+        struct xen_warmcache_entry e = {};
+
+        EXPECT(reusable(d, FIRST_TRACKED + i, &e), true);
+        EXPECT(e.sector == last[i].sector && e.index == last[i].index && e.inode == 7 &&
+               e.generation == 3 && e.vbd == last[i].vbd, true);
+    }
+}
+
+/* What is wrong in element @at ends the call there. */
+static void wrong_element(unsigned int at)
+{
+    struct xen_warmcache_op op = OP(REGISTER, .nr = batch);
+    struct xen_warmcache_io was = io[at];
+
+    io[at].pad = 1;
+    EXPECT(call(&op, io, batch * sizeof(io[0])), -EINVAL);
+    EXPECT(op.nr, at);
+    io[at] = was;
+}
+
+/* The list ends after @fit of its @nr elements; whole batches of Xen's are done. */
+static void short_list(unsigned int cmd, const void *list, unsigned int size, unsigned int per_batch)
+{
+    unsigned int fit = PAGE_SIZE / size, nr = fit + per_batch;
+    struct xen_warmcache_op op = { .cmd = cmd, .version = XEN_WARMCACHE_VERSION, .nr = nr,
+                                   .list.p = (void *)LAST_PAGE };
+
+    EXPECT(call(&op, list, list ? nr * size : 0), -EFAULT);
+    EXPECT(op.nr, fit / per_batch * per_batch);
+}
+
+static void batches(void)
+{
+    static const uint32_t too_many[] = { MAX + 1, 1U << 31, ~0U };
+    static const unsigned int at[] = { 0, 1, 15, 16, 17, 100 };
+
+    for ( unsigned int cmd = 0; cmd < 7; cmd++ )
+    {
+        uint64_t before = digest(d);
+
+        for ( unsigned int i = 0; i < ARRAY_SIZE(too_many); i++ )
+        {
+            struct xen_warmcache_op op = { .cmd = cmd, .version = XEN_WARMCACHE_VERSION,
+                                           .nr = too_many[i] };
+
+            EXPECT(call(&op, NULL, 0), -EINVAL);
+        }
+        EXPECT(digest(d) == before, true);
+        EXPECT(call(&(struct xen_warmcache_op){ .cmd = cmd, .nr = 0,
+                                                .version = XEN_WARMCACHE_VERSION }, NULL, 0), 0);
+    }
+    announce();
+    confirm(0); /* there was no I/O */
+    read_all();
+    for ( unsigned int i = 0; i < ARRAY_SIZE(at); i++ )
+        wrong_element(at[i]);
+    wrong_element(batch - 1);
+    short_list(XEN_WARMCACHE_CMD_REGISTER, io, sizeof(io[0]), 16);
+    short_list(XEN_WARMCACHE_CMD_COMMIT, pfns, sizeof(pfns[0]), 64);
+    short_list(XEN_WARMCACHE_CMD_UNREGISTER, pfns, sizeof(pfns[0]), 64);
+    short_list(XEN_WARMCACHE_CMD_GET_HELD, NULL, sizeof(uint64_t), 64);
+    read_all();
+    {
+        struct xen_warmcache_op op = OP(UNREGISTER, .nr = batch);
+
+        EXPECT(call(&op, pfns, batch * sizeof(pfns[0])), 0);
+        EXPECT(op.nr, batch);
+        EXPECT(status().committed + status().pending, 0);
+    }
+}
+
+/* Elements of one call take effect in their order. */
+static void order(void)
+{
+    struct xen_warmcache_io read = { .pfn = FIRST_TRACKED, .sector = 8, .nr_sectors = 8, .vbd = 1 };
+    struct xen_warmcache_io write = { .pfn = XEN_WARMCACHE_NO_PFN, .sector = 15, .nr_sectors = 1,
+                                      .vbd = 1, .flags = XEN_WARMCACHE_IO_WRITE };
+
+    EXPECT(call(&OP(REGISTER, .nr = 2), (struct xen_warmcache_io[]){ write, read }, 2 * sizeof(read)), 0);
+    EXPECT(status().pending, 1);
+    EXPECT(call(&OP(REGISTER, .nr = 2), (struct xen_warmcache_io[]){ read, write }, 2 * sizeof(read)), 0);
+    EXPECT(status().pending, 0);
+}
+
+/* No more than 64 pages can be looked up by the same hash. */
+static void same_hash(void)
+{
+    unsigned long untrackable = status().untrackable;
+    struct xen_warmcache_op op = OP(REGISTER, .nr = 70);
+
+    for ( unsigned int i = 0; i < 70; i++ )
+        io[i] = (struct xen_warmcache_io){ .pfn = FIRST_BULK + 10 + i, .vbd = 1, .nr_sectors = 8,
+                                           .sector = (uint64_t)i << 40 };
+    EXPECT(call(&op, io, 70 * sizeof(io[0])), 0);
+    EXPECT(op.nr, 70);
+    EXPECT(status().pending, 64);
+    EXPECT(status().untrackable, untrackable + 6);
+    EXPECT(ASK(DROP), 0);
+    EXPECT(status().pending, 0);
+}
+
+/* A write of [first, first + nr) sectors is announced: only that is forgotten. */
+static void write_range(uint32_t vbd, uint64_t first, uint64_t nr)
+{
+    struct xen_warmcache_op op = OP(REGISTER, .nr = 1);
+    struct xen_warmcache_io write = { .pfn = XEN_WARMCACHE_NO_PFN, .sector = first, .vbd = vbd,
+                                      .nr_sectors = nr, .flags = XEN_WARMCACHE_IO_WRITE };
+    unsigned int left = 0;
+
+    EXPECT(call(&op, &write, sizeof(write)), 0);
+    EXPECT(op.nr, 1);
+    EXPECT(op.cursor, 0);
+    for ( unsigned int i = 0; i < nr_tracked; i++ )
+    {
+        struct xen_warmcache_entry e;
+
+        if ( last[i].vbd == vbd && last[i].sector + 8 > first && last[i].sector < first + nr )
+            last[i].vbd = 0; /* no longer known */
+        left += last[i].vbd != 0;
+        EXPECT(reusable(d, FIRST_TRACKED + i, &e), last[i].vbd != 0);
+    }
+    EXPECT(status().committed, left);
+}
+
+static void ranges(void)
+{
+    uint64_t first = 8 * (batch - nr_tracked); /* of those that are known */
+
+    read_all();
+    write_range(3, 0, (1UL << 55) - 1);
+    write_range(1, first + 8 * nr_tracked, 1);
+    write_range(last[0].vbd, last[0].sector + 8, 7);
+    write_range(last[5].vbd, last[5].sector + 7, 1);
+    write_range(last[10].vbd, last[10].sector - 1, 2);
+    write_range(1, first + 8 * 20, 8 * 300);   /* looked up block by block */
+    write_range(2, first + 8 * 20, 8 * 511);
+    write_range(1, 0, (1UL << 55) - 1);        /* hash bucket by hash bucket */
+    write_range(2, 3, (1UL << 55) - 1);
+    EXPECT(status().committed, 0);
+}
+
+static void first_life(void *unused)
+{
+    enabling();
+    batches();
+    ranges();
+    order();
+    same_hash();
+    read_all();
+}
+
+/* The pages that are told of @vbd, @step at a time, are @expected of it, in order. */
+static void told(uint32_t vbd, unsigned int step, unsigned int expected)
+{
+    static struct xen_warmcache_page pages[MAX];
+    struct xen_warmcache_op op = OP(GET_APPROVED, .nr = step, .vbd = vbd);
+    unsigned long before = 0, nr = 0;
+
+    do {
+        op.nr = step;
+        EXPECT(call(&op, NULL, 0), 0);
+        read_list(pages, op.nr * sizeof(pages[0]));
+        for ( unsigned int i = 0; i < op.nr; i++, nr++ )
+        {
+            const struct xen_warmcache_io *l = &last[pages[i].pfn - FIRST_TRACKED];
+
+            EXPECT(pages[i].pfn > before && pages[i].pfn < op.cursor, true);
+            EXPECT(pages[i].pfn - FIRST_TRACKED < nr_tracked, true);
+            EXPECT(pages[i].entry.vbd == vbd && pages[i].entry.sector == l->sector &&
+                   pages[i].entry.index == l->index && pages[i].entry.inode == 7 &&
+                   pages[i].entry.generation == 3, true);
+            before = pages[i].pfn;
+        }
+        EXPECT(op.nr == step || op.cursor >= status().max_pfn, true);
+    } while ( op.cursor < status().max_pfn );
+    EXPECT(nr, expected);
+}
+
+static void held(void)
+{
+    static uint64_t words[MAX];
+    struct xen_warmcache_op op = OP(GET_HELD, .nr = MAX);
+
+    EXPECT(call(&op, NULL, 0), 0);
+    EXPECT(op.nr, MAX);
+    read_list(words, sizeof(words));
+    for ( unsigned long pfn = 0; pfn < MAX * 64; pfn++ )
+        EXPECT(words[pfn / 64] >> pfn % 64 & 1,
+               pfn >= FIRST_TRACKED && pfn < FIRST_TRACKED + nr_tracked);
+    EXPECT(CALL(GET_HELD, .nr = 1, .cursor = 1), -EINVAL);
+    op = OP(GET_HELD, .nr = 1, .cursor = ~63UL);
+    EXPECT(call(&op, NULL, 0), 0);
+    read_list(words, sizeof(words[0]));
+    EXPECT(words[0], 0);
+}
+
+static void second_life(void *unused)
+{
+    unsigned int ones = nr_tracked / 8 * 5, twos = nr_tracked - ones;
+    struct xen_domctl_warmcache op;
+    struct xen_warmcache_info info;
+    uint64_t token = 1;
+
+    EXPECT(CALL(ATTACH, .nr = 1), 0);
+    read_list(&info, sizeof(info));
+    EXPECT(info.held, nr_tracked);
+    held();
+
+    EXPECT(CALL(GET_APPROVED, .nr = 1, .vbd = 1), -EAGAIN);
+    EXPECT(CALL(GET_APPROVED, .nr = MAX, .vbd = 2, .cursor = ~0UL), -EAGAIN);
+    EXPECT(CALL(GET_APPROVED, .nr = 0, .vbd = 1), 0);
+    told(3, 1, 0); /* nobody knows it */
+    EXPECT(ASK(APPROVE, .u.approve = { .vbd = 3, .verdict = 1 }), -ENOENT);
+    EXPECT(ASK(APPROVE, .u.approve = { .vbd = 0, .verdict = 1 }), -EINVAL);
+    EXPECT(ASK(APPROVE, .u.approve = { .vbd = 1, .verdict = 0 }), -EINVAL);
+    EXPECT(ASK(APPROVE, .u.approve = { .vbd = 1, .verdict = 3 }), -EINVAL);
+
+    op = DOMCTL(APPROVE, .u.approve = { .vbd = 1, .verdict = XEN_WARMCACHE_VERDICT_APPROVED });
+    EXPECT(ask(&op), 0);
+    EXPECT(op.u.approve.pages, ones);
+    told(1, MAX, ones);
+    told(1, 7, ones);
+    EXPECT(CALL(GET_APPROVED, .nr = 1, .vbd = 2), -EAGAIN);
+
+    op = DOMCTL(APPROVE, .u.approve = { .vbd = 2, .verdict = XEN_WARMCACHE_VERDICT_REFUSED });
+    EXPECT(ask(&op), 0);
+    EXPECT(op.u.approve.pages, twos);
+    EXPECT(status().held, ones);
+    EXPECT(CALL(GET_APPROVED, .nr = 1, .vbd = 2), -EACCES);
+    EXPECT(ASK(APPROVE, .u.approve = { .vbd = 2, .verdict = 1 }), -EBUSY);
+    EXPECT(ASK(APPROVE, .u.approve = { .vbd = 2, .verdict = 2 }), 0);
+    EXPECT(CALL(GET_APPROVED, .nr = 1, .vbd = 2, .cursor = ~0UL), -EACCES);
+
+    /* A page that was written to, one that dom0 drops, all. */
+    EXPECT(guest_store(d, 0, FIRST_TRACKED * PAGE_SIZE, &token, sizeof(token)), true);
+    told(1, MAX, ones - 1);
+    pfns[0] = FIRST_TRACKED + 1;
+    memcpy(dom0_memory, pfns, sizeof(pfns[0]));
+    op = DOMCTL(DROP, .u.drop = { .flags = XEN_WARMCACHE_DROP_PFNS, .nr = 1 });
+    EXPECT(ask(&op), 0);
+    EXPECT(op.u.drop.dropped, 1);
+    told(1, 16, ones - 2);
+    op = DOMCTL(DROP, .u.drop = { .flags = XEN_WARMCACHE_DROP_VBD, .vbd = 1 });
+    EXPECT(ask(&op), 0);
+    EXPECT(op.u.drop.dropped, ones - 2);
+    told(1, 1, 0); /* approved, but nothing is left */
+
+    EXPECT(ASK(DISABLE), 0);
+    EXPECT(CALL(GET_APPROVED, .nr = 1, .vbd = 1), -ENODEV);
+    versions();
+}
+
+static void as_guest(void (*what)(void *))
+{
+    void *unused = NULL;
+
+    d = slots[1];
+    cpu_run(0, what, &unused, sizeof(unused), &d->vcpus[0]);
+    while ( !all_idle() )
+        cpus_step();
+    check_quiet();
+}
+
+static const uint8_t idle[8] = { [6] = BULKY }, working[8] = { 0, 1 | 4 | 8, [6] = BULKY };
+
+/* The domain's death is preempted while its pages are moved, and dom0 asks something. */
+static void asked_meanwhile(uint8_t cmd, unsigned int expected)
+{
+    static uint8_t ones[1 << 16]; /* change over at each chance, to the other CPU */
+    uint8_t b[8] = { 50 + cmd };
+
+    ASSERT(b[0] % 10 == cmd);
+    prepare();
+    run_one(OP_START, 1, working);
+    run_one(OP_BULK, 1, working);
+    d = slots[1];
+    memset(ones, 1, sizeof(ones));
+    input = (struct input){ ones, 0, sizeof(ones) };
+    chances = CHANCE_CPUS;
+    preempt_always = true;
+    begin(0, OP_KILL, 1, b);
+    while ( count_committed(d, false) == NR_BULK )
+        cpus_step();
+    EXPECT(count_committed(d, false) > 0, true);
+    begin(1, OP_DOMCTL, 1, b);
+    while ( !all_idle() )
+        cpus_step();
+    chances = 0;
+    preempt_always = false;
+    check_quiet();
+    run_one(OP_START, 1, idle);
+    EXPECT(count_committed(slots[1], true), expected);
+    shut_down();
+}
+
+/* A domain that is given the UUID of an image replaces it when it dies. */
+static void renamed(void)
+{
+    prepare();
+    run_one(OP_START, 1, working);
+    run_one(OP_BULK, 1, working);
+    run_one(OP_START, 2, (const uint8_t[8]){ 1, 1 | 4 | 8 });
+    run_one(OP_KILL, 1, idle);                                  /* an image of UUID 1 */
+    EXPECT(held_by_images(), NR_BULK);
+    run_one(OP_MACHINE, 2, (const uint8_t[8]){ 3 });            /* UUID 1, and disabled */
+    EXPECT(slots[2]->handle[0], 1);
+    run_one(OP_DOMCTL, 2, (const uint8_t[8]){ 50 + XEN_DOMCTL_WARMCACHE_ENABLE });
+    run_one(OP_DOMCTL, 2, (const uint8_t[8]){ 50 + XEN_DOMCTL_WARMCACHE_ARM });
+    run_one(OP_MEMOP, 2, (const uint8_t[8]){ XEN_WARMCACHE_CMD_ATTACH, 1, 62 });
+    run_one(OP_IO, 2, (const uint8_t[8]){ 0, 5 });
+    EXPECT(count_committed(slots[2], false), 6);
+    run_one(OP_KILL, 2, idle);
+    run_one(OP_TIME, 0, (const uint8_t[8]){ 1 });
+    EXPECT(held_by_images(), 6);
+
+    /* While it has the pages, but has not run, a domain keeps its UUID. */
+    run_one(OP_START, 1, (const uint8_t[8]){ 0, 2 });
+    EXPECT(count_committed(slots[1], true), 6);
+    run_one(OP_MACHINE, 1, (const uint8_t[8]){ 3, 0, 1 });
+    EXPECT(slots[1]->handle[0], 1);
+    run_one(OP_START, 1, idle);                                 /* is let run */
+    run_one(OP_MACHINE, 1, (const uint8_t[8]){ 3, 0, 1 });
+    EXPECT(slots[1]->handle[0], 2);
+    shut_down();
+}
+
+/* A large image is freed piecemeal. */
+static void dropped(void)
+{
+    prepare();
+    run_one(OP_START, 1, working);
+    run_one(OP_BULK, 1, working);
+    run_one(OP_KILL, 1, idle);
+    EXPECT(held_by_images(), NR_BULK);
+    run_one(OP_DOMCTL, 1, (const uint8_t[8]){ 50 + XEN_DOMCTL_WARMCACHE_IMAGE_DROP });
+    EXPECT(held_by_images(), NR_BULK - 512);
+    run_one(OP_TIME, 0, (const uint8_t[8]){ 0, 1 });
+    EXPECT(held_by_images(), 0);
+    EXPECT(images_left(), false);
+    shut_down();
+}
+
+static unsigned long play(unsigned int elements, unsigned int pages, unsigned long at, bool always)
+{
+    batch = elements;
+    nr_tracked = pages;
+    prepare();
+    preempt_at = at;
+    preempt_always = always;
+    current_seed = at;
+    run_one(OP_START, 1, idle);                                 /* not enabled */
+    as_guest(first_life);
+    run_one(OP_KILL, 1, idle);
+    run_one(OP_START, 1, idle);                                 /* adopts */
+    as_guest(second_life);
+    at = preempt_count;
+    shut_down();
+
+    return at;
+}
+
+int run_cases(void)
+{
+    unsigned long looks = play(MAX, MAX_TRACKED, 0, false), n;
+
+    printf("calls of %d elements about %d pages: %lu answers as expected\n", MAX, MAX_TRACKED, answers);
+    play(MAX, MAX_TRACKED, 0, true);
+    printf("preempted at each of %lu looks: the same\n", looks);
+    fflush(stdout);
+    looks = play(120, 40, 0, false);
+    for ( n = 1; n <= looks; n++ )
+        play(120, 40, n, false);
+    asked_meanwhile(XEN_DOMCTL_WARMCACHE_STATUS, NR_BULK);
+    asked_meanwhile(XEN_DOMCTL_WARMCACHE_DISARM, 0);
+    asked_meanwhile(XEN_DOMCTL_WARMCACHE_DISABLE, 0);
+    renamed();
+    dropped();
+    printf("calls of 120 elements, preempted at each of %lu looks in turn: the same\n", looks);
+
+    return 0;
+}
