@@ -41,7 +41,8 @@ test-handlers: deps ## Xen's handlers, in user space and under sanitizers; needs
 # What `make test` runs of the lab tests: those that have been seen to pass on the
 # lab as they are. test-lab-all runs the others too; they move here as they do.
 LAB_TESTS = TestDemo TestFiveWarmReboots TestNoAgent TestNotEnabled TestGuestWithoutPatches TestXenWithoutPatches TestPVGuest \
-	TestABIReference TestHostileCallers TestHostileGuestsOwnIO TestOthersPages TestDiskChangedWhileRunning
+	TestABIReference TestHostileCallers TestHostileGuestsOwnIO TestOthersPages TestDiskChangedWhileRunning \
+	TestAgentKilled TestAgentAwayAndDisk TestMemoryPressure TestMemorySizes
 
 .PHONY: lab-parts
 lab-parts: $(BUILD)/labcmd
