@@ -59,7 +59,7 @@ func (c *Cache) Packages(ctx context.Context, tools Root, from Checkout) (Packag
 	// Nothing is compiled, so there need be no compiler. Times in the packages are those of the commit: who builds it again gets
 	// the same.
 	environment := []string{"env", "SOURCE_DATE_EPOCH=" + strconv.FormatInt(b.commit.Unix(), 10)}
-	if err := root.Run(ctx, b.source, append(environment, "nice", "dpkg-buildpackage", "--build=binary", "--no-sign", "--no-check-builddeps")...); err != nil {
+	if err := root.Run(ctx, b.source, append(environment, "dpkg-buildpackage", "--build=binary", "--no-sign", "--no-check-builddeps")...); err != nil {
 		return Packages{}, err
 	}
 	built, err := filepath.Glob(filepath.Join(b.dir, "*.deb"))
