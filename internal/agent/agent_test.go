@@ -477,6 +477,28 @@ func TestLocked(t *testing.T) {
 	}
 }
 
+// TestLockedWhileBuilt: nor can one that is being built again: it is not that it
+// was not enabled.
+func TestLockedWhileBuilt(t *testing.T) {
+	t.Parallel()
+	w, a, d, _ := running(t, 20, api.Policy{})
+	w.recreate = false
+	w.die(d, xenctl.ShutdownReboot)
+	soon(t, w, a, "it is gone", func() bool { return len(w.domains) == 0 })
+	w.mu.Lock()
+	img := w.images[webUUID]
+	delete(w.images, webUUID) // it is taken when it has been built
+	n := w.create("domU-web", webUUID)
+	n.introduced, n.info.Paused = false, true
+	w.images[webUUID] = img
+	w.mu.Unlock()
+	for _, mode := range []api.Trigger{api.Graceful, api.Force} {
+		if _, err := a.Reboot(ctx(t, 20*time.Second), "domU-web", mode); code(err) != api.Locked || !strings.Contains(err.Error(), "being built") {
+			t.Errorf("%s: %v", mode, err)
+		}
+	}
+}
+
 // TestRefusedPagesAreCounted: a refusal counts the pages that the domain held
 // when it came back, although the guest has given most of them up by the time of
 // the verdict.

@@ -29,12 +29,17 @@ func (a *Agent) RebootFor(ctx context.Context, by Asker, domain string, mode api
 		}
 		return api.Summary{}, down(t)
 	}
-	if k := a.keeper(t.uuid); k != nil && mode != api.Force {
-		// Before it is said that its kernel does not track: it is only booting.
+	if k := a.keeper(t.uuid); k != nil {
+		// Before it is said that it is not enabled, or that its kernel does not
+		// track: it is only being built, or booting.
 		if err := k.do(ctx, func() error { k.step(ctx); k.publish(); return nil }); err != nil {
 			return api.Summary{}, err
 		}
-		if s := k.status(); s.Current != nil && s.Current.DomidAfter == t.info.Domid {
+		switch s := k.status(); {
+		case s.Current == nil:
+		case mode == api.Force && s.Current.DomidBefore == t.info.Domid:
+			return a.join(ctx, k, t, by)
+		default:
 			return api.Summary{}, comingBack(t, s.Current)
 		}
 	}
@@ -82,8 +87,12 @@ func (a *Agent) RebootFor(ctx context.Context, by Asker, domain string, mode api
 
 // comingBack says that the domain is in a reboot already.
 func comingBack(t target, s *api.Summary) error {
+	how := progressText(s)
+	if s.DomidAfter == 0 { // but there is a domain
+		how = "it is being built"
+	}
 	return api.Errorf(api.Locked, "domain %s is still coming back from its last reboot: %s; warmreboot status %s --wait",
-		t.name, progressText(s), t.name)
+		t.name, how, t.name)
 }
 
 // down says that there is nothing to reboot.
