@@ -89,30 +89,33 @@ func labDir(t *testing.T, cache *build.Cache) string {
 func boot(t *testing.T, v lab.Variant) *bed {
 	t.Helper()
 	parts, _, cache := prepare(t, v)
-	m, err := parts.Start(t.Context(), labDir(t, cache))
-	if err != nil {
-		t.Fatal(err)
-	}
-	b := &bed{Machine: m, Product: demo.Product{Dom0: m.Dom0()}, truth: parts.Config.Guest.Sums}
-	t.Cleanup(func() {
-		if t.Failed() {
-			b.showLogs(t)
-		}
-		if err := m.Stop(); err != nil {
-			t.Error(err)
-		}
-	})
+	b := start(t, parts, cache, "tail -n 40 /var/log/warmrebootd.log /var/log/xen/console/guest-domU-web.log /var/log/xen/xl-domU-web.log")
 	if err := b.StartAgent(t.Context()); err != nil {
 		t.Fatal(err)
 	}
 	return b
 }
 
-func (b *bed) showLogs(t *testing.T) {
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(t.Context()), 20*time.Second)
-	defer cancel()
-	text, err := b.Machine.Dom0().Shell(ctx, "tail -n 40 /var/log/warmrebootd.log /var/log/xen/console/guest-domU-web.log /var/log/xen/xl-domU-web.log")
-	t.Logf("logs of dom0 (%v):\n%s", err, text)
+// start boots the parts into a lab that ends with the test. If the test has
+// failed by then, showLogs is a line of shell for what to see of dom0's logs.
+func start(t *testing.T, parts lab.Parts, cache *build.Cache, showLogs string) *bed {
+	t.Helper()
+	m, err := parts.Start(t.Context(), labDir(t, cache))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if t.Failed() {
+			ctx, cancel := context.WithTimeout(context.WithoutCancel(t.Context()), 20*time.Second)
+			defer cancel()
+			text, err := m.Dom0().Shell(ctx, showLogs)
+			t.Logf("logs of dom0 (%v):\n%s", err, text)
+		}
+		if err := m.Stop(); err != nil {
+			t.Error(err)
+		}
+	})
+	return &bed{Machine: m, Product: demo.Product{Dom0: m.Dom0()}, truth: parts.Config.Guest.Sums}
 }
 
 // dom0 runs a line of shell in dom0; it must succeed.

@@ -42,22 +42,9 @@ func host(t *testing.T) (*bed, lab.Parts) {
 	t.Helper()
 	parts, checkout, cache := prepare(t, lab.Variant{Systemd: true, NoProduct: true})
 	builtPackages(t, cache, parts.Config.Root, checkout)
-	m, err := parts.Start(t.Context(), labDir(t, cache))
-	if err != nil {
-		t.Fatal(err)
-	}
-	b := &bed{Machine: m, Product: demo.Product{Dom0: m.Dom0()}, truth: parts.Config.Guest.Sums}
-	t.Cleanup(func() {
-		if t.Failed() {
-			text, err := m.Dom0().Shell(context.WithoutCancel(t.Context()), "journalctl -b --no-pager -n 80; tail -n 20 /var/log/xen/xl-domU-web.log")
-			t.Logf("logs of dom0 (%v):\n%s", err, text)
-		}
-		if err := m.Stop(); err != nil {
-			t.Error(err)
-		}
-	})
+	b := start(t, parts, cache, "journalctl -b --no-pager -n 80; tail -n 20 /var/log/xen/xl-domU-web.log")
 	for _, file := range packages.All() {
-		if err := m.Dom0().Put(t.Context(), file, "/root/"+filepath.Base(file), 0o644); err != nil {
+		if err := b.Machine.Dom0().Put(t.Context(), file, "/root/"+filepath.Base(file), 0o644); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -72,13 +59,7 @@ func (b *bed) property(t *testing.T, name string) string {
 
 func (b *bed) awaitProperty(t *testing.T, name, want string) {
 	t.Helper()
-	var got string
-	for end := time.Now().Add(5 * time.Minute); time.Now().Before(end); time.Sleep(time.Second) {
-		if got = b.property(t, name); got == want {
-			return
-		}
-	}
-	t.Fatalf("%s is %q, want %q", name, got, want)
+	await(t, name+" is "+want, func() bool { return b.property(t, name) == want })
 }
 
 // TestPackages installs the packages on a Debian host, lets the service do its

@@ -6,7 +6,6 @@ import (
 	"strconv"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/warmreboot/warmreboot/tests/lab"
 )
@@ -29,20 +28,16 @@ func TestMemoryPressure(t *testing.T) {
 	s.domU(t, "cat /srv/www/0[0-3]/* /srv/img/* >/dev/null")
 	s.destroy(t)
 	var kept uint64
-	for end := time.Now().Add(patience); ; time.Sleep(time.Second) {
+	await(t, "more than 10000 pages are kept", func() bool {
 		image, err := lab.JSON[struct {
 			Pages uint64 `json:"image_pages"`
 		}](t.Context(), s.Machine.Dom0(), "warmreboot", "status", "-o", "json", lab.Domain)
 		if err != nil {
 			t.Fatal(err)
 		}
-		if kept = image.Pages; kept > 10000 {
-			break
-		}
-		if time.Now().After(end) {
-			t.Fatalf("only %d pages are kept", kept)
-		}
-	}
+		kept = image.Pages
+		return kept > 10000
+	})
 	// More than is free, by half of what the image holds.
 	free := s.heapMiB(t)
 	memory := free + int(kept/256/2)
@@ -51,12 +46,7 @@ func TestMemoryPressure(t *testing.T) {
 	if text := s.dom0(t, "xl dmesg | grep 'memory needed, freeing'"); !strings.Contains(text, fmt.Sprintf("freeing %d pages", kept)) {
 		t.Errorf("Xen: %s", text)
 	}
-	for end := time.Now().Add(patience); !strings.Contains(s.status(t).Message, "Xen gave up the"); {
-		if time.Now().After(end) {
-			t.Fatalf("the agent does not say so: %+v", s.status(t))
-		}
-		time.Sleep(time.Second)
-	}
+	await(t, "the agent says so", func() bool { return strings.Contains(s.status(t).Message, "Xen gave up the") })
 	s.dom0(t, "grep 'image gone' /var/log/warmrebootd.log; xl destroy filler")
 	r := s.comeBack(t, ordinaryConfig)
 	if r.Outcome != "cold" || !strings.Contains(r.Reason, "gave up") || r.PagesRestored != 0 {
@@ -102,11 +92,7 @@ func TestMemorySizes(t *testing.T) {
 		s.load(t)
 		s.dom0(t, "xl mem-set domU-web 400")
 		// xl's figure is what the domain has, and not exactly what was asked for.
-		for end := time.Now().Add(patience); s.number(t, "xl list domU-web | awk 'NR == 2 { print $3 }'") > 404; time.Sleep(time.Second) {
-			if time.Now().After(end) {
-				t.Fatalf("the guest does not balloon: %s", sizes(t))
-			}
-		}
+		await(t, "the guest balloons", func() bool { return s.number(t, "xl list domU-web | awk 'NR == 2 { print $3 }'") <= 404 })
 		s.check(t)
 		reboot(t, "--force")
 	})

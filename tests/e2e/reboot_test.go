@@ -112,17 +112,17 @@ func TestAgentKilled(t *testing.T) {
 	}
 }
 
-// awaitNewDomid waits for the domU to be another domain, for half a minute of
-// dom0's clock; a reboot takes a fifth of that. One that was not asked for before
-// the agent died has to be asked for again.
+// awaitNewDomid waits for the domU to be another domain. A reboot that was not
+// asked for before the agent died has to be asked for again.
 func (b *bed) awaitNewDomid(t *testing.T, old string) {
 	t.Helper()
-	wait := "for i in $(seq 30); do now=$(xl domid domU-web 2>/dev/null) && [ $now != " + old + " ] && exit 0; sleep 1; done; exit 1"
-	if _, err := b.Machine.Dom0().Shell(t.Context(), wait); err == nil {
+	if err := b.AwaitNewDomid(t.Context(), old); err == nil {
 		return
 	}
 	b.dom0(t, "xl reboot domU-web")
-	b.dom0(t, wait)
+	if err := b.AwaitNewDomid(t.Context(), old); err != nil {
+		t.Fatal(err)
+	}
 }
 
 func TestNoAgent(t *testing.T) {

@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"strings"
 	"testing"
-	"time"
 )
 
 // blkpg adds or removes partition 1 of a disk in the kernel's mind only: nothing
@@ -68,12 +67,10 @@ func TestDiskChangedWhileRunning(t *testing.T) {
 			was := s.status(t)
 			s.dom0(t, "set -e; { "+fmt.Sprintf(c.line, "/tmp/page", first+int64(page))+"; } >/tmp/way 2>&1 || { cat /tmp/way; exit 1; }")
 			now := was
-			for end := time.Now().Add(patience); now.refused(c.disk, "written") == was.refused(c.disk, "written"); now = s.status(t) {
-				if time.Now().After(end) {
-					t.Fatalf("not noticed: %+v", now)
-				}
-				time.Sleep(time.Second) // the agent is being asked
-			}
+			await(t, "the write is noticed", func() bool {
+				now = s.status(t)
+				return now.refused(c.disk, "written") != was.refused(c.disk, "written")
+			})
 			other := map[string]string{"xvda": "xvdb", "xvdb": "xvda"}[c.disk]
 			if now.refused(other, "written") != was.refused(other, "written") {
 				t.Errorf("the other disk was dropped too: %+v", now.Refusals)
@@ -123,12 +120,7 @@ func TestDiskChangedWhileRunning(t *testing.T) {
 		s.domU(t, "busybox umount /srv/img")
 		s.dom0(t, "xl block-detach domU-web xvdb && xl block-attach domU-web file:/srv/another.raw,xvdb,w")
 		s.domU(t, "until [ -b /dev/xvdb ]; do sleep 0.1; done; busybox mount -t xfs /dev/xvdb /srv/img && cat /srv/img/* >/dev/null")
-		for end := time.Now().Add(patience); s.status(t).refused("xvdb", "swapped") == was; {
-			if time.Now().After(end) {
-				t.Fatalf("not noticed: %+v", s.status(t))
-			}
-			time.Sleep(time.Second)
-		}
+		await(t, "the swap is noticed", func() bool { return s.status(t).refused("xvdb", "swapped") != was })
 		if _, err := s.Reboot(t.Context(), "--force"); err != nil {
 			t.Fatal(err)
 		}

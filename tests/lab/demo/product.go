@@ -48,11 +48,8 @@ func (p Product) StartAgent(ctx context.Context, flags ...string) error {
 		return err
 	}
 	err = poll(ctx, func() error {
-		// Without the agent it shows what Xen knows, and says so on stderr.
-		complaint, err := p.Dom0.Shell(ctx, "warmreboot status 2>&1 >/dev/null")
-		if err == nil && complaint != "" {
-			err = errors.New(complaint)
-		}
+		// What schedules will do only the agent knows; status asks Xen without it.
+		_, err := p.Dom0.Run(ctx, "warmreboot", "plan")
 		return err
 	})
 	if err != nil {
@@ -106,6 +103,17 @@ const patience = 10 * time.Minute
 
 // exitMismatches is the exit code of `warmreboot check` that found some.
 const exitMismatches = 9
+
+// AwaitNewDomid waits until the domU is another domain than the one with the id
+// old, for half a minute of dom0's clock; a reboot takes a fifth of that. dom0
+// itself waits: the clock of a machine that is asked again and again goes slowly.
+func (p Product) AwaitNewDomid(ctx context.Context, old string) error {
+	_, err := p.Dom0.Shell(ctx, "for i in $(seq 30); do now=$(xl domid "+lab.Domain+" 2>/dev/null) && [ $now != "+old+" ] && exit 0; sleep 1; done; exit 1")
+	if err != nil {
+		return fmt.Errorf("%s has not become another domain than %s: %w", lab.Domain, old, err)
+	}
+	return nil
+}
 
 // sequence is the number of the last reboot that the agent knows.
 func (p Product) sequence(ctx context.Context) (int, error) {
