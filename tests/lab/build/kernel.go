@@ -41,10 +41,7 @@ func (c *Cache) Kernel(ctx context.Context, tools Root, series Series, config, v
 				return err
 			}
 			defer unlock()
-			if err := configure(ctx, tools, tree, settings); err != nil {
-				return err
-			}
-			if err := tools.Run(ctx, tree, kernelMake("bzImage", "modules_prepare")...); err != nil {
+			if err := makeKernel(ctx, tools, tree, settings, "bzImage", "modules_prepare"); err != nil {
 				return err
 			}
 			if err := buildHang(ctx, tools, tree, dir); err != nil {
@@ -73,10 +70,7 @@ func (c *Cache) KernelModules(ctx context.Context, tools Root, series Series, co
 				return err
 			}
 			defer unlock()
-			if err := configure(ctx, tools, tree, settings); err != nil {
-				return err
-			}
-			if err := tools.Run(ctx, tree, kernelMake("bzImage", "modules")...); err != nil {
+			if err := makeKernel(ctx, tools, tree, settings, "bzImage", "modules"); err != nil {
 				return err
 			}
 			if err := sameFile(kernel.Image, filepath.Join(tree, "arch/x86/boot/bzImage")); err != nil {
@@ -114,6 +108,14 @@ func sameFile(a, b string) error {
 		return fmt.Errorf("%s differs from %s, though it was built from the same", a, b)
 	}
 	return nil
+}
+
+// makeKernel configures a tree and makes targets in it.
+func makeKernel(ctx context.Context, tools Root, tree string, settings []byte, targets ...string) error {
+	if err := configure(ctx, tools, tree, settings); err != nil {
+		return err
+	}
+	return tools.Run(ctx, tree, kernelMake(targets...)...)
 }
 
 // configure writes .config, unless it is what an earlier call wrote: a newer

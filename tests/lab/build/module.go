@@ -31,10 +31,7 @@ func (c *Cache) Module(ctx context.Context, tools Root, series Series, config, n
 				return err
 			}
 			defer unlock()
-			if err := configure(ctx, tools, tree, settings); err != nil {
-				return err
-			}
-			if err := tools.Run(ctx, tree, kernelMake("modules_prepare")...); err != nil {
+			if err := makeKernel(ctx, tools, tree, settings, "modules_prepare"); err != nil {
 				return err
 			}
 			work := filepath.Join(dir, "build")

@@ -62,11 +62,9 @@ func (c *Cache) proveBuild(ctx context.Context, tools Root, s Series, config []b
 		}
 		defer unlock()
 		if s.Upstream.Name == "xen" {
-			err = c.makeXen(ctx, tools, tree, config)
-		} else if err = configure(ctx, tools, tree, config); err == nil {
-			err = tools.Run(ctx, tree, kernelMake("bzImage")...)
+			return c.makeXen(ctx, tools, tree, config)
 		}
-		return err
+		return makeKernel(ctx, tools, tree, config, "bzImage")
 	})
 	if err != nil {
 		return fmt.Errorf("build %s %s: %w", s.Upstream.Name, what, err)
