@@ -12,6 +12,7 @@ import (
 	"os"
 	"runtime"
 	"runtime/debug"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -25,14 +26,23 @@ func main() {
 	sizes := flag.String("sizes", "1000000,10000000,50000000", "entries in a table, comma-separated")
 	worst := flag.Int("worst", 10_000_000, "most entries in the tables that are made to do harm")
 	maps := flag.Int("maps", 50_000_000, "most entries in the tables that Go's maps are compared on")
+	only := flag.String("kinds", "", "of tables, comma-separated; all if empty")
 	runs := flag.Int("runs", 5, "how often each is measured; the one with the least processor time counts")
 	dir := flag.String("dir", ".", "directory on the disk to read from")
 	content := flag.Int("content", 1024, "MiB of pages whose contents are compared")
 	flag.Parse()
-	if err := run(os.Stdout, os.Stderr, *sizes, *worst, *maps, *runs, *dir, *content<<20); err != nil {
+	if err := run(os.Stdout, os.Stderr, options{*sizes, *only, *worst, *maps, *runs, *dir, *content << 20}); err != nil {
 		fmt.Fprintln(os.Stderr, "bench agent:", err)
 		os.Exit(1)
 	}
+}
+
+// options are the flags.
+type options struct {
+	sizes, kinds      string
+	worst, maps, runs int
+	dir               string
+	content           int // bytes; 0: contents are not compared
 }
 
 // report is what is written.
@@ -59,6 +69,9 @@ type cost struct {
 	HeapPerEntry   float64 `json:"heap_bytes_per_entry"`
 	MaxPauseMillis float64 `json:"max_gc_pause_ms"`
 	MinPauseMillis float64 `json:"least_max_gc_pause_ms"`
+	// WaitedMillis is how long the process had to wait for a processor in the
+	// run with the longest pause.
+	WaitedMillis float64 `json:"waited_ms_with_longest_pause"`
 }
 
 type tableResult struct {
@@ -85,23 +98,23 @@ type tableResult struct {
 
 // run writes the report to out, and a line for people to log after each
 // measurement.
-func run(out, log io.Writer, sizes string, worst, maps, runs int, dir string, content int) error {
+func run(out, log io.Writer, o options) error {
 	// One core: what the targets are about. The comparison of contents uses more.
 	cores := runtime.GOMAXPROCS(1)
 	r := report{Date: time.Now().UTC().Format(time.RFC3339), Command: strings.Join(os.Args, " "),
-		Machine: thisMachine(cores), Runs: runs, Linearity: map[string]map[string]float64{}}
+		Machine: thisMachine(cores), Runs: o.runs, Linearity: map[string]map[string]float64{}}
 	first := map[string]tableResult{}
-	for _, f := range strings.Split(sizes, ",") {
+	for _, f := range strings.Split(o.sizes, ",") {
 		n, err := strconv.Atoi(f)
 		if err != nil || n < 2 {
 			return fmt.Errorf("size %q", f)
 		}
 		for _, k := range kinds {
-			if k.harmful && n > worst {
+			if k.harmful && n > o.worst || o.kinds != "" && !slices.Contains(strings.Split(o.kinds, ","), k.name) {
 				continue
 			}
-			k.goMap = k.goMap && n <= maps
-			t := measureTable(k, n, runs)
+			k.goMap = k.goMap && n <= o.maps
+			t := measureTable(k, n, o.runs)
 			r.Tables = append(r.Tables, t)
 			if _, ok := first[k.name]; !ok {
 				first[k.name] = t
@@ -110,15 +123,17 @@ func run(out, log io.Writer, sizes string, worst, maps, runs int, dir string, co
 				"cpu":  t.Total.CPUPerEntry / first[k.name].Total.CPUPerEntry,
 				"heap": t.Total.HeapPerEntry / first[k.name].Total.HeapPerEntry,
 			}
-			fmt.Fprintf(log, "%-10s %9d entries: validate %6.3f s CPU, %6.3f s wall, %5.2f B heap/entry, longest GC pause %.2f ms; reading %5.3f s\n",
-				k.name, n, t.Validate.CPUSeconds, t.Validate.WallSeconds, t.Total.HeapPerEntry, t.Total.MaxPauseMillis, t.Memory.CPUSeconds)
+			fmt.Fprintf(log, "%-10s %9d entries: validate %6.3f s CPU, %6.3f s wall, %5.2f B heap/entry, longest GC pause %.2f ms, with %.0f ms waited for a processor; reading %5.3f s\n",
+				k.name, n, t.Validate.CPUSeconds, t.Validate.WallSeconds, t.Total.HeapPerEntry, t.Total.MaxPauseMillis, t.Total.WaitedMillis, t.Memory.CPUSeconds)
 		}
 	}
 	runtime.GOMAXPROCS(cores)
 	debug.FreeOSMemory()
-	var err error
-	if r.Content, err = measureContent(context.Background(), log, dir, content, runs); err != nil {
-		return err
+	if o.content > 0 {
+		var err error
+		if r.Content, err = measureContent(context.Background(), log, o.dir, o.content, o.runs); err != nil {
+			return err
+		}
 	}
 	e := json.NewEncoder(out)
 	e.SetIndent("", "  ")
@@ -246,7 +261,9 @@ func best(n, runs int, f func()) cost {
 			<-done
 		})
 		pause := one.MaxPause.Seconds() * 1e3
-		c.MaxPauseMillis = max(c.MaxPauseMillis, pause)
+		if i == 0 || pause > c.MaxPauseMillis {
+			c.MaxPauseMillis, c.WaitedMillis = pause, one.Waited.Seconds()*1e3
+		}
 		if i == 0 || one.CPU.Seconds() < c.CPUSeconds {
 			c.WallSeconds, c.CPUSeconds = one.Wall.Seconds(), one.CPU.Seconds()
 			c.CPUPerEntry = float64(one.CPU.Nanoseconds()) / float64(n)

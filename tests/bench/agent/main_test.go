@@ -13,7 +13,7 @@ import (
 // reports on all of them. It asserts nothing about time.
 func TestShort(t *testing.T) {
 	var out bytes.Buffer
-	if err := run(&out, io.Discard, "2000,20000", 2000, 20000, 1, t.TempDir(), 4<<20); err != nil {
+	if err := run(&out, io.Discard, options{"2000,20000", "", 2000, 20000, 1, t.TempDir(), 4 << 20}); err != nil {
 		t.Fatal(err)
 	}
 	var r report

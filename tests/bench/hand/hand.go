@@ -22,14 +22,16 @@ import (
 //	stream DEVICE MILLISECONDS  Stream
 //	loop-direct DEVICE          LoopDirect, in dom0 only
 //	memcpy PAGES                Memcpy
-//	domains                     Domains, in dom0 only
+//	xen                         AskXen, in dom0 only
+//	spread DOMID                SpreadOf, in dom0 only
+//	memory                      MemoryTotal
 //	drive JSON                  Drive: a web server's clients, during a reboot
 func Main(ctx context.Context, args []string, out io.Writer) error {
 	if len(args) == 0 {
 		return fmt.Errorf("no command")
 	}
 	command, args := args[0], args[1:]
-	if need := map[string]int{"make": 3, "pass": 2, "random": 4, "write": 4, "database": 2, "query": 5, "stream": 2, "loop-direct": 1, "memcpy": 1, "drive": 1}[command]; len(args) != need {
+	if need := map[string]int{"make": 3, "pass": 2, "random": 4, "write": 4, "database": 2, "query": 5, "stream": 2, "loop-direct": 1, "memcpy": 1, "spread": 1, "drive": 1}[command]; len(args) != need {
 		return fmt.Errorf("%s: want %d arguments", command, need)
 	}
 	value, err := perform(ctx, command, args)
@@ -64,8 +66,12 @@ func perform(ctx context.Context, command string, args []string) (any, error) {
 		return struct{}{}, LoopDirect(args[0])
 	case "memcpy":
 		return Memcpy(numbers[0])
-	case "domains":
-		return Domains()
+	case "xen":
+		return AskXen()
+	case "spread":
+		return SpreadOf(numbers[0])
+	case "memory":
+		return MemoryTotal()
 	case "drive":
 		var d Drive
 		if err := json.Unmarshal([]byte(args[0]), &d); err != nil {

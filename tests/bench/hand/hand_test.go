@@ -8,6 +8,8 @@ import (
 	"strings"
 	"sync/atomic"
 	"testing"
+
+	"github.com/warmreboot/warmreboot/reusebitmap"
 )
 
 func TestReads(t *testing.T) {
@@ -106,5 +108,18 @@ func TestRecovered(t *testing.T) {
 	}
 	if got := bins(ends, 15)[int(12/Bin)]; got != 5 {
 		t.Errorf("%d answers in a bin, want 5", got)
+	}
+}
+
+func TestSpread(t *testing.T) {
+	got := spread(reusebitmap.Of(3*pagesPerRegion+1, 0, 1, pagesPerRegion-1, 3*pagesPerRegion))
+	if want := (Spread{Pages: 4, Regions: 2, All: 4}); got != want {
+		t.Errorf("%+v, want %+v", got, want)
+	}
+}
+
+func TestMemoryTotal(t *testing.T) {
+	if n, err := MemoryTotal(); err != nil || n < 16<<20 {
+		t.Errorf("%d bytes, %v", n, err)
 	}
 }

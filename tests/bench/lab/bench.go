@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"strconv"
+	"sync"
 	"time"
 
 	"github.com/warmreboot/warmreboot/tests/bench/hand"
@@ -72,7 +73,7 @@ func (b *bench) play(ctx context.Context, handFile, stock string) error {
 		name string
 		run  func(context.Context) error
 	}{
-		{Recovery, b.recovery}, {Tracking, b.tracking}, {Neighbour, b.neighbour}, {Scale, b.scale},
+		{Recovery, b.recovery}, {Minute, b.minute}, {Tracking, b.tracking}, {Neighbour, b.neighbour}, {Scale, b.scale},
 	} {
 		if err := group.run(ctx); err != nil {
 			return fmt.Errorf("%s: %w", group.name, err)
@@ -173,14 +174,21 @@ func inHand[T any](ctx context.Context, machine *lab.Client, args ...any) (T, er
 // they share one processor with what is measured.
 func (b *bench) settle(ctx context.Context) error {
 	for deadline := time.Now().Add(5 * time.Minute); ; {
-		var busy float64
-		for _, machine := range []*lab.Client{b.dom0, b.domU} {
-			share, err := machine.Busy(ctx)
-			if err != nil {
-				return err
-			}
-			busy += share
+		var shares [2]float64
+		var errs [2]error
+		var group sync.WaitGroup
+		for i, machine := range []*lab.Client{b.dom0, b.domU} {
+			group.Add(1)
+			go func() {
+				defer group.Done()
+				shares[i], errs[i] = machine.Busy(ctx)
+			}()
 		}
+		group.Wait()
+		if err := errors.Join(errs[:]...); err != nil {
+			return err
+		}
+		busy := shares[0] + shares[1]
 		if busy < mostBusy {
 			return nil
 		}
@@ -198,10 +206,19 @@ func (b *bench) domid(ctx context.Context) (string, error) {
 	return b.dom0.Shell(ctx, "xl domid "+lab.Domain)
 }
 
-// processor is the processor time that dom0 and the domU have used, in seconds.
-func (b *bench) processor(ctx context.Context, domid string) (dom0, domU float64, err error) {
-	used, err := inHand[map[string]float64](ctx, b.dom0, "domains")
-	return used["0"], used[domid], err
+// used is what dom0 and the domU have used.
+type used struct {
+	dom0, domU float64 // seconds of processor time
+	free       float64 // pages that Xen has left
+}
+
+func (u used) since(was used) used {
+	return used{u.dom0 - was.dom0, u.domU - was.domU, u.free - was.free}
+}
+
+func (b *bench) used(ctx context.Context, domid string) (used, error) {
+	xen, err := inHand[hand.Xen](ctx, b.dom0, "xen")
+	return used{xen.Processor["0"], xen.Processor[domid], float64(xen.FreePages)}, err
 }
 
 // round runs one measurement, unless an earlier run has made it, and files it.
@@ -273,7 +290,8 @@ func (r *Round) take(name string, result hand.Result) {
 // brief is a line for who watches.
 func (r *Round) brief() string {
 	var line string
-	for _, name := range []string{"large_recovered", "image_recovered", "small_recovered", "random_recovered", "sqlite_recovered", "web_recovered", "service_seconds"} {
+	for _, name := range []string{"large_recovered", "image_recovered", "small_recovered", "random_recovered", "sqlite_recovered", "web_recovered", "service_seconds",
+		"cold_cpu_seconds", "neighbour_share", "pages_restored", "restore_domU_cpu_seconds"} {
 		if v, ok := r.Values[name]; ok {
 			line += name + " " + strconv.FormatFloat(v, 'f', 3, 64) + "  "
 		}

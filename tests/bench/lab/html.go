@@ -51,7 +51,7 @@ func (r *Report) html() ([]byte, error) {
 			data.Figures = append(data.Figures, template.HTML(figure)) // all its text is ours
 		}
 	}
-	for _, group := range []string{Recovery, Tracking, Neighbour, Scale} {
+	for _, group := range []string{Recovery, Minute, Tracking, Neighbour, Scale} {
 		if variants := r.Summary[group]; len(variants) > 0 {
 			data.Tables = append(data.Tables, tabulate(group, variants))
 		}
@@ -99,7 +99,8 @@ func (r *Report) figures() []string {
 		r.throughput("small", "Many small files: stat and read", before, after),
 		r.throughput("random", "Random reads of 4 KiB", before, after),
 		r.throughput("sqlite", "Queries to an SQLite database", before, after),
-		r.timelines(),
+		r.timelines(Recovery, "Answers of the web server per second; the reboot is asked for at 0 s (Figure 5)"),
+		r.timelines(Minute, "The same for a minute, with a client that asks less often"),
 		r.trackingFigure(),
 	}
 }

@@ -95,7 +95,7 @@ func (b *bench) recover(ctx context.Context, r *Round, passes []pass) error {
 		}
 		r.take(p.name+"_before", result)
 	}
-	if err := b.reboot(ctx, r); err != nil {
+	if err := b.reboot(ctx, r, b.client()); err != nil {
 		return err
 	}
 	if err := b.settle(ctx); err != nil {
@@ -121,16 +121,50 @@ func (b *bench) recover(ctx context.Context, r *Round, passes []pass) error {
 	return nil
 }
 
+// client asks the web server for the workload's time, or no longer than it takes
+// to see that the service is back.
+func (b *bench) client() hand.Drive {
+	d := hand.Drive{Address: lab.DomainAddress, Files: b.Sizes.WebFiles, Think: b.Sizes.Think}
+	if b.has(Web) {
+		d.Before, d.After = b.Sizes.Before, b.Sizes.After
+	}
+	return d
+}
+
+// minute looks at the web server alone, and for longer: its client asks less
+// often, for the emulator takes some ten times as long.
+func (b *bench) minute(ctx context.Context) error {
+	if !b.has(Minute) {
+		return nil
+	}
+	client := hand.Drive{Address: lab.DomainAddress, Files: b.Sizes.WebFiles, Think: b.Sizes.MinuteThink,
+		Before: b.Sizes.MinuteBefore, After: b.Sizes.MinuteAfter}
+	for repetition := range b.Repetitions {
+		for _, variant := range rotated(variantsOf[Minute], repetition) {
+			err := b.round(Minute, variant, repetition, func(r *Round) error {
+				// All files are in the page cache before.
+				if _, err := inHand[hand.Result](ctx, b.domU, "pass", build.WebRoot, phy); err != nil {
+					return err
+				}
+				if err := b.settle(ctx); err != nil {
+					return err
+				}
+				return b.reboot(ctx, r, client)
+			})
+			if err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
 // reboot reboots the domU in the round's way, while a client asks its web
 // server.
-func (b *bench) reboot(ctx context.Context, r *Round) error {
+func (b *bench) reboot(ctx context.Context, r *Round, drive hand.Drive) error {
 	sequence, err := b.sequence(ctx)
 	if err != nil {
 		return err
-	}
-	drive := hand.Drive{Address: lab.DomainAddress, Files: b.Sizes.WebFiles, Think: b.Sizes.Think}
-	if b.has(Web) {
-		drive.Before, drive.After = b.Sizes.Before, b.Sizes.After
 	}
 	command := []string{"warmreboot", "--timeout", "10m"}
 	switch r.Variant {
@@ -163,7 +197,7 @@ func (b *bench) reboot(ctx context.Context, r *Round) error {
 	if warm := r.Variant == Graceful || r.Variant == Crash; warm && reboot.Outcome != "warm" {
 		return fmt.Errorf("the reboot was not a warm one: %s", reboot.Reason)
 	}
-	if b.has(Web) {
+	if drive.After > 0 {
 		r.Timeline = &timeline
 		r.Values["web_before_per_second"] = timeline.Rate
 		r.Values["web_after_per_second"] = timeline.AfterRate

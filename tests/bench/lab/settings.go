@@ -12,16 +12,17 @@ const (
 	Random    = "random"    // pages of a file like a database
 	SQLite    = "sqlite"    // queries
 	Web       = "web"       // a web server
+	Minute    = "minute"    // the same, for a minute after the reboot
 	Tracking  = "tracking"  // what being tracked costs
 	Neighbour = "neighbour" // another domU on the same disk
 	Scale     = "scale"     // what a preserved page costs
 )
 
 // Names of all workloads, in the order in which they are run.
-var Names = []string{Read, Small, Random, SQLite, Web, Tracking, Neighbour, Scale}
+var Names = []string{Read, Small, Random, SQLite, Web, Minute, Tracking, Neighbour, Scale}
 
 // variantsOf are the kinds of rounds, and the variants that each compares.
-var variantsOf = map[string][]string{Recovery: reboots, Tracking: {Stock, Off, On}, Neighbour: {Normal, Graceful}, Scale: setNames()}
+var variantsOf = map[string][]string{Recovery: reboots, Tracking: {Stock, Off, On}, Minute: {Normal, Graceful}, Neighbour: {Normal, Graceful}, Scale: setNames()}
 
 // Settings say what is run.
 type Settings struct {
@@ -53,6 +54,9 @@ type Sizes struct {
 	Think         float64 `json:"think"`     // see hand.Drive
 	Before        float64 `json:"before"`
 	After         float64 `json:"after"`
+	MinuteThink   float64 `json:"minute_think"`
+	MinuteBefore  float64 `json:"minute_before"`
+	MinuteAfter   float64 `json:"minute_after"`
 	// Stream is how long the neighbour reads, alone and with the other.
 	Stream     float64 `json:"stream"`
 	WriteBytes int64   `json:"write_bytes"`
@@ -68,12 +72,14 @@ type Sizes struct {
 var (
 	Full = Settings{Workloads: Names, Repetitions: 5, Disk: Disk{64, 1500}, Sizes: Sizes{
 		MemoryMiB: 768, FileBytes: 64 << 20, SmallFiles: 20000, SmallBytes: 3000, DatabaseBytes: 48 << 20, RandomReads: 8192, Rows: 80000, Queries: 3000,
-		WebFiles: 400, WebBytes: 256 << 10, Think: 0.004, Before: 3, After: 10, Stream: 4,
+		WebFiles: 400, WebBytes: 256 << 10, Think: 0.004, Before: 3, After: 10,
+		MinuteThink: 0.01, MinuteBefore: 10, MinuteAfter: 60, Stream: 4,
 		WriteBytes: 32 << 20, SyncBytes: 1 << 20, ChurnBytes: 12 << 20,
 	}}
 	Short = Settings{Workloads: Names, Repetitions: 1, Disk: Disk{64, 1500}, Sizes: Sizes{
 		MemoryMiB: 512, FileBytes: 8 << 20, SmallFiles: 300, SmallBytes: 3000, DatabaseBytes: 4 << 20, RandomReads: 500, Rows: 2000, Queries: 100,
-		WebFiles: 40, WebBytes: 64 << 10, Think: 0.004, Before: 1, After: 1.5, Stream: 1,
+		WebFiles: 40, WebBytes: 64 << 10, Think: 0.004, Before: 1, After: 1.5,
+		MinuteThink: 0.01, MinuteBefore: 1, MinuteAfter: 3, Stream: 1,
 		WriteBytes: 2 << 20, SyncBytes: 64 << 10, ChurnBytes: 1 << 20,
 	}}
 )

@@ -95,14 +95,14 @@ func barChart(title, unit string, groups []bars) string {
 
 // timelines draws the web server's answers over time, the median round of each
 // variant by what it lost.
-func (r *Report) timelines() string {
+func (r *Report) timelines(group, title string) string {
 	var labels []string
 	var chosen []*hand.Timeline
 	most, end := 0.0, 0.0
 	for _, variant := range reboots {
 		var rounds []Round
 		for _, round := range r.Rounds {
-			if round.Group == Recovery && round.Variant == variant && round.Timeline != nil {
+			if round.Group == group && round.Variant == variant && round.Timeline != nil {
 				rounds = append(rounds, round)
 			}
 		}
@@ -121,7 +121,7 @@ func (r *Report) timelines() string {
 		return ""
 	}
 	var b strings.Builder
-	begin(&b, "Answers of the web server per second; the reboot is asked for at 0 s (Figure 5)")
+	begin(&b, title)
 	y := scaleTo(&b, most, "/s")
 	first := -chosen[0].Command
 	x := func(at float64) float64 { return left + plotWidth*(at-first)/(end-first) }

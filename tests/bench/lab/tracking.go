@@ -124,7 +124,17 @@ func (b *bench) track(ctx context.Context, r *Round) error {
 			return fmt.Errorf("%s: %w", o.name, err)
 		}
 	}
-	return nil
+	total, err := inHand[float64](ctx, b.domU, "memory")
+	if err != nil {
+		return err
+	}
+	r.Values["guest_memory_bytes"] = total
+	if !d.enable {
+		return nil
+	}
+	spread, err := inHand[hand.Spread](ctx, b.dom0, "spread", domid)
+	r.Values["reusable_pages"], r.Values["split_regions"], r.Values["regions"] = float64(spread.Pages), float64(spread.Regions), float64(spread.All)
+	return err
 }
 
 // cost measures one operation.
@@ -133,7 +143,7 @@ func (b *bench) cost(ctx context.Context, r *Round, domid string, o operation) e
 	if err != nil {
 		return err
 	}
-	dom0, domU, err := b.processor(ctx, domid)
+	start, err := b.used(ctx, domid)
 	if err != nil {
 		return err
 	}
@@ -141,10 +151,11 @@ func (b *bench) cost(ctx context.Context, r *Round, domid string, o operation) e
 	if err != nil {
 		return err
 	}
-	dom0After, domUAfter, err := b.processor(ctx, domid)
+	end, err := b.used(ctx, domid)
 	if err != nil {
 		return err
 	}
+	spent := end.since(start)
 	is, err := b.counters(ctx)
 	if err != nil {
 		return err
@@ -152,11 +163,14 @@ func (b *bench) cost(ctx context.Context, r *Round, domid string, o operation) e
 	v := r.Values
 	v[o.name+"_seconds"] = result.Seconds
 	v[o.name+"_requests"] = float64(result.DiskRequests + result.DiskWrites)
-	v[o.name+"_dom0_cpu_seconds"] = dom0After - dom0
-	v[o.name+"_domU_cpu_seconds"] = domUAfter - domU
-	v[o.name+"_cpu_seconds"] = dom0After - dom0 + domUAfter - domU - v["nothing_dom0_cpu_seconds"] - v["nothing_domU_cpu_seconds"]
+	v[o.name+"_dom0_cpu_seconds"] = spent.dom0
+	v[o.name+"_domU_cpu_seconds"] = spent.domU
+	v[o.name+"_cpu_seconds"] = spent.dom0 + spent.domU - v["nothing_dom0_cpu_seconds"] - v["nothing_domU_cpu_seconds"]
 	v[o.name+"_hypercalls"] = is.Hypercalls - was.Hypercalls
 	v[o.name+"_write_faults"] = is.WriteFaults - was.WriteFaults
 	v[o.name+"_registered"] = is.Registered - was.Registered
+	if o.name == "cold" {
+		v["cold_xen_bytes"] = -spent.free * hand.PageSize
+	}
 	return nil
 }

@@ -3,7 +3,10 @@
 package measure
 
 import (
+	"fmt"
 	"math"
+	"os"
+	"path/filepath"
 	"runtime/metrics"
 	"syscall"
 	"testing"
@@ -16,6 +19,10 @@ type Cost struct {
 	CPU       time.Duration // of all threads of this process
 	Allocated uint64        // bytes of heap, whether freed meanwhile or not
 	MaxPause  time.Duration // longest stop of the world for a collection, rounded up
+	// Waited is how long threads that could run had to wait for a processor that
+	// did something else; 0 where the kernel does not tell. A pause lasts until
+	// the process is let on.
+	Waited time.Duration
 }
 
 const (
@@ -26,9 +33,11 @@ const (
 // Of measures f.
 func Of(f func()) Cost {
 	allocatedBefore, pausesBefore := counters()
+	waitedBefore := waited()
 	cpu, start := processor(), time.Now()
 	f()
 	c := Cost{Wall: time.Since(start), CPU: processor() - cpu}
+	c.Waited = waited() - waitedBefore
 	allocatedAfter, pausesAfter := counters()
 	c.Allocated = allocatedAfter - allocatedBefore
 	for i, n := range pausesAfter.Counts {
@@ -61,6 +70,24 @@ func counters() (uint64, *metrics.Float64Histogram) {
 	s := []metrics.Sample{{Name: allocated}, {Name: pauses}}
 	metrics.Read(s)
 	return s[0].Value.Uint64(), s[1].Value.Float64Histogram()
+}
+
+// waited sums up what this process's threads have waited for a processor: the
+// second field of schedstat (Documentation/scheduler/sched-stats.rst).
+func waited() time.Duration {
+	threads, _ := filepath.Glob("/proc/self/task/*/schedstat") // the pattern is a good one
+	var sum time.Duration
+	for _, path := range threads {
+		text, err := os.ReadFile(path)
+		if err != nil {
+			continue // the thread has ended, or the kernel has no such file
+		}
+		var ran, waited int64
+		if _, err := fmt.Sscan(string(text), &ran, &waited); err == nil {
+			sum += time.Duration(waited)
+		}
+	}
+	return sum
 }
 
 // processor is the time that this process has used, in user mode and in the
