@@ -47,6 +47,31 @@ type PlannedRun struct {
 	Why  string    `json:"why"`
 }
 
+// RunResult is how a run of a schedule ended.
+type RunResult string
+
+// Results of runs.
+const (
+	RunWarm      RunResult = "warm"
+	RunCold      RunResult = "cold"      // by intent or not
+	RunUnhealthy RunResult = "unhealthy" // rebooted, but the health check failed
+	RunFailed    RunResult = "failed"    // not rebooted, or nobody knows
+	RunMissed    RunResult = "missed"    // left out, as its time was over
+)
+
+// RunResults are all of them.
+var RunResults = []RunResult{RunWarm, RunCold, RunUnhealthy, RunFailed, RunMissed}
+
+// RunCount is how often runs of a schedule for a domain have ended in one way,
+// since the daemon was started.
+type RunCount struct {
+	Schedule string
+	Domain   string
+	UUID     xenctl.UUID
+	Result   RunResult
+	Times    uint64
+}
+
 // HaltedRules is a schedule that is stopped.
 type HaltedRules struct {
 	Schedule string `json:"schedule"`

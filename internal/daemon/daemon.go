@@ -149,8 +149,10 @@ func run(ctx context.Context, o options, log *slog.Logger) error {
 		Boot: strings.TrimSpace(string(boot))})
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
+	schedules := runner.New(runner.Options{Agent: a, State: kept, History: record, Store: store, Dir: o.configDir, DryRun: o.dryRun, Log: log,
+		Boot: strings.TrimSpace(string(boot)), Sys: "/sys", Console: "/var/log/xen/console"})
 	host := hostOf(xen.ProbeWarmcache)
-	all, pages := show(a, kept, record, o, host, xen.ProbeWarmcache, log)
+	all, pages := show(a, kept, record, schedules, o, host, xen.ProbeWarmcache, log)
 	if err := forward(ctx, store, a.Wake); err != nil {
 		return err
 	}
@@ -162,18 +164,16 @@ func run(ctx context.Context, o options, log *slog.Logger) error {
 	defer func() { cancel(); beside.Wait() }() // before the history is closed
 	beside.Add(1)
 	go func() { defer beside.Done(); all.Run(ctx) }()
-	if o.listen != "" {
-		beside.Add(1)
-		go func() { defer beside.Done(); serveWeb(ctx, o.listen, pages) }()
-	}
 	listener, err := listen(o.socket)
 	if err != nil {
 		return err
 	}
-	schedules := runner.New(runner.Options{Agent: a, State: kept, History: record, Store: store, Dir: o.configDir, DryRun: o.dryRun, Log: log,
-		Boot: strings.TrimSpace(string(boot)), Sys: "/sys", Console: "/var/log/xen/console"})
 	if err := schedules.Start(ctx); err != nil {
 		return err
+	}
+	if o.listen != "" {
+		beside.Add(1)
+		go func() { defer beside.Done(); serveWeb(ctx, o.listen, pages) }()
 	}
 	beside.Add(1)
 	go func() { defer beside.Done(); schedules.Run(ctx) }()

@@ -44,9 +44,9 @@ var _ page.Source = shown{}
 
 // show makes the figures and curves of an agent that has not been started yet.
 // The sampler has to be run.
-func show(a *agent.Agent, kept *state.Store, r *recorder, o options, host func() api.Host, probe func() (xenctl.Feature, error), log *slog.Logger) (shown, page.Options) {
+func show(a *agent.Agent, kept *state.Store, r *recorder, schedules metrics.Schedules, o options, host func() api.Host, probe func() (xenctl.Feature, error), log *slog.Logger) (shown, page.Options) {
 	s := &samples.Sampler{Source: a, Sys: "/sys", Dir: filepath.Join(o.stateDir, "samples"), Log: log}
-	m := metrics.New(metrics.Options{Source: a, Version: version.String(), Warmcache: probe, Log: log})
+	m := metrics.New(metrics.Options{Source: a, Schedules: schedules, Version: version.String(), Warmcache: probe, Log: log})
 	r.tell = append(r.tell, m.Finished, s.Finished)
 	all := shown{a, kept, s}
 	return all, page.Options{Source: all, Host: host, Metrics: m.Handler(), Log: log}

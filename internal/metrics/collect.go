@@ -54,6 +54,15 @@ var (
 	downTime     = ofDomain("reboot_down_seconds", "Time from a shutdown until the new domain ran, since the agent was started.")
 	restoreTime  = ofDomain("reboot_restore_seconds", "Time from a shutdown until the last page was restored, of warm reboots since the agent was started.")
 
+	configSuccess = desc("config_success", "Whether the files in the directory of the configuration are right, and in force.")
+	configLoaded  = desc("config_loaded_timestamp_seconds", "When the configuration in force was read.")
+	stopped       = desc("schedule_stopped", "Whether the schedule is stopped, until somebody resumes it.", "schedule")
+	locked        = ofDomain("domain_locked", "Whether somebody, or a run of a schedule, has locked the domain.")
+	nextRun       = ofDomain("schedule_next_run_timestamp_seconds", "When the schedule reboots the domain if nothing changes, if that can be told.", "schedule")
+	dueFor        = ofDomain("schedule_due_seconds", "For how long the domain has been due without a reboot having begun; 0 if it is not due.", "schedule")
+	running       = ofDomain("schedule_running", "Whether the schedule reboots the domain now.", "schedule")
+	runs          = ofDomain("schedule_runs_total", "Runs of the schedule that have ended or were missed, since the agent was started.", "schedule", "result")
+
 	lastTime      = ofDomain("last_reboot_timestamp_seconds", "When the domain last went down to reboot.")
 	lastWarm      = ofDomain("last_reboot_warm", "Whether the last reboot was warm.", "kind")
 	lastDown      = ofDomain("last_reboot_down_seconds", "Time from the last shutdown until the new domain ran.")
@@ -65,7 +74,8 @@ var (
 
 var descs = []*prometheus.Desc{buildInfo, xenWarmcache, listSuccess, up, enabled, attached, underWay, tracked, reusable, held, kept,
 	memory, coverage, tableLow, tableHigh, writeFaults, foreignWrites, p2mChanges, replaced, hypercalls, registered, commits,
-	untrackable, custody, refused, reboots, guestRefused, downTime, restoreTime, lastTime, lastWarm, lastDown, lastRestore,
+	untrackable, custody, refused, reboots, guestRefused, downTime, restoreTime,
+	configSuccess, configLoaded, stopped, locked, nextRun, dueFor, running, runs, lastTime, lastWarm, lastDown, lastRestore,
 	lastBefore, lastPreserved, lastRestored}
 
 // Describe implements prometheus.Collector.
@@ -93,6 +103,7 @@ func (c *Collector) Collect(to chan<- prometheus.Metric) {
 	gauge(buildInfo, 1, c.Version)
 	feature, _ := c.Warmcache() // why it cannot be told, doctor says
 	gauge(xenWarmcache, number(feature == xenctl.Yes))
+	c.collectSchedules(ctx, to)
 	all, err := c.Source.List(ctx)
 	gauge(listSuccess, number(err == nil))
 	if err != nil {

@@ -22,10 +22,17 @@ type Source interface {
 	List(context.Context) ([]api.DomainStatus, error)
 }
 
+// Schedules is where the state of the schedules comes from.
+type Schedules interface {
+	Forecast(ctx context.Context, domain string) (api.Forecast, error)
+	RunCounts() []api.RunCount
+}
+
 // Options are what a Collector needs.
 type Options struct {
-	Source  Source
-	Version string
+	Source    Source
+	Schedules Schedules
+	Version   string
 	// Warmcache asks Xen whether it has the feature.
 	Warmcache func() (xenctl.Feature, error)
 	Log       *slog.Logger

@@ -26,6 +26,14 @@ func (f *fakeSource) List(context.Context) ([]api.DomainStatus, error) { return 
 
 var webUUID = xenctl.UUID{0x5c}
 
+type fakeSchedules struct {
+	f      api.Forecast
+	counts []api.RunCount
+}
+
+func (f *fakeSchedules) Forecast(context.Context, string) (api.Forecast, error) { return f.f, nil }
+func (f *fakeSchedules) RunCounts() []api.RunCount                              { return f.counts }
+
 // example has a domain that is kept and one that is not, and two reboots.
 func example() (*fakeSource, *Collector) {
 	at := time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
@@ -37,7 +45,16 @@ func example() (*fakeSource, *Collector) {
 		Last: &api.Summary{Started: at, Trigger: api.Crash, Outcome: "warm", DownSeconds: 4, RestoredSeconds: 15,
 			PagesBefore: 100, PagesPreserved: 99, PagesRestored: 98}}
 	f := &fakeSource{all: []api.DomainStatus{web, {Domain: "other", UUID: xenctl.UUID{1}, Domid: 8, State: "running"}}}
-	c := New(Options{Source: f, Version: "1.2", Log: slog.New(slog.NewTextHandler(io.Discard, nil)),
+	now := at.Add(time.Hour)
+	planned := api.PlannedRun{Schedule: "nightly", Domain: "web", UUID: webUUID}
+	next, due, running := planned, planned, planned
+	next.Next = now.Add(time.Minute)
+	due.Schedule, due.Due, due.Blocked = "aged", now.Add(-time.Hour), "outside its windows"
+	running.UUID, running.Domain, running.Due, running.Running = xenctl.UUID{2}, "mail", now.Add(-time.Minute), true
+	schedules := &fakeSchedules{f: api.Forecast{Now: now, Config: api.ConfigStatus{Loaded: at, Error: "a.toml:3: no"}, Runs: []api.PlannedRun{next, due, running},
+		Locks: []api.LockStatus{{Domain: "mail", UUID: xenctl.UUID{2}}}, Halted: []api.HaltedRules{{Schedule: "of nobody"}, {Schedule: "aged"}}},
+		counts: []api.RunCount{{Schedule: "nightly", Domain: "web", UUID: webUUID, Result: api.RunMissed, Times: 3}, {Schedule: "former", Domain: "web", UUID: webUUID, Result: api.RunWarm, Times: 2}}}
+	c := New(Options{Source: f, Schedules: schedules, Version: "1.2", Log: slog.New(slog.NewTextHandler(io.Discard, nil)),
 		Warmcache: func() (xenctl.Feature, error) { return xenctl.Yes, nil }})
 	c.Finished(api.Summary{UUID: webUUID, Trigger: api.Crash, Outcome: "warm", DownSeconds: 4, RestoredSeconds: 15, Refused: map[string]uint64{"sector": 2}})
 	c.Finished(api.Summary{UUID: webUUID, Trigger: api.Graceful, Outcome: "cold", DownSeconds: 400, RestoredSeconds: 900})
@@ -76,6 +93,22 @@ func TestMetrics(t *testing.T) {
 		`warmreboot_reboot_restore_seconds_count{ID} 1`, // of the warm one only
 		`warmreboot_last_reboot_warm{kind="crash",ID} 1`,
 		`warmreboot_last_reboot_timestamp_seconds{ID} 1.767323045e+09`,
+		`warmreboot_config_success 0`,
+		`warmreboot_config_loaded_timestamp_seconds 1.767323045e+09`,
+		`warmreboot_schedule_stopped{schedule="nightly"} 0`,
+		`warmreboot_schedule_stopped{schedule="aged"} 1`,
+		`warmreboot_schedule_stopped{schedule="of nobody"} 1`,
+		`warmreboot_domain_locked{ID} 0`,
+		`warmreboot_domain_locked{name="mail",uuid="02000000-0000-0000-0000-000000000000"} 1`,
+		`warmreboot_schedule_next_run_timestamp_seconds{NAME,schedule="nightly",UUID} 1.767326705e+09`,
+		`warmreboot_schedule_due_seconds{NAME,schedule="nightly",UUID} 0`,
+		`warmreboot_schedule_due_seconds{NAME,schedule="aged",UUID} 3600`,
+		`warmreboot_schedule_running{NAME,schedule="nightly",UUID} 0`,
+		`warmreboot_schedule_running{name="mail",schedule="nightly",uuid="02000000-0000-0000-0000-000000000000"} 1`,
+		`warmreboot_schedule_due_seconds{name="mail",schedule="nightly",uuid="02000000-0000-0000-0000-000000000000"} 0`,
+		`warmreboot_schedule_runs_total{NAME,result="missed",schedule="nightly",UUID} 3`,
+		`warmreboot_schedule_runs_total{NAME,result="warm",schedule="nightly",UUID} 0`,
+		`warmreboot_schedule_runs_total{NAME,result="warm",schedule="former",UUID} 2`,
 	} {
 		want = strings.NewReplacer("UUID", uuid, "NAME", name, "ID", name+","+uuid).Replace(want)
 		if !strings.Contains(text, want+"\n") {

@@ -317,6 +317,17 @@ func (n *run) healthWord() string {
 	return "failed"
 }
 
+// result is how the run ended.
+func (n *run) result() api.RunResult {
+	switch {
+	case n.err != nil || n.summary.Sequence == 0:
+		return api.RunFailed
+	case n.health != nil && !n.health.OK:
+		return api.RunUnhealthy
+	}
+	return api.RunResult(n.summary.Outcome)
+}
+
 // env is the environment of commands.
 func (n *run) env() []string {
 	return []string{"PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "HOME=/root", "LANG=C.UTF-8",

@@ -75,20 +75,20 @@ type Runner struct {
 	Options
 	wg sync.WaitGroup
 
-	mu       sync.Mutex
-	conf     *config.Config
-	confErr  string
-	loaded   time.Time
-	zone     string
-	memory   map[schedule.Key]schedule.Memory
-	births   map[xenctl.UUID]state.Birth
-	running  map[xenctl.UUID]string
-	started  map[string]time.Duration // uptime of the last start, by rule
-	busy     map[xenctl.UUID]time.Duration
-	figures  map[figureKey]*figure
-	orphans  []state.Lock // of runs that the last daemon did not end
-	unsure   map[xenctl.UUID]xenctl.Domid
-	lastLook []api.DomainStatus
+	mu      sync.Mutex
+	conf    *config.Config
+	confErr string
+	loaded  time.Time
+	zone    string
+	memory  map[schedule.Key]schedule.Memory
+	births  map[xenctl.UUID]state.Birth
+	running map[xenctl.UUID]string
+	started map[string]time.Duration // uptime of the last start, by rule
+	busy    map[xenctl.UUID]time.Duration
+	figures map[figureKey]*figure
+	orphans []state.Lock // of runs that the last daemon did not end
+	unsure  map[xenctl.UUID]xenctl.Domid
+	ended   map[api.RunCount]uint64 // with Times 0
 }
 
 var _ api.Schedules = (*Runner)(nil)
@@ -108,7 +108,7 @@ func New(o Options) *Runner {
 		o.Uptime = Uptime
 	}
 	return &Runner{Options: o, conf: &config.Config{}, running: map[xenctl.UUID]string{}, started: map[string]time.Duration{},
-		busy: map[xenctl.UUID]time.Duration{}, figures: map[figureKey]*figure{}, unsure: map[xenctl.UUID]xenctl.Domid{}}
+		busy: map[xenctl.UUID]time.Duration{}, figures: map[figureKey]*figure{}, unsure: map[xenctl.UUID]xenctl.Domid{}, ended: map[api.RunCount]uint64{}}
 }
 
 // Start reads what is remembered and the configuration. A configuration that is
@@ -185,7 +185,6 @@ func (r *Runner) Look(ctx context.Context) {
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.lastLook = all
 	for _, s := range all {
 		r.noteBirth(ctx, s)
 	}
@@ -204,6 +203,7 @@ func (r *Runner) Look(ctx context.Context) {
 		}
 		if !it.Skipped.IsZero() {
 			r.Log.Warn("run was missed and is left out", "op", "schedule", "schedule", it.Rule.Name, "domain", it.Domain, "uuid", it.UUID, "at", it.Skipped)
+			r.count(it, api.RunMissed)
 		}
 	}
 	// Before anything is begun: a run happens once at most.
@@ -242,10 +242,14 @@ func (r *Runner) begin(ctx context.Context, s *config.Schedule, it schedule.Item
 	r.wg.Add(1)
 	go func() {
 		defer r.wg.Done()
-		failed := newRun(r, s, it, log).do(ctx)
+		n := newRun(r, s, it, log)
+		failed := n.do(ctx)
 		r.mu.Lock()
 		defer r.mu.Unlock()
 		delete(r.running, it.UUID)
+		if ctx.Err() == nil { // else the next daemon ends it
+			r.count(it, n.result())
+		}
 		if failed {
 			r.setBack(s, it.UUID)
 		}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -64,6 +65,7 @@ func TestScheduledReboot(t *testing.T) {
 	if locks, err := h.kept.Locks(h.now); err != nil || len(locks) != 0 {
 		t.Errorf("%v, %v", locks, err)
 	}
+	wantCounts(t, r, map[api.RunResult]uint64{api.RunWarm: 1})
 	// Once.
 	h.pass(time.Minute)
 	h.look(r)
@@ -179,6 +181,14 @@ func TestHealthFails(t *testing.T) {
 			if len(all) == 2 && (all[1].Health == nil || all[1].Health.OK || all[1].Trigger != api.Graceful) {
 				t.Errorf("the first reboot: %+v", all[1])
 			}
+			result := api.RunWarm
+			switch {
+			case c.well > 1000:
+				result = api.RunUnhealthy
+			case c.well < 0:
+				result = api.RunCold
+			}
+			wantCounts(t, r, map[api.RunResult]uint64{result: 1})
 			stopped, err := h.kept.Stopped()
 			if _, ok := stopped["noon"]; ok != c.stopped || err != nil {
 				t.Errorf("stopped: %v, %v", stopped, err)
@@ -231,6 +241,37 @@ func TestRebootFails(t *testing.T) {
 	h.look(r)
 	if got := h.asked(); len(got) != 2 || len(h.history()) != 2 {
 		t.Errorf("not tried again: %q", got)
+	}
+	wantCounts(t, r, map[api.RunResult]uint64{api.RunFailed: 1, api.RunWarm: 1})
+}
+
+// TestMissed: nobody looked at noon, nor for two hours after it.
+func TestMissed(t *testing.T) {
+	h := newHost(t, cronNoon)
+	h.create("web", 10*day)
+	r := h.runner(nil)
+	h.look(r)
+	h.pass(day + 2*time.Hour)
+	h.look(r)
+	h.look(r)
+	if got := h.asked(); len(got) != 0 {
+		t.Errorf("%q", got)
+	}
+	wantCounts(t, r, map[api.RunResult]uint64{api.RunMissed: 1})
+}
+
+// wantCounts asserts how the runs of all schedules have ended.
+func wantCounts(t *testing.T, r *Runner, want map[api.RunResult]uint64) {
+	t.Helper()
+	got := map[api.RunResult]uint64{}
+	for _, c := range r.RunCounts() {
+		if c.Schedule != "noon" || c.Domain != "web" {
+			t.Errorf("%+v", c)
+		}
+		got[c.Result] += c.Times
+	}
+	if !maps.Equal(got, want) {
+		t.Errorf("runs ended: %v, want %v", got, want)
 	}
 }
 

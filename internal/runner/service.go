@@ -80,6 +80,23 @@ func (r *Runner) Forecast(ctx context.Context, domain string) (api.Forecast, err
 	return f, err
 }
 
+// count counts a run that has ended. r.mu is held.
+func (r *Runner) count(it schedule.Item, result api.RunResult) {
+	r.ended[api.RunCount{Schedule: it.Rule.Name, Domain: it.Domain, UUID: it.UUID, Result: result}]++
+}
+
+// RunCounts returns how the runs since Start have ended.
+func (r *Runner) RunCounts() []api.RunCount {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	var all []api.RunCount
+	for c, times := range r.ended {
+		c.Times = times
+		all = append(all, c)
+	}
+	return all
+}
+
 func lockStatus(l state.Lock) api.LockStatus {
 	return api.LockStatus{Domain: l.Domain, UUID: l.UUID, Owner: l.Owner, Reason: l.Reason, Made: l.Made, Until: l.Until()}
 }

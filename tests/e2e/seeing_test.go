@@ -210,6 +210,9 @@ func (s seen) figures(t *testing.T) {
 	if v := s.metric(t, "warmreboot_refused_pages_total", web, `reason="in_use"`, `vbd="xvda"`); v < 10000 {
 		t.Errorf("%v pages were refused", v)
 	}
+	if v := s.metric(t, "warmreboot_config_success"); v != 1 {
+		t.Errorf("no configuration is a wrong one: %v", v)
+	}
 	if _, body := s.get(t, "/metrics", "localhost"); strings.Contains(body, "domid") {
 		t.Error("a metric is by domid")
 	}
