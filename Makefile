@@ -42,7 +42,7 @@ test-handlers: deps ## Xen's handlers, in user space and under sanitizers; needs
 # lab as they are. test-lab-all runs the others too; they move here as they do.
 LAB_TESTS = TestDemo TestFiveWarmReboots TestNoAgent TestNotEnabled TestGuestWithoutPatches TestXenWithoutPatches TestPVGuest \
 	TestABIReference TestHostileCallers TestHostileGuestsOwnIO TestOthersPages TestDiskChangedWhileRunning \
-	TestAgentKilled TestAgentAwayAndDisk TestMemoryPressure TestMemorySizes
+	TestAgentKilled TestAgentAwayAndDisk TestMemoryPressure TestMemorySizes TestSchedule
 
 .PHONY: lab-parts
 lab-parts: $(BUILD)/labcmd
