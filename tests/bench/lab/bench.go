@@ -45,8 +45,9 @@ const (
 	image      = "xvdb"
 )
 
-// play sets the lab up and runs the groups of workloads.
-func (b *bench) play(ctx context.Context, handFile, stock string) error {
+// play sets the lab up, unless it was left by an earlier run, and runs the
+// groups of workloads. A group that fails does not keep the others from it.
+func (b *bench) play(ctx context.Context, handFile, stock string, left bool) error {
 	b.dom0, b.domU, b.product = b.machine.Dom0(), b.machine.DomU(), demo.Product{Dom0: b.machine.Dom0()}
 	if err := b.dom0.Put(ctx, handFile, handPath, 0o755); err != nil {
 		return err
@@ -56,6 +57,43 @@ func (b *bench) play(ctx context.Context, handFile, stock string) error {
 			return err
 		}
 	}
+	if left {
+		if err := b.again(ctx); err != nil {
+			return err
+		}
+		if err := b.domU.Put(ctx, handFile, handPath, 0o755); err != nil {
+			return err
+		}
+	} else if err := b.begin(ctx, handFile); err != nil {
+		return err
+	}
+	var errs []error
+	for _, group := range []struct {
+		name string
+		run  func(context.Context) error
+	}{
+		{Recovery, b.recovery}, {Scale, b.scale}, {Neighbour, b.neighbour}, {Tracking, b.tracking}, {Minute, b.minute},
+	} {
+		err := group.run(ctx)
+		if err == nil {
+			continue
+		}
+		err = fmt.Errorf("%s: %w", group.name, err)
+		b.say(err.Error())
+		errs = append(errs, err)
+		if ctx.Err() != nil {
+			break
+		}
+		if err := b.again(ctx); err != nil {
+			errs = append(errs, err)
+			break
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// begin makes the domU and its files.
+func (b *bench) begin(ctx context.Context, handFile string) error {
 	if err := b.product.StartAgent(ctx); err != nil {
 		return err
 	}
@@ -66,20 +104,15 @@ func (b *bench) play(ctx context.Context, handFile, stock string) error {
 	if err := b.makeFiles(ctx, handFile); err != nil {
 		return err
 	}
-	if err := b.throttle(ctx); err != nil {
+	return b.throttle(ctx)
+}
+
+// again makes the domU anew, whatever state a failure has left it in.
+func (b *bench) again(ctx context.Context) error {
+	if _, err := b.dom0.Shell(ctx, "kill -CONT $(cat /run/warmrebootd.pid); xl destroy "+neighbourName+" 2>/dev/null; true"); err != nil {
 		return err
 	}
-	for _, group := range []struct {
-		name string
-		run  func(context.Context) error
-	}{
-		{Recovery, b.recovery}, {Minute, b.minute}, {Tracking, b.tracking}, {Neighbour, b.neighbour}, {Scale, b.scale},
-	} {
-		if err := group.run(ctx); err != nil {
-			return fmt.Errorf("%s: %w", group.name, err)
-		}
-	}
-	return nil
+	return b.recreate(ctx, domain{enable: true, memory: b.Sizes.MemoryMiB})
 }
 
 // domain says how the domU is made.

@@ -20,7 +20,7 @@ func TestShortOnLab(t *testing.T) {
 		return
 	}
 	dir := t.TempDir()
-	if err := run(t.Context(), Short, lab.Variant{}, "bench-short", dir, false, func(what string) { t.Log(what) }); err != nil {
+	if err := run(t.Context(), Short, lab.Variant{}, "bench-short", dir, false, false, func(what string) { t.Log(what) }); err != nil {
 		log, _ := os.ReadFile(filepath.Join(dir, "failure.log")) // absent if it did not come so far
 		t.Fatalf("%v\n%s", err, log)
 	}

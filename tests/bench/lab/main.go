@@ -31,6 +31,7 @@ func main() {
 	flag.Float64Var(&disk.RequestsPerSecond, "disk-requests", disk.RequestsPerSecond, "requests per second that it takes")
 	dir := flag.String("dir", "build/bench", "where the report goes")
 	resume := flag.Bool("resume", false, "go on with the report that is there")
+	keep := flag.Bool("keep", false, "leave the lab running, and take the one that was left, whose files have to be of the same sizes")
 	name := flag.String("name", "bench", "of the lab")
 	var v lab.Variant
 	flag.StringVar(&v.XenFile, "xen", "", "boot this Xen instead of building it from the series")
@@ -41,14 +42,14 @@ func main() {
 		s = Short
 	}
 	s.Workloads, s.Repetitions, s.Disk = strings.Split(*workloads, ","), *repetitions, disk
-	if err := run(ctx, s, v, *name, *dir, *resume, progress()); err != nil {
+	if err := run(ctx, s, v, *name, *dir, *resume, *keep, progress()); err != nil {
 		fmt.Fprintln(os.Stderr, "bench:", err)
 		os.Exit(1)
 	}
 }
 
 // run measures, and leaves in dir what it has measured, however it ends.
-func run(ctx context.Context, s Settings, v lab.Variant, name, dir string, resume bool, say func(string)) error {
+func run(ctx context.Context, s Settings, v lab.Variant, name, dir string, resume, keep bool, say func(string)) error {
 	if err := s.check(); err != nil {
 		return err
 	}
@@ -82,17 +83,25 @@ func run(ctx context.Context, s Settings, v lab.Variant, name, dir string, resum
 		}
 		stock = other.Config.Kernel
 	}
-	say("boot dom0")
-	machine, err := parts.Start(ctx, filepath.Join(cache.Dir, "labs", name))
-	if err != nil {
-		return err
+	place := filepath.Join(cache.Dir, "labs", name)
+	machine, err := lab.Open(place)
+	left := keep && err == nil
+	if !left {
+		say("boot dom0")
+		if machine, err = parts.Start(ctx, place); err != nil {
+			return err
+		}
 	}
 	b := &bench{Settings: s, machine: machine, report: report, dir: dir, say: say}
-	err = b.play(ctx, hand, stock)
+	err = b.play(ctx, hand, stock, left)
 	if err != nil {
 		err = errors.Join(err, b.saveLogs())
 	}
-	return errors.Join(err, report.write(dir), machine.Stop())
+	err = errors.Join(err, report.write(dir))
+	if keep {
+		return err
+	}
+	return errors.Join(err, machine.Stop())
 }
 
 // progress tells a person at a terminal, or a log, what is going on.

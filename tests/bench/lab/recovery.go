@@ -66,7 +66,7 @@ func (b *bench) recovery(ctx context.Context) error {
 	}
 	// As after a reboot: the first round is to be like the others.
 	for _, p := range selected {
-		for range passesAfter {
+		for range 2 {
 			if _, err := p.make(ctx); err != nil {
 				return err
 			}
@@ -136,6 +136,10 @@ func (b *bench) client() hand.Drive {
 func (b *bench) minute(ctx context.Context) error {
 	if !b.has(Minute) {
 		return nil
+	}
+	// What was tracked before it was perhaps not enabled.
+	if err := b.recreate(ctx, domain{enable: true, memory: b.Sizes.MemoryMiB}); err != nil {
+		return err
 	}
 	client := hand.Drive{Address: lab.DomainAddress, Files: b.Sizes.WebFiles, Think: b.Sizes.MinuteThink,
 		Before: b.Sizes.MinuteBefore, After: b.Sizes.MinuteAfter}

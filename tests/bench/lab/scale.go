@@ -12,7 +12,7 @@ import (
 
 // sets are what is cached when the domU is rebooted: nothing, and more and more.
 func sets() [][]string {
-	return [][]string{nil, {build.WebRoot}, {build.WebRoot, largeRoot, "/srv/database"}}
+	return [][]string{nil, {largeRoot}, {largeRoot, "/srv/database", build.WebRoot}}
 }
 
 // setNames are the variants of scale.
@@ -28,9 +28,6 @@ func setNames() []string {
 func (b *bench) scale(ctx context.Context) error {
 	if !b.has(Scale) {
 		return nil
-	}
-	if err := b.recreate(ctx, domain{enable: true, memory: b.Sizes.MemoryMiB}); err != nil {
-		return err
 	}
 	for repetition := range b.Repetitions {
 		for _, variant := range rotated(setNames(), repetition) {

@@ -22,7 +22,7 @@ const (
 var Names = []string{Read, Small, Random, SQLite, Web, Minute, Tracking, Neighbour, Scale}
 
 // variantsOf are the kinds of rounds, and the variants that each compares.
-var variantsOf = map[string][]string{Recovery: reboots, Tracking: {Stock, Off, On}, Minute: {Normal, Graceful}, Neighbour: {Normal, Graceful}, Scale: setNames()}
+var variantsOf = map[string][]string{Recovery: reboots, Tracking: {Stock, Off, On}, Minute: {Normal, Graceful}, Neighbour: {Normal, Crash}, Scale: setNames()}
 
 // Settings say what is run.
 type Settings struct {
@@ -71,10 +71,10 @@ type Sizes struct {
 // its bandwidth among several domains.
 var (
 	Full = Settings{Workloads: Names, Repetitions: 5, Disk: Disk{64, 1500}, Sizes: Sizes{
-		MemoryMiB: 768, FileBytes: 64 << 20, SmallFiles: 20000, SmallBytes: 3000, DatabaseBytes: 48 << 20, RandomReads: 8192, Rows: 80000, Queries: 3000,
-		WebFiles: 400, WebBytes: 256 << 10, Think: 0.004, Before: 3, After: 10,
-		MinuteThink: 0.01, MinuteBefore: 10, MinuteAfter: 60, Stream: 4,
-		WriteBytes: 32 << 20, SyncBytes: 1 << 20, ChurnBytes: 12 << 20,
+		MemoryMiB: 768, FileBytes: 64 << 20, SmallFiles: 20000, SmallBytes: 3000, DatabaseBytes: 48 << 20, RandomReads: 8192, Rows: 80000, Queries: 1500,
+		WebFiles: 400, WebBytes: 64 << 10, Think: 0.006, Before: 2, After: 6,
+		MinuteThink: 0.02, MinuteBefore: 10, MinuteAfter: 60, Stream: 4,
+		WriteBytes: 32 << 20, SyncBytes: 1 << 20, ChurnBytes: 6 << 20,
 	}}
 	Short = Settings{Workloads: Names, Repetitions: 1, Disk: Disk{64, 1500}, Sizes: Sizes{
 		MemoryMiB: 512, FileBytes: 8 << 20, SmallFiles: 300, SmallBytes: 3000, DatabaseBytes: 4 << 20, RandomReads: 500, Rows: 2000, Queries: 100,

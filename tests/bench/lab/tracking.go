@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"fmt"
+	"time"
 
 	"github.com/warmreboot/warmreboot/tests/bench/hand"
 	"github.com/warmreboot/warmreboot/tests/lab"
@@ -64,10 +65,10 @@ func (b *bench) tracking(ctx context.Context) error {
 // recreate ends the domU, forgets it, and makes it anew.
 func (b *bench) recreate(ctx context.Context, d domain) error {
 	// Disabled without an error, too, if it was not enabled.
-	script := fmt.Sprintf("warmreboot disable %[1]s >/dev/null 2>&1; xl destroy %[1]s; while xl domid %[1]s >/dev/null 2>&1; do sleep 0.1; done", lab.Domain)
-	if _, err := b.domU.Shell(ctx, "sync"); err != nil {
-		return err
-	}
+	script := fmt.Sprintf("warmreboot disable %[1]s >/dev/null 2>&1; xl destroy %[1]s 2>/dev/null; while xl domid %[1]s >/dev/null 2>&1; do sleep 0.1; done", lab.Domain)
+	syncing, cancel := context.WithTimeout(ctx, time.Minute)
+	defer cancel()
+	_, _ = b.domU.Shell(syncing, "sync") // it may be down, after a failure
 	if _, err := b.dom0.Shell(ctx, script); err != nil {
 		return err
 	}
