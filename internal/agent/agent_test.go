@@ -497,6 +497,11 @@ func TestLockedWhileBuilt(t *testing.T) {
 			t.Errorf("%s: %v", mode, err)
 		}
 	}
+	for _, mode := range []api.Trigger{api.Graceful, api.Cold} {
+		if _, err := a.Plan(ctx(t, 20*time.Second), "domU-web", mode); code(err) != api.Locked {
+			t.Errorf("plan, %s: %v", mode, err)
+		}
+	}
 }
 
 // TestRefusedPagesAreCounted: a refusal counts the pages that the domain held

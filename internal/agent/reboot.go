@@ -29,19 +29,14 @@ func (a *Agent) RebootFor(ctx context.Context, by Asker, domain string, mode api
 		}
 		return api.Summary{}, down(t)
 	}
-	if k := a.keeper(t.uuid); k != nil {
-		// Before it is said that it is not enabled, or that its kernel does not
-		// track: it is only being built, or booting.
-		if err := k.do(ctx, func() error { k.step(ctx); k.publish(); return nil }); err != nil {
-			return api.Summary{}, err
-		}
-		switch s := k.status(); {
-		case s.Current == nil:
-		case mode == api.Force && s.Current.DomidBefore == t.info.Domid:
-			return a.join(ctx, k, t, by)
-		default:
-			return api.Summary{}, comingBack(t, s.Current)
-		}
+	switch s, err := a.underWay(ctx, t); {
+	case err != nil:
+		return api.Summary{}, err
+	case s == nil:
+	case mode == api.Force && s.DomidBefore == t.info.Domid:
+		return a.join(ctx, a.keeper(t.uuid), t, by)
+	default:
+		return api.Summary{}, comingBack(t, s)
 	}
 	if err := a.owner(t).Recreates(); err != nil {
 		return api.Summary{}, api.Errorf(api.Failed, "domain %s was not rebooted: %v", t.name, err)
@@ -83,6 +78,20 @@ func (a *Agent) RebootFor(ctx context.Context, by Asker, domain string, mode api
 	asked := make(chan error, 1)
 	go func() { asked <- a.trigger(ctx, k, intent) }()
 	return a.await(ctx, k, t, sequence, *intent, asked)
+}
+
+// underWay returns the reboot that the domain is in, or nil. It comes before it
+// is said that it is not enabled, or that its kernel does not track: it is only
+// being built, or booting.
+func (a *Agent) underWay(ctx context.Context, t target) (*api.Summary, error) {
+	k := a.keeper(t.uuid)
+	if k == nil {
+		return nil, nil
+	}
+	if err := k.do(ctx, func() error { k.step(ctx); k.publish(); return nil }); err != nil {
+		return nil, err
+	}
+	return k.status().Current, nil
 }
 
 // comingBack says that the domain is in a reboot already.

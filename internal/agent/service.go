@@ -223,6 +223,12 @@ func (a *Agent) Plan(ctx context.Context, domain string, mode api.Trigger) (api.
 		return p, api.Errorf(api.NotFound, "domain %s is down; xl create its configuration", t.name)
 	}
 	p.Domid = t.info.Domid
+	switch s, err := a.underWay(ctx, t); {
+	case err != nil:
+		return p, err
+	case s != nil:
+		return p, comingBack(t, s)
+	}
 	if err := a.owner(t).Recreates(); err != nil {
 		p.NotWarm = err.Error()
 		return p, api.Errorf(api.Failed, "domain %s would not be rebooted: %v", t.name, err)

@@ -99,6 +99,7 @@ func (d *diagnosis) checkDomains(ctx context.Context, l local, all []api.DomainS
 	case found:
 	case only != "":
 		d.add("domain", only, sevUnknown, "xl list", "there is no such domain")
+		d.Findings[len(d.Findings)-1].decides = true // nobody can say how it is
 	default:
 		d.add("domains", "", sevOK, "warmreboot enable DOMAIN", "no domain is kept")
 	}

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"math"
 	"slices"
 
 	"github.com/urfave/cli/v2"
@@ -44,6 +45,8 @@ type finding struct {
 	Severity severity `json:"severity"`
 	Message  string   `json:"message"`
 	Next     string   `json:"next,omitempty"` // what to do about it
+
+	decides bool // it is the answer, whatever else is wrong
 }
 
 func (f finding) String() string {
@@ -66,12 +69,18 @@ type diagnosis struct {
 }
 
 func (d *diagnosis) add(check, domain string, s severity, next, format string, args ...any) {
-	d.Findings = append(d.Findings, finding{check, domain, s, fmt.Sprintf(format, args...), next})
+	d.Findings = append(d.Findings, finding{Check: check, Domain: domain, Severity: s, Message: fmt.Sprintf(format, args...), Next: next})
 }
 
 // sum is the worst of all, with the first of it in words.
 func (d *diagnosis) sum() {
-	worst := slices.MaxFunc(d.Findings, func(a, b finding) int { return cmp.Compare(a.Severity.rank(), b.Severity.rank()) })
+	rank := func(f finding) int {
+		if f.decides {
+			return math.MaxInt
+		}
+		return f.Severity.rank()
+	}
+	worst := slices.MaxFunc(d.Findings, func(a, b finding) int { return cmp.Compare(rank(a), rank(b)) })
 	d.Severity = worst.Severity
 	bad := 0
 	for _, f := range d.Findings {

@@ -126,6 +126,10 @@ func TestDoctorOfOne(t *testing.T) {
 	if r := runCLI(p.agent, p.local, "doctor", "nobody"); r.code != 3 || !strings.Contains(r.out, "there is no such domain") {
 		t.Errorf("%+v", r)
 	}
+	p.local.synced = func() (bool, error) { return false, nil } // a warning does not hide that
+	if r := runCLI(p.agent, p.local, "doctor", "nobody"); r.code != 3 || !strings.HasPrefix(r.out, "WARMREBOOT UNKNOWN - nobody: domain: there is no such domain (and 1 more)") {
+		t.Errorf("%+v", r)
+	}
 	// Where there is no Xen at all.
 	if r := runCLI(p.agent, nil, "doctor"); r.code != 2 || !strings.HasPrefix(r.out, "WARMREBOOT CRITICAL - xen: not a Xen dom0") {
 		t.Errorf("%+v", r)

@@ -71,7 +71,7 @@ func (n *run) check(ctx context.Context) error {
 	switch {
 	case err == nil && plan.NotWarm == "":
 		return nil
-	case err != nil && (!errors.As(err, &e) || e.Code == api.NotFound):
+	case err != nil && (!errors.As(err, &e) || e.Code == api.NotFound || e.Code == api.Locked):
 		return err
 	case err == nil:
 		err = errors.New(plan.NotWarm)
