@@ -11,7 +11,6 @@ import (
 	"strings"
 	"sync"
 	"testing"
-	"time"
 
 	"github.com/warmreboot/warmreboot/tests/lab"
 	"github.com/warmreboot/warmreboot/tests/lab/build"
@@ -89,7 +88,7 @@ func TestPackages(t *testing.T) {
 	if after := b.property(t, "MainPID"); after == before {
 		t.Error("the upgrade has not restarted the service")
 	}
-	b.warm(t)
+	b.scheduled(t)
 	b.check(t)
 	// Who is confined, and sees less, would have doubts: none of them may be of
 	// its own making.
@@ -113,6 +112,61 @@ func TestPackages(t *testing.T) {
 	b.dom0(t, "xl list domU-web")
 }
 
+// scheduled has the service, confined as it is, reboot the domU by a schedule with
+// hooks, and looks at what it shows of that.
+func (b *bed) scheduled(t *testing.T) {
+	t.Helper()
+	b.dom0(t, `sed -i 's/^OPTIONS=.*/OPTIONS="--listen 127.0.0.1:9816"/' /etc/default/warmreboot && systemctl restart warmrebootd && warmreboot plan`)
+	s := scheduled{b}
+	// A hook is confined as the service is; what needs more is started beside it. The
+	// last one takes the schedule away, so that there is one reboot only.
+	s.configure(t, `[[schedule]]
+name = "unit"
+domains = ["domU-web"]
+timezone = "UTC"
+cron = "* * * * *"
+minimum_distance = "0s"
+[[schedule.before]]
+command = ["/bin/touch", "/root/confined"]
+on_failure = "continue"
+[[schedule.before]]
+command = ["/usr/bin/systemd-run", "--quiet", "--wait", "--pipe", "/bin/sh", "-c", "echo drained {domain} | tee /root/beside"]
+[[schedule.after]]
+command = ["/usr/bin/systemd-run", "--quiet", "--wait", "/bin/rm", "`+configFile+`"]
+[schedule.health]
+http = "http://`+lab.DomainAddress+`/"
+status = [200, 403, 404]
+timeout = "3m"
+`)
+	if _, err := b.Machine.Dom0().Shell(t.Context(), `for i in $(seq 120); do warmreboot history --by schedule -o json | grep -q '"name": "after"' && exit 0; sleep 2; done; exit 1`); err != nil {
+		t.Fatalf("no scheduled reboot; dom0 says:\n%s", b.dom0(t, "date; warmreboot plan; warmreboot history"))
+	}
+	b.awaitDomU(t)
+	e := s.history(t, "--by schedule")[0]
+	if e.Outcome != "warm" || e.Schedule != "unit" || e.PagesRestored < 40000 || e.Health == nil || !e.Health.OK || len(e.Hooks) != 3 {
+		t.Fatalf("%+v, %+v", e, e.Health)
+	}
+	if h := e.Hooks[0]; h.OK || !strings.Contains(h.Detail, "Read-only file system") {
+		t.Errorf("a hook writes past the service's confinement: %+v", h)
+	}
+	if h := e.Hooks[1]; !h.OK || h.Detail != "drained domU-web" || b.dom0(t, "cat /root/beside") != "drained domU-web" {
+		t.Errorf("%+v", h)
+	}
+	if !e.Hooks[2].OK {
+		t.Errorf("%+v", e.Hooks[2])
+	}
+	v := seen{b}
+	if n := v.metric(t, "warmreboot_schedule_runs_total", `name="domU-web"`, `schedule="unit"`, `result="warm"`); n != 1 {
+		t.Errorf("%v warm runs are counted", n)
+	}
+	if status, body := v.get(t, "/domains/domU-web", "localhost"); status != 200 || !strings.Contains(body, "preserved by Xen") {
+		t.Errorf("page: %d %s", status, body)
+	}
+	if report := b.dom0(t, "cd /root && warmreboot report domU-web -f report.html && cat report.html"); !strings.Contains(report, `class="warm">warm`) {
+		t.Errorf("%s", report)
+	}
+}
+
 // warm reboots the domU and asserts that its page cache came back.
 func (b *bed) warm(t *testing.T) demo.Reboot {
 	t.Helper()
@@ -132,7 +186,7 @@ func (b *bed) watchdog(t *testing.T) {
 	t.Helper()
 	b.dom0(t, "mkdir -p /run/systemd/system/warmrebootd.service.d && printf '[Service]\nWatchdogSec=20s\nTimeoutAbortSec=2s\n' >/run/systemd/system/warmrebootd.service.d/test.conf && systemctl daemon-reload && systemctl restart warmrebootd")
 	b.awaitProperty(t, "ActiveState", "active")
-	time.Sleep(time.Minute) // several intervals in which it has to feed it, as long as it is well
+	b.dom0(t, "sleep 50") // several intervals in which it has to feed it, as long as it is well
 	if got := b.property(t, "NRestarts"); got != "0" {
 		t.Fatalf("%s restarts of an agent that is well", got)
 	}
@@ -234,6 +288,9 @@ func TestLibvirt(t *testing.T) {
 	}
 	if last := status.Last; last == nil || last.Sequence <= before.Last.Sequence || last.Outcome != "warm" || last.Trigger != "guest" {
 		t.Errorf("the domU's own reboot: %+v", last)
+	}
+	if entry := (scheduled{b}).history(t, "--by guest"); len(entry) != 1 || entry[0].Trigger != "guest" || entry[0].Outcome != "warm" {
+		t.Errorf("the history of it: %+v", entry)
 	}
 	b.verify(t)
 	b.check(t)
