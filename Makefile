@@ -24,9 +24,11 @@ demo: $(BUILD)/labcmd ## the main job: nine steps on real Xen; writes build/demo
 	$(BUILD)/labcmd -name demo demo
 
 .PHONY: test
-test: deps ## lint + unit + Xen's handlers + lab
+test: deps ## lint + unit + page + monitoring + Xen's handlers + lab
 	$(MAKE) lint
 	$(MAKE) test-unit
+	$(MAKE) test-page
+	$(MAKE) test-monitoring
 	$(MAKE) test-handlers
 	$(MAKE) test-lab
 
@@ -42,7 +44,7 @@ test-handlers: deps ## Xen's handlers, in user space and under sanitizers; needs
 # lab as they are. test-lab-all runs the others too; they move here as they do.
 LAB_TESTS = TestDemo TestFiveWarmReboots TestNoAgent TestNotEnabled TestGuestWithoutPatches TestXenWithoutPatches TestPVGuest \
 	TestABIReference TestHostileCallers TestHostileGuestsOwnIO TestOthersPages TestDiskChangedWhileRunning \
-	TestAgentKilled TestAgentAwayAndDisk TestMemoryPressure TestMemorySizes TestSchedule
+	TestAgentKilled TestAgentAwayAndDisk TestMemoryPressure TestMemorySizes TestSchedule TestSeeing
 
 .PHONY: lab-parts
 lab-parts: $(BUILD)/labcmd
@@ -95,7 +97,7 @@ test-page: ## the status pages and a report in a headless browser (Debian's chro
 .PHONY: test-monitoring
 test-monitoring: ## alert rules and dashboard, read by Debian's promtool
 	@mkdir -p $(BUILD); [ -x $(BUILD)/promtool ] || { set -e; dir=$$(mktemp -d); trap "rm -rf $$dir" EXIT; chmod 755 $$dir; \
-		(cd $$dir && apt-get download -q prometheus) && dpkg-deb --fsys-tarfile $$dir/prometheus_*.deb | tar -xO ./usr/bin/promtool > $$dir/promtool; \
+		(cd $$dir && { apt-get download -q prometheus || { apt-get update -q && apt-get download -q prometheus; }; }) && dpkg-deb --fsys-tarfile $$dir/prometheus_*.deb | tar -xO ./usr/bin/promtool > $$dir/promtool; \
 		chmod +x $$dir/promtool; mv $$dir/promtool $(BUILD)/promtool; }
 	CGO_ENABLED=0 go test -count=1 -v ./tests/monitoring -promtool $(CURDIR)/$(BUILD)/promtool
 
