@@ -34,15 +34,41 @@ type Result struct {
 // fileName is the name of the i-th file that Make makes: 100 to a folder.
 func fileName(i int64) string { return fmt.Sprintf("%03d/%02d", i/100, i%100) }
 
-// Make creates count files of so many bytes under root, and syncs.
+// Make creates count files of so many bytes under root, unless there are such
+// files already, and syncs.
 func Make(root string, count, bytes int64) error {
+	buffer := make([]byte, min(bytes, 128<<10))
 	for i := range count {
-		if err := agent.WriteContent(filepath.Join(root, fileName(i)), uint64(i), bytes); err != nil {
+		path := filepath.Join(root, fileName(i))
+		if info, err := os.Stat(path); err == nil && info.Size() == bytes {
+			continue
+		}
+		if i%100 == 0 {
+			if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+				return err
+			}
+		}
+		if err := makeFile(path, agent.Content(uint64(i)), bytes, buffer); err != nil {
 			return err
 		}
 	}
 	syscall.Sync()
 	return nil
+}
+
+func makeFile(path string, content io.Reader, bytes int64, buffer []byte) error {
+	file, err := os.Create(path)
+	if err != nil {
+		return err
+	}
+	for left := bytes; left > 0 && err == nil; {
+		part := buffer[:min(left, int64(len(buffer)))]
+		if _, err = io.ReadFull(content, part); err == nil {
+			_, err = file.Write(part)
+		}
+		left -= int64(len(part))
+	}
+	return errors.Join(err, file.Close())
 }
 
 // Pass lists root, and stats and reads each file in it, once, in the order of

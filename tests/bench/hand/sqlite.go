@@ -2,7 +2,9 @@ package hand
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
+	"io/fs"
 	"math/rand/v2"
 	"os"
 	"os/exec"
@@ -13,6 +15,10 @@ import (
 // MakeDatabase makes an SQLite database of so many rows, of some 400 bytes each.
 func MakeDatabase(path string, rows int64) error {
 	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+		return err
+	}
+	// There may be one that was not finished.
+	if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
 	return sqlite(path, fmt.Sprintf(`CREATE TABLE item (id INTEGER PRIMARY KEY, name TEXT, price INTEGER, note BLOB);

@@ -3,11 +3,13 @@ package main
 import (
 	"cmp"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"maps"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"sync"
 	"time"
@@ -29,6 +31,10 @@ type bench struct {
 	report  *Report
 	dir     string
 	say     func(string)
+	// untracked is the domU while it is not enabled, or its kernel not patched.
+	untracked bool
+	warm      bool // see warmUp
+	neighbour *lab.Client
 }
 
 // Where things are in the machines.
@@ -37,10 +43,12 @@ const (
 	configPath = "/root/bench.cfg"
 	largeRoot  = "/srv/large"
 	imageRoot  = build.ImageRoot + "/large"
+	besideRoot = build.ImageRoot + "/beside"
 	smallRoot  = "/srv/small"
 	database   = "/srv/database/000/00"
 	sqlitePath = "/srv/sqlite/db"
 	writeRoot  = "/srv/write"
+	madePath   = "/srv/made" // says that all files are there
 	phy        = "xvda"
 	image      = "xvdb"
 )
@@ -57,61 +65,113 @@ func (b *bench) play(ctx context.Context, handFile, stock string, left bool) err
 			return err
 		}
 	}
-	if left {
-		if err := b.again(ctx); err != nil {
-			return err
-		}
-		if err := b.domU.Put(ctx, handFile, handPath, 0o755); err != nil {
-			return err
-		}
-	} else if err := b.begin(ctx, handFile); err != nil {
-		return err
-	}
-	var errs []error
-	for _, group := range []struct {
-		name string
-		run  func(context.Context) error
-	}{
-		{Recovery, b.recovery}, {Scale, b.scale}, {Neighbour, b.neighbour}, {Tracking, b.tracking}, {Minute, b.minute},
-	} {
-		err := group.run(ctx)
-		if err == nil {
-			continue
-		}
-		err = fmt.Errorf("%s: %w", group.name, err)
-		b.say(err.Error())
-		errs = append(errs, err)
-		if ctx.Err() != nil {
-			break
-		}
-		if err := b.again(ctx); err != nil {
-			errs = append(errs, err)
-			break
-		}
-	}
-	return errors.Join(errs...)
-}
-
-// begin makes the domU and its files.
-func (b *bench) begin(ctx context.Context, handFile string) error {
-	if err := b.product.StartAgent(ctx); err != nil {
-		return err
-	}
-	if err := b.create(ctx, domain{enable: true, memory: b.Sizes.MemoryMiB}); err != nil {
+	if err := b.begin(ctx, left); err != nil {
 		return err
 	}
 	b.say("make the files")
 	if err := b.makeFiles(ctx, handFile); err != nil {
 		return err
 	}
-	return b.throttle(ctx)
+	if err := b.throttle(ctx); err != nil {
+		return err
+	}
+	var errs []error
+	for repetition := range b.Repetitions {
+		// So that whoever has to break a run off has as much of one as of another.
+		for _, group := range []string{Recovery, Scale, Tracking, Minute} {
+			err := b.repeat(ctx, group, repetition)
+			if err == nil {
+				continue
+			}
+			err = fmt.Errorf("%s: %w", group, err)
+			b.say(err.Error())
+			errs = append(errs, err)
+			if ctx.Err() != nil {
+				return errors.Join(errs...)
+			}
+			if err := b.again(ctx); err != nil {
+				return errors.Join(append(errs, err)...)
+			}
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// repeat runs the variants of one group once, unless an earlier run has.
+func (b *bench) repeat(ctx context.Context, group string, repetition int) error {
+	if !slices.Contains(b.groups(), group) {
+		return nil
+	}
+	missing := slices.DeleteFunc(rotated(b.variants(group), repetition), func(variant string) bool {
+		return b.report.has(group, variant, repetition)
+	})
+	if len(missing) == 0 {
+		return nil
+	}
+	if group != Tracking && b.untracked {
+		if err := b.again(ctx); err != nil {
+			return err
+		}
+	}
+	if group == Recovery && !b.warm {
+		if err := b.warmUp(ctx); err != nil {
+			return err
+		}
+	}
+	for _, variant := range missing {
+		r := &Round{Group: group, Variant: variant, Repetition: repetition, Values: make(map[string]float64)}
+		if err := b.round(ctx, r); err != nil {
+			return fmt.Errorf("%s, repetition %d: %w", variant, repetition+1, err)
+		}
+	}
+	return nil
+}
+
+// round makes one measurement, and files it.
+func (b *bench) round(ctx context.Context, r *Round) error {
+	measure := map[string]func(context.Context, *Round) error{Recovery: b.recover, Scale: b.preserve, Tracking: b.track, Minute: b.minute}
+	start := time.Now()
+	if err := measure[r.Group](ctx, r); err != nil {
+		return err
+	}
+	r.Took = time.Since(start).Seconds()
+	b.report.Rounds = append(b.report.Rounds, *r)
+	b.say(fmt.Sprintf("%s %s %d/%d, %.0f s: %s", r.Group, r.Variant, r.Repetition+1, b.Repetitions, r.Took, r.brief()))
+	return b.report.write(b.dir)
+}
+
+// begin makes the domU.
+func (b *bench) begin(ctx context.Context, left bool) error {
+	if left && b.fit(ctx) {
+		return nil
+	}
+	if left {
+		return b.again(ctx)
+	}
+	if err := b.product.StartAgent(ctx); err != nil {
+		return err
+	}
+	return b.create(ctx, domain{enable: true, memory: b.Sizes.MemoryMiB})
+}
+
+// fit reports whether the domU that was left can be measured as it is.
+func (b *bench) fit(ctx context.Context) bool {
+	if b.domU.Ping(ctx) != nil {
+		return false
+	}
+	c, err := b.counters(ctx)
+	return err == nil && c.Attached
 }
 
 // again makes the domU anew, whatever state a failure has left it in.
 func (b *bench) again(ctx context.Context) error {
-	if _, err := b.dom0.Shell(ctx, "kill -CONT $(cat /run/warmrebootd.pid); xl destroy "+neighbourName+" 2>/dev/null; true"); err != nil {
-		return err
+	b.say("make the domU anew")
+	if _, err := b.dom0.Shell(ctx, "xl destroy "+neighbourName+" 2>/dev/null; pidof warmrebootd"); err != nil {
+		if err := b.product.StartAgent(ctx); err != nil {
+			return err
+		}
 	}
+	b.warm, b.neighbour = false, nil
 	return b.recreate(ctx, domain{enable: true, memory: b.Sizes.MemoryMiB})
 }
 
@@ -132,6 +192,7 @@ func (b *bench) create(ctx context.Context, d domain) error {
 	if _, err := b.dom0.Shell(ctx, "set -e; "+script+"; xl unpause "+lab.Domain); err != nil {
 		return err
 	}
+	b.untracked = !d.enable || d.kernel != ""
 	return b.await(ctx)
 }
 
@@ -152,7 +213,15 @@ func (b *bench) makeFiles(ctx context.Context, handFile string) error {
 	if err != nil {
 		return err
 	}
-	if _, err := b.domU.Shell(ctx, "rm -rf "+build.WebRoot+"; nginx -s reload"); err != nil {
+	// Files that an earlier run has made are left as they are.
+	made, err := json.Marshal(b.Sizes)
+	if err != nil {
+		return err
+	}
+	if _, err := b.domU.Shell(ctx, fmt.Sprintf("[ \"$(cat %s)\" = '%s' ]", madePath, made)); err == nil {
+		return nil
+	}
+	if _, err := b.domU.Shell(ctx, "[ -d "+smallRoot+" ] || rm -rf "+build.WebRoot+"; nginx -s reload"); err != nil {
 		return err
 	}
 	for _, f := range []struct {
@@ -162,6 +231,7 @@ func (b *bench) makeFiles(ctx context.Context, handFile string) error {
 		{build.WebRoot, b.Sizes.WebFiles, b.Sizes.WebBytes},
 		{largeRoot, 1, b.Sizes.FileBytes},
 		{imageRoot, 1, b.Sizes.FileBytes},
+		{besideRoot, 1, b.Sizes.BesideBytes},
 		{filepath.Dir(filepath.Dir(database)), 1, b.Sizes.DatabaseBytes},
 		{smallRoot, b.Sizes.SmallFiles, b.Sizes.SmallBytes},
 	} {
@@ -169,8 +239,10 @@ func (b *bench) makeFiles(ctx context.Context, handFile string) error {
 			return err
 		}
 	}
-	_, err = inHand[struct{}](ctx, b.domU, "database", sqlitePath, b.Sizes.Rows)
-	return err
+	if _, err = inHand[struct{}](ctx, b.domU, "database", sqlitePath, b.Sizes.Rows); err != nil {
+		return err
+	}
+	return b.domU.PutBytes(ctx, made, madePath)
 }
 
 // throttle limits both disks by dom0's clock. QEMU's own throttle goes by the
@@ -178,7 +250,7 @@ func (b *bench) makeFiles(ctx context.Context, handFile string) error {
 func (b *bench) throttle(ctx context.Context) error {
 	_, err := b.dom0.Shell(ctx, fmt.Sprintf(`set -e
 mkdir -p /run/blkio
-mount -t cgroup -o blkio none /run/blkio
+[ -e /run/blkio/cgroup.procs ] || mount -t cgroup -o blkio none /run/blkio
 for disk in vda vdb; do
 	number=$(cat /sys/block/$disk/dev)
 	for way in read write; do
@@ -252,22 +324,6 @@ func (u used) since(was used) used {
 func (b *bench) used(ctx context.Context, domid string) (used, error) {
 	xen, err := inHand[hand.Xen](ctx, b.dom0, "xen")
 	return used{xen.Processor["0"], xen.Processor[domid], float64(xen.FreePages)}, err
-}
-
-// round runs one measurement, unless an earlier run has made it, and files it.
-func (b *bench) round(group, variant string, repetition int, measure func(*Round) error) error {
-	if b.report.has(group, variant, repetition) {
-		return nil
-	}
-	start := time.Now()
-	r := Round{Group: group, Variant: variant, Repetition: repetition, Values: make(map[string]float64)}
-	if err := measure(&r); err != nil {
-		return fmt.Errorf("%s, repetition %d: %w", variant, repetition+1, err)
-	}
-	r.Took = time.Since(start).Seconds()
-	b.report.Rounds = append(b.report.Rounds, r)
-	b.say(fmt.Sprintf("%s %s %d/%d, %.0f s: %s", group, variant, repetition+1, b.Repetitions, r.Took, r.brief()))
-	return b.report.write(b.dir)
 }
 
 // sequence is the number of the last reboot that the agent knows.

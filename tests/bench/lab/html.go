@@ -25,7 +25,10 @@ What the agent in dom0 costs: <a href="agent.json">agent.json</a>, by <code>make
 <table><tr><th>value</th>{{range .Variants}}<th>{{.}}</th>{{end}}</tr>
 {{range .Rows}}<tr><td>{{.Name}}</td>{{range .Cells}}<td>{{if .Values}}{{number .Median}} <small>({{number .Minimum}} … {{number .Maximum}})</small>{{end}}</td>{{end}}</tr>
 {{end}}</table>
-{{end}}</html>
+{{end}}{{if .Report.Fits}}<h2>scale, as lines over the number of pages</h2>
+<table><tr><th>value</th><th>over</th><th>ns for each page</th><th>s without pages</th><th>r²</th><th>rounds</th></tr>
+{{range .Report.Fits}}<tr><td>{{.Value}}</td><td>{{.Pages}}</td><td>{{number .NSPerPage}}</td><td>{{number .Seconds}}</td><td>{{number .Determination}}</td><td>{{.Points}}</td></tr>
+{{end}}</table>{{end}}</html>
 `))
 
 type table struct {
@@ -51,7 +54,7 @@ func (r *Report) html() ([]byte, error) {
 			data.Figures = append(data.Figures, template.HTML(figure)) // all its text is ours
 		}
 	}
-	for _, group := range []string{Recovery, Minute, Tracking, Neighbour, Scale} {
+	for _, group := range []string{Recovery, Minute, Tracking, Scale} {
 		if variants := r.Summary[group]; len(variants) > 0 {
 			data.Tables = append(data.Tables, tabulate(group, variants))
 		}
@@ -118,6 +121,9 @@ func (r *Report) throughput(name, title, before string, after []string) string {
 				key = fmt.Sprintf("%s_%d", name, i)
 			}
 			seconds, bytes := values[key+"_seconds"], values[key+"_bytes"]
+			if len(seconds.Values) == 0 && i > 0 {
+				continue
+			}
 			if len(seconds.Values) == 0 {
 				return ""
 			}

@@ -14,13 +14,23 @@ var onLab = flag.Bool("lab", false, "run the test that boots the lab")
 
 // TestShortOnLab keeps the benchmark alive: all of it, on little work. It
 // asserts nothing about time.
-func TestShortOnLab(t *testing.T) {
+func TestShortOnLab(t *testing.T) { onTheLab(t, Short) }
+
+// TestShortestOnLab does so with one variant of each kind of rounds, which is
+// what there is time for each day.
+func TestShortestOnLab(t *testing.T) {
+	s := Short
+	s.Workloads, s.OneVariant = []string{Read, Small, Random, SQLite, Web, Tracking, Neighbour, Scale}, true
+	onTheLab(t, s)
+}
+
+func onTheLab(t *testing.T, s Settings) {
 	if !*onLab {
 		t.Log("the lab is off: `make test-lab-all` runs this")
 		return
 	}
 	dir := t.TempDir()
-	if err := run(t.Context(), Short, lab.Variant{}, "bench-short", dir, false, false, func(what string) { t.Log(what) }); err != nil {
+	if err := run(t.Context(), s, lab.Variant{}, "bench-short", dir, false, false, func(what string) { t.Log(what) }); err != nil {
 		log, _ := os.ReadFile(filepath.Join(dir, "failure.log")) // absent if it did not come so far
 		t.Fatalf("%v\n%s", err, log)
 	}
@@ -32,8 +42,8 @@ func TestShortOnLab(t *testing.T) {
 	if err := json.Unmarshal(text, &r); err != nil {
 		t.Fatal(err)
 	}
-	for group, variants := range variantsOf {
-		for _, variant := range variants {
+	for _, group := range s.groups() {
+		for _, variant := range s.variants(group) {
 			if !r.has(group, variant, 0) {
 				t.Errorf("%s %s was not measured", group, variant)
 			}
@@ -41,6 +51,9 @@ func TestShortOnLab(t *testing.T) {
 	}
 	// A warm reboot that reads the disk compares nothing with nothing.
 	for _, round := range r.Rounds {
+		if round.Group != Recovery {
+			continue
+		}
 		read, all := round.Values["large_1_disk_bytes"], round.Values["large_1_bytes"]
 		switch round.Variant {
 		case Normal:

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"slices"
 
 	"github.com/warmreboot/warmreboot/tests/bench/hand"
 	"github.com/warmreboot/warmreboot/tests/lab"
@@ -33,13 +34,13 @@ func (b *bench) passes() []pass {
 		}
 	}
 	return []pass{
-		{Read, "large", tree(largeRoot, phy)},
-		{Read, "image", tree(imageRoot, image)},
-		{Small, "small", tree(smallRoot, phy)},
-		{Random, "random", func(ctx context.Context) (hand.Result, error) {
+		{Read, "large", 3, tree(largeRoot, phy)},
+		{Read, "image", 3, tree(imageRoot, image)},
+		{Small, "small", 2, tree(smallRoot, phy)},
+		{Random, "random", 3, func(ctx context.Context) (hand.Result, error) {
 			return inHand[hand.Result](ctx, b.domU, "random", database, b.Sizes.RandomReads, 1, phy)
 		}},
-		{SQLite, "sqlite", func(ctx context.Context) (hand.Result, error) {
+		{SQLite, "sqlite", 3, func(ctx context.Context) (hand.Result, error) {
 			return inHand[hand.Result](ctx, b.domU, "query", sqlitePath, b.Sizes.Rows, b.Sizes.Queries, 1, phy)
 		}},
 	}
@@ -48,43 +49,35 @@ func (b *bench) passes() []pass {
 type pass struct {
 	workload string
 	name     string
+	after    int // how often it is made after a reboot
 	make     func(context.Context) (hand.Result, error)
 }
 
-// passesAfter is how often each is made after a reboot.
-const passesAfter = 3
+// selected are those that are run.
+func (b *bench) selected() []pass {
+	return slices.DeleteFunc(b.passes(), func(p pass) bool { return !b.has(p.workload) })
+}
 
-func (b *bench) recovery(ctx context.Context) error {
-	var selected []pass
-	for _, p := range b.passes() {
-		if b.has(p.workload) {
-			selected = append(selected, p)
-		}
-	}
-	if len(selected) == 0 && !b.has(Web) {
-		return nil
-	}
-	// As after a reboot: the first round is to be like the others.
-	for _, p := range selected {
+// warmUp has the files cached as after a reboot: the first round is to be like
+// the others.
+func (b *bench) warmUp(ctx context.Context) error {
+	for _, p := range b.selected() {
 		for range 2 {
 			if _, err := p.make(ctx); err != nil {
 				return err
 			}
 		}
 	}
-	for repetition := range b.Repetitions {
-		for _, variant := range rotated(reboots, repetition) {
-			err := b.round(Recovery, variant, repetition, func(r *Round) error { return b.recover(ctx, r, selected) })
-			if err != nil {
-				return err
-			}
-		}
+	b.warm = true
+	if !b.has(Neighbour) {
+		return nil
 	}
-	return nil
+	return b.startNeighbour(ctx)
 }
 
 // recover is one round: read, reboot, read.
-func (b *bench) recover(ctx context.Context, r *Round, passes []pass) error {
+func (b *bench) recover(ctx context.Context, r *Round) error {
+	passes := b.selected()
 	if err := b.settle(ctx); err != nil {
 		return err
 	}
@@ -95,18 +88,32 @@ func (b *bench) recover(ctx context.Context, r *Round, passes []pass) error {
 		}
 		r.take(p.name+"_before", result)
 	}
+	before, err := b.used(ctx, "")
+	if err != nil {
+		return err
+	}
 	if err := b.reboot(ctx, r, b.client()); err != nil {
 		return err
 	}
 	if err := b.settle(ctx); err != nil {
 		return err
 	}
+	domid, err := b.domid(ctx)
+	if err != nil {
+		return err
+	}
+	after, err := b.used(ctx, domid)
+	if err != nil {
+		return err
+	}
+	// With the web's client, but for that the same in all variants.
+	r.Values["reboot_dom0_cpu_seconds"], r.Values["reboot_domU_cpu_seconds"] = after.dom0-before.dom0, after.domU
 	// The hand itself has to come from the disk first.
 	if _, err := inHand[hand.Result](ctx, b.domU, "pass", "/etc/nginx", phy); err != nil {
 		return err
 	}
 	for _, p := range passes {
-		for i := range passesAfter {
+		for i := range p.after {
 			result, err := p.make(ctx)
 			if err != nil {
 				return err
@@ -118,7 +125,10 @@ func (b *bench) recover(ctx context.Context, r *Round, passes []pass) error {
 			}
 		}
 	}
-	return nil
+	if !b.has(Neighbour) {
+		return nil
+	}
+	return b.share(ctx, r)
 }
 
 // client asks the web server for the workload's time, or no longer than it takes
@@ -133,34 +143,16 @@ func (b *bench) client() hand.Drive {
 
 // minute looks at the web server alone, and for longer: its client asks less
 // often, for the emulator takes some ten times as long.
-func (b *bench) minute(ctx context.Context) error {
-	if !b.has(Minute) {
-		return nil
-	}
-	// What was tracked before it was perhaps not enabled.
-	if err := b.recreate(ctx, domain{enable: true, memory: b.Sizes.MemoryMiB}); err != nil {
+func (b *bench) minute(ctx context.Context, r *Round) error {
+	// All files are in the page cache before.
+	if _, err := inHand[hand.Result](ctx, b.domU, "pass", build.WebRoot, phy); err != nil {
 		return err
 	}
-	client := hand.Drive{Address: lab.DomainAddress, Files: b.Sizes.WebFiles, Think: b.Sizes.MinuteThink,
-		Before: b.Sizes.MinuteBefore, After: b.Sizes.MinuteAfter}
-	for repetition := range b.Repetitions {
-		for _, variant := range rotated(variantsOf[Minute], repetition) {
-			err := b.round(Minute, variant, repetition, func(r *Round) error {
-				// All files are in the page cache before.
-				if _, err := inHand[hand.Result](ctx, b.domU, "pass", build.WebRoot, phy); err != nil {
-					return err
-				}
-				if err := b.settle(ctx); err != nil {
-					return err
-				}
-				return b.reboot(ctx, r, client)
-			})
-			if err != nil {
-				return err
-			}
-		}
+	if err := b.settle(ctx); err != nil {
+		return err
 	}
-	return nil
+	return b.reboot(ctx, r, hand.Drive{Address: lab.DomainAddress, Files: b.Sizes.WebFiles, Think: b.Sizes.MinuteThink,
+		Before: b.Sizes.MinuteBefore, After: b.Sizes.MinuteAfter})
 }
 
 // reboot reboots the domU in the round's way, while a client asks its web
@@ -183,8 +175,8 @@ func (b *bench) reboot(ctx context.Context, r *Round, drive hand.Drive) error {
 		drive.Kill = "echo c >/proc/sysrq-trigger"
 	}
 	if r.Variant == Prefetch {
-		drive.Prefetch = []string{"sh", "-c", fmt.Sprintf("find %s %s %s %s %s %s -type f -exec cat {} + >/dev/null",
-			build.WebRoot, largeRoot, imageRoot, database, sqlitePath, smallRoot)}
+		drive.Prefetch = []string{"sh", "-c", fmt.Sprintf("find %s %s %s %s %s %s %s -type f -exec cat {} + >/dev/null",
+			build.WebRoot, largeRoot, imageRoot, besideRoot, database, sqlitePath, smallRoot)}
 	}
 	text, err := json.Marshal(drive)
 	if err != nil {

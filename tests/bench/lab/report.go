@@ -26,6 +26,7 @@ type Report struct {
 	Clock string `json:"clock"`
 	// Summary has, for each group of rounds, variant and value, what it was.
 	Summary map[string]map[string]map[string]Statistics `json:"summary"`
+	Fits    []Fit                                       `json:"fits"`
 	Rounds  []Round                                     `json:"rounds"`
 }
 
@@ -94,8 +95,9 @@ func (r *Report) has(group, variant string, repetition int) bool {
 	})
 }
 
-// summarise computes Summary.
+// summarise computes Summary and Fits.
 func (r *Report) summarise() {
+	r.Fits = r.fits()
 	r.Summary = make(map[string]map[string]map[string]Statistics)
 	for _, round := range r.Rounds {
 		variants := entry(r.Summary, round.Group)

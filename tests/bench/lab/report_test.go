@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"encoding/json"
+	"math"
 	"os"
 	"path/filepath"
 	"slices"
@@ -27,6 +28,22 @@ func TestRotated(t *testing.T) {
 		if got := rotated([]string{"a", "b", "c"}, i); got[0] != want || len(got) != 3 {
 			t.Errorf("%d: %v", i, got)
 		}
+	}
+}
+
+func TestFit(t *testing.T) {
+	var f Fit
+	if !f.line([]float64{0, 1e6, 2e6}, []float64{0.5, 0.7, 0.9}) {
+		t.Fatal("no line")
+	}
+	if math.Abs(f.NSPerPage-200) > 1e-6 || math.Abs(f.Seconds-0.5) > 1e-9 || math.Abs(f.Determination-1) > 1e-9 {
+		t.Errorf("%+v", f)
+	}
+	if f.line([]float64{3, 3}, []float64{1, 2}) {
+		t.Error("a line through points above each other")
+	}
+	if !f.line([]float64{0, 1, 0, 1}, []float64{0, 0, 1, 1}) || f.Determination != 0 {
+		t.Errorf("%+v: it explains nothing", f)
 	}
 }
 

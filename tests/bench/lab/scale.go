@@ -3,61 +3,28 @@ package main
 import (
 	"context"
 	"fmt"
-	"strings"
 
 	"github.com/warmreboot/warmreboot/tests/bench/hand"
 	"github.com/warmreboot/warmreboot/tests/lab"
-	"github.com/warmreboot/warmreboot/tests/lab/build"
 )
 
-// sets are what is cached when the domU is rebooted: nothing, and more and more.
-func sets() [][]string {
-	return [][]string{nil, {largeRoot}, {largeRoot, "/srv/database", build.WebRoot}}
-}
+// Scale's only variant: each repetition has another number of pages cached.
+const pages = "pages"
 
-// setNames are the variants of scale.
-func setNames() []string {
-	var names []string
-	for i := range sets() {
-		names = append(names, fmt.Sprintf("set-%d", i))
+// preserve reboots with a part of some files cached, and little else: nothing of
+// them in the first repetition, all in the last. The agent is away meanwhile, so
+// that what the reboot costs can be told from what judging and restoring cost. It
+// finds afterwards that it has missed something, and compares each page with the
+// disk.
+func (b *bench) preserve(ctx context.Context, r *Round) error {
+	part := (b.Sizes.FileBytes + b.Sizes.DatabaseBytes) * int64(r.Repetition) / int64(max(b.Repetitions-1, 1))
+	if b.Repetitions == 1 {
+		part = b.Sizes.FileBytes
 	}
-	return names
-}
-
-// scale reboots with different numbers of pages.
-func (b *bench) scale(ctx context.Context) error {
-	if !b.has(Scale) {
-		return nil
-	}
-	for repetition := range b.Repetitions {
-		for _, variant := range rotated(setNames(), repetition) {
-			err := b.round(Scale, variant, repetition, func(r *Round) error {
-				var i int
-				if _, err := fmt.Sscanf(variant, "set-%d", &i); err != nil {
-					return err
-				}
-				return b.preserve(ctx, r, sets()[i])
-			})
-			if err != nil {
-				return err
-			}
-		}
-	}
-	return nil
-}
-
-// preserve reboots with the files below roots cached, and little else. The
-// agent is stopped meanwhile, so that what the reboot costs can be told from
-// what judging and restoring cost. It finds afterwards that it has missed
-// something, and compares each page with the disk.
-func (b *bench) preserve(ctx context.Context, r *Round, roots []string) error {
-	if _, err := b.domU.Shell(ctx, "sync; echo 3 >/proc/sys/vm/drop_caches"); err != nil {
+	b.warm = false
+	_, err := b.domU.Shell(ctx, fmt.Sprintf("sync; echo 3 >/proc/sys/vm/drop_caches; cat %s/000/00 %s | head -c %d >/dev/null", largeRoot, database, part))
+	if err != nil {
 		return err
-	}
-	if len(roots) > 0 {
-		if _, err := b.domU.Shell(ctx, "find "+strings.Join(roots, " ")+" -type f -exec cat {} + >/dev/null"); err != nil {
-			return err
-		}
 	}
 	if err := b.settle(ctx); err != nil {
 		return err
@@ -74,7 +41,7 @@ func (b *bench) preserve(ctx context.Context, r *Round, roots []string) error {
 	if err != nil {
 		return err
 	}
-	if _, err := b.dom0.Shell(ctx, "kill -CONT $(cat /run/warmrebootd.pid)"); err != nil {
+	if err := b.product.StartAgent(ctx); err != nil {
 		return err
 	}
 	reboot, err := b.awaitReboot(ctx, sequence)
@@ -97,17 +64,20 @@ func (b *bench) preserve(ctx context.Context, r *Round, roots []string) error {
 	return nil
 }
 
-// rebootUnseen reboots while the agent is stopped, and leaves it so. It returns
+// rebootUnseen ends the agent, and reboots. It returns
 // what was used before the reboot, and when the new domain has booted.
 func (b *bench) rebootUnseen(ctx context.Context) (before, booted used, err error) {
 	domid, err := b.domid(ctx)
 	if err != nil {
 		return before, booted, err
 	}
+	if err := b.product.StopAgent(ctx, "TERM"); err != nil {
+		return before, booted, err
+	}
 	if before, err = b.used(ctx, domid); err != nil {
 		return before, booted, err
 	}
-	if _, err := b.dom0.Shell(ctx, "kill -STOP $(cat /run/warmrebootd.pid); xl reboot "+lab.Domain); err != nil {
+	if _, err := b.dom0.Shell(ctx, "xl reboot "+lab.Domain); err != nil {
 		return before, booted, err
 	}
 	if err := b.product.AwaitNewDomid(ctx, domid); err != nil {

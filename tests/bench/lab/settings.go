@@ -22,7 +22,7 @@ const (
 var Names = []string{Read, Small, Random, SQLite, Web, Minute, Tracking, Neighbour, Scale}
 
 // variantsOf are the kinds of rounds, and the variants that each compares.
-var variantsOf = map[string][]string{Recovery: reboots, Tracking: {Stock, Off, On}, Minute: {Normal, Graceful}, Neighbour: {Normal, Crash}, Scale: setNames()}
+var variantsOf = map[string][]string{Recovery: reboots, Scale: {pages}, Tracking: {Stock, Off, On}, Minute: {Normal, Graceful}}
 
 // Settings say what is run.
 type Settings struct {
@@ -30,6 +30,17 @@ type Settings struct {
 	Repetitions int      `json:"repetitions"`
 	Disk        Disk     `json:"disk"`
 	Sizes       Sizes    `json:"sizes"`
+	// OneVariant has only the last variant of each kind of rounds run.
+	OneVariant bool `json:"one_variant,omitempty"`
+}
+
+// variants are those that are run of a kind of rounds.
+func (s Settings) variants(group string) []string {
+	all := variantsOf[group]
+	if s.OneVariant {
+		return all[len(all)-1:]
+	}
+	return all
 }
 
 // Disk is how fast the domU's disk and that with its image file are, by dom0's
@@ -58,10 +69,11 @@ type Sizes struct {
 	MinuteBefore  float64 `json:"minute_before"`
 	MinuteAfter   float64 `json:"minute_after"`
 	// Stream is how long the neighbour reads, alone and with the other.
-	Stream     float64 `json:"stream"`
-	WriteBytes int64   `json:"write_bytes"`
-	SyncBytes  int64   `json:"sync_bytes"`  // page by page
-	ChurnBytes int64   `json:"churn_bytes"` // in files of 12 KiB
+	Stream      float64 `json:"stream"`
+	BesideBytes int64   `json:"beside_bytes"` // what the other reads meanwhile
+	WriteBytes  int64   `json:"write_bytes"`
+	SyncBytes   int64   `json:"sync_bytes"`  // page by page
+	ChurnBytes  int64   `json:"churn_bytes"` // in files of 12 KiB
 }
 
 // Full is what `make bench` does, and Short what keeps it alive.
@@ -72,19 +84,33 @@ type Sizes struct {
 var (
 	Full = Settings{Workloads: Names, Repetitions: 5, Disk: Disk{64, 1500}, Sizes: Sizes{
 		MemoryMiB: 768, FileBytes: 64 << 20, SmallFiles: 20000, SmallBytes: 3000, DatabaseBytes: 48 << 20, RandomReads: 8192, Rows: 80000, Queries: 1500,
-		WebFiles: 400, WebBytes: 64 << 10, Think: 0.006, Before: 2, After: 6,
-		MinuteThink: 0.02, MinuteBefore: 10, MinuteAfter: 60, Stream: 4,
+		WebFiles: 400, WebBytes: 64 << 10, Think: 0.006, Before: 1.5, After: 4,
+		MinuteThink: 0.02, MinuteBefore: 10, MinuteAfter: 60, Stream: 2, BesideBytes: 48 << 20,
 		WriteBytes: 32 << 20, SyncBytes: 1 << 20, ChurnBytes: 6 << 20,
 	}}
 	Short = Settings{Workloads: Names, Repetitions: 1, Disk: Disk{64, 1500}, Sizes: Sizes{
 		MemoryMiB: 512, FileBytes: 8 << 20, SmallFiles: 300, SmallBytes: 3000, DatabaseBytes: 4 << 20, RandomReads: 500, Rows: 2000, Queries: 100,
 		WebFiles: 40, WebBytes: 64 << 10, Think: 0.004, Before: 1, After: 1.5,
-		MinuteThink: 0.01, MinuteBefore: 1, MinuteAfter: 3, Stream: 1,
+		MinuteThink: 0.01, MinuteBefore: 1, MinuteAfter: 3, Stream: 1, BesideBytes: 8 << 20,
 		WriteBytes: 2 << 20, SyncBytes: 64 << 10, ChurnBytes: 1 << 20,
 	}}
 )
 
 func (s Settings) has(workload string) bool { return slices.Contains(s.Workloads, workload) }
+
+// groups are the kinds of rounds that are run.
+func (s Settings) groups() []string {
+	var groups []string
+	for _, w := range s.Workloads {
+		if variantsOf[w] == nil {
+			w = Recovery
+		}
+		if !slices.Contains(groups, w) {
+			groups = append(groups, w)
+		}
+	}
+	return groups
+}
 
 func (s Settings) check() error {
 	for _, w := range s.Workloads {

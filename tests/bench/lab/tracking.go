@@ -47,21 +47,6 @@ func (b *bench) operations() []operation {
 	}
 }
 
-func (b *bench) tracking(ctx context.Context) error {
-	if !b.has(Tracking) {
-		return nil
-	}
-	for repetition := range b.Repetitions {
-		for _, variant := range rotated(variantsOf[Tracking], repetition) {
-			err := b.round(Tracking, variant, repetition, func(r *Round) error { return b.track(ctx, r) })
-			if err != nil {
-				return err
-			}
-		}
-	}
-	return nil
-}
-
 // recreate ends the domU, forgets it, and makes it anew.
 func (b *bench) recreate(ctx context.Context, d domain) error {
 	// Disabled without an error, too, if it was not enabled.
@@ -94,6 +79,7 @@ func (b *bench) track(ctx context.Context, r *Round) error {
 	if r.Variant == Stock {
 		d.kernel = stockPath
 	}
+	b.warm = false
 	if err := b.recreate(ctx, d); err != nil {
 		return err
 	}
