@@ -42,8 +42,9 @@ var Dataset = agent.Dataset{Seed: 1, Bytes: 192 << 20}
 var (
 	dom0Packages = []string{"xen-utils-4.20", "xenstore-utils", "linux-image-amd64", "busybox-static", "kmod",
 		"iproute2", "e2fsprogs", "xfsprogs"}
-	dom0SystemdPackages = slices.Concat(dom0Packages, []string{"dbus", "libvirt-daemon-driver-xen", "libvirt-clients"})
-	guestPackages       = []string{"nginx-light", "busybox-static", "kmod", "iproute2"}
+	dom0SystemdPackages = slices.Concat(dom0Packages, []string{"dbus", "libvirt-daemon-driver-xen", "libvirt-clients",
+		"grub2-common", "xen-hypervisor-4.20-amd64"})
+	guestPackages = []string{"nginx-light", "busybox-static", "kmod", "iproute2"}
 	// initrdModules are loaded in dom0 before its root disk is looked for.
 	initrdModules = []string{"virtio_pci", "virtio_blk", "virtio_net", "ext4", "xen-evtchn", "xen-gntdev",
 		"xen-gntalloc", "xen-privcmd", "xen-blkback", "xen-netback", "loop", "xenfs"}
