@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -99,6 +100,7 @@ func TestPackages(t *testing.T) {
 	b.watchdog(t)
 	b.hypervisorPackage(t, parts)
 	b.kernelPackage(t)
+	b.xendomains(t)
 
 	b.dom0(t, "dpkg -r warmreboot")
 	if code, _ := b.exitCode(t, "systemctl is-active warmrebootd"); code == 0 {
@@ -199,19 +201,33 @@ func (b *bed) watchdog(t *testing.T) {
 	b.dom0(t, "rm -r /run/systemd/system/warmrebootd.service.d; systemctl daemon-reload; systemctl restart warmrebootd; warmreboot status domU-web")
 }
 
-// hypervisorPackage installs the Xen that runs.
+// offered returns which Xen each of GRUB's entries boots, in their order.
+func (b *bed) offered(t *testing.T) []string {
+	t.Helper()
+	return strings.Fields(b.dom0(t, `sed -nE 's/^\s*multiboot2?\s+(\S*xen\S*).*/\1/p' /boot/grub/grub.cfg`))
+}
+
+// hypervisorPackage installs the Xen that runs, beside Debian's.
 func (b *bed) hypervisorPackage(t *testing.T, parts lab.Parts) {
 	t.Helper()
+	const patched, debian = "/boot/xen-4.20-warmreboot-amd64.gz", "/boot/xen-4.20-amd64.gz"
+	b.dom0(t, "mkdir -p /boot/grub && touch /boot/grub/grub.cfg") // where GRUB is in use
 	b.dom0(t, "dpkg -i /root/"+filepath.Base(packages.Xen))
 	running, err := os.ReadFile(parts.Config.Xen)
 	if err != nil {
 		t.Fatal(err)
 	}
-	sum := b.dom0(t, "gzip -dc /boot/xen-4.20-warmreboot-amd64.gz | sha256sum")
+	sum := b.dom0(t, "gzip -dc "+patched+" | sha256sum")
 	if want := fmt.Sprintf("%x", sha256.Sum256(running)); !strings.HasPrefix(sum, want) {
 		t.Errorf("installed %s, %s runs", sum, want)
 	}
-	b.dom0(t, "dpkg -P "+strings.SplitN(filepath.Base(packages.Xen), "_", 2)[0]+" && ! test -e /boot/xen-4.20-warmreboot-amd64.gz")
+	if both := b.offered(t); len(both) < 2 || both[0] != patched || !slices.Contains(both, debian) {
+		t.Errorf("GRUB offers %q, want %s first, and %s", both, patched, debian)
+	}
+	b.dom0(t, "dpkg -P "+strings.SplitN(filepath.Base(packages.Xen), "_", 2)[0]+" && ! test -e "+patched)
+	if after := b.offered(t); slices.Contains(after, patched) || !slices.Contains(after, debian) {
+		t.Errorf("GRUB offers %q after its removal", after)
+	}
 }
 
 // kernelPackage installs the kernel in the domU that runs it: its modules fit.
@@ -249,6 +265,26 @@ func (b *bed) kernelPackage(t *testing.T) {
 	}
 }
 
+// xendomains shuts the domU down and creates it again, as when dom0 is serviced:
+// it comes back warm, and nobody has asked the agent.
+func (b *bed) xendomains(t *testing.T) {
+	t.Helper()
+	b.dom0(t, "sed -i 's/^XENDOMAINS_SAVE=.*/XENDOMAINS_SAVE=/' /etc/default/xendomains; mkdir -p /etc/xen/auto; ln -s /etc/xen/domU-web.cfg /etc/xen/auto/; systemctl start xendomains")
+	before, err := b.Status(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	b.dom0(t, "systemctl stop xendomains && ! xl domid domU-web && systemctl start xendomains && xl domid domU-web")
+	b.awaitDomU(t)
+	after, err := b.Status(t.Context(), "--wait")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if last := after.Last; last == nil || last.Sequence != before.Last.Sequence+1 || last.Outcome != "warm" || last.PagesRestored < last.PagesBefore*9/10 {
+		t.Errorf("by xendomains: %+v", last)
+	}
+}
+
 // TestLibvirt: a domain that libvirt has created is recognised, comes back
 // warm, also from a reboot of its own, and is not taken down while libvirt is
 // away.
@@ -257,9 +293,12 @@ func TestLibvirt(t *testing.T) {
 	b, _ := host(t)
 	b.dom0(t, "dpkg -i /root/"+filepath.Base(packages.Product))
 	b.awaitProperty(t, "ActiveState", "active")
-	if _, err := b.Product.Dom0.Run(t.Context(), "sh", "-c", "systemctl start libvirtd && virsh -c xen:///system version"); err != nil {
-		t.Fatal(err)
+	// Nothing of Debian's orders libvirtd after xen.service, without which it starts
+	// without Xen. The unit does, from the next boot on.
+	if before := b.dom0(t, "systemctl show --value -p Before warmrebootd.service"); !strings.Contains(before, "libvirtd.service") {
+		t.Errorf("the service comes before %s", before)
 	}
+	b.dom0(t, "systemctl restart libvirtd && virsh -c xen:///system version")
 	if err := b.Product.Dom0.PutBytes(t.Context(), []byte(libvirtDomain), "/root/domU-web.xml"); err != nil {
 		t.Fatal(err)
 	}
