@@ -44,13 +44,14 @@ test-handlers: deps ## Xen's handlers, in user space and under sanitizers; needs
 # lab as they are. test-lab-all runs the others too; they move here as they do.
 LAB_TESTS = TestDemo TestFiveWarmReboots TestNoAgent TestNotEnabled TestGuestWithoutPatches TestXenWithoutPatches TestPVGuest \
 	TestABIReference TestHostileCallers TestHostileGuestsOwnIO TestOthersPages TestDiskChangedWhileRunning \
-	TestAgentKilled TestAgentAwayAndDisk TestMemoryPressure TestMemorySizes TestSchedule TestSeeing
+	TestAgentKilled TestAgentAwayAndDisk TestMemoryPressure TestMemorySizes TestSchedule TestSeeing TestService
 
 .PHONY: lab-parts
 lab-parts: $(BUILD)/labcmd
 	$(BUILD)/labcmd -name e2e prepare
 	$(BUILD)/labcmd -name e2e prepare -stock-xen
 	$(BUILD)/labcmd -name e2e prepare -stock-kernel
+	$(BUILD)/labcmd -name e2e prepare -systemd -no-product
 
 .PHONY: test-lab
 test-lab: lab-parts ## tests on the lab that `make test` runs, two labs side by side; see LAB_TESTS
