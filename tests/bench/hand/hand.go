@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"io"
 	"strconv"
+	"time"
 )
 
 // Main runs one of the hand's subcommands; each prints one JSON object.
@@ -25,13 +26,14 @@ import (
 //	xen                         AskXen, in dom0 only
 //	spread DOMID                SpreadOf, in dom0 only
 //	memory                      MemoryTotal
+//	await ADDRESS SECONDS       Await
 //	drive JSON                  Drive: a web server's clients, during a reboot
 func Main(ctx context.Context, args []string, out io.Writer) error {
 	if len(args) == 0 {
 		return fmt.Errorf("no command")
 	}
 	command, args := args[0], args[1:]
-	if need := map[string]int{"make": 3, "pass": 2, "random": 4, "write": 4, "database": 2, "query": 5, "stream": 2, "loop-direct": 1, "memcpy": 1, "spread": 1, "drive": 1}[command]; len(args) != need {
+	if need := map[string]int{"make": 3, "pass": 2, "random": 4, "write": 4, "database": 2, "query": 5, "stream": 2, "loop-direct": 1, "memcpy": 1, "spread": 1, "await": 2, "drive": 1}[command]; len(args) != need {
 		return fmt.Errorf("%s: want %d arguments", command, need)
 	}
 	value, err := perform(ctx, command, args)
@@ -70,6 +72,8 @@ func perform(ctx context.Context, command string, args []string) (any, error) {
 		return AskXen()
 	case "spread":
 		return SpreadOf(numbers[0])
+	case "await":
+		return struct{}{}, Await(ctx, args[0], time.Duration(numbers[1])*time.Second)
 	case "memory":
 		return MemoryTotal()
 	case "drive":

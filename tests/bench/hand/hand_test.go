@@ -1,6 +1,7 @@
 package hand
 
 import (
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -8,6 +9,7 @@ import (
 	"strings"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/warmreboot/warmreboot/reusebitmap"
 )
@@ -121,5 +123,20 @@ func TestSpread(t *testing.T) {
 func TestMemoryTotal(t *testing.T) {
 	if n, err := MemoryTotal(); err != nil || n < 16<<20 {
 		t.Errorf("%d bytes, %v", n, err)
+	}
+}
+
+func TestAwait(t *testing.T) {
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	address := listener.Addr().String()
+	if err := Await(t.Context(), address, time.Minute); err != nil {
+		t.Error(err)
+	}
+	listener.Close()
+	if err := Await(t.Context(), address, 50*time.Millisecond); err == nil {
+		t.Error("nobody listens, and it was not noticed")
 	}
 }

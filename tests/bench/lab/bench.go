@@ -196,11 +196,12 @@ func (b *bench) create(ctx context.Context, d domain) error {
 	return b.await(ctx)
 }
 
-// await waits for the domU, as long as it may take on a machine with other work.
-func (b *bench) await(ctx context.Context) error {
-	ctx, cancel := context.WithTimeout(ctx, 10*time.Minute)
-	defer cancel()
-	return b.domU.Await(ctx)
+// await waits for the domU.
+func (b *bench) await(ctx context.Context) error { return b.awaitAddress(ctx, lab.DomainAddress) }
+
+func (b *bench) awaitAddress(ctx context.Context, address string) error {
+	_, err := inHand[struct{}](ctx, b.dom0, "await", fmt.Sprintf("%s:%d", address, agent.Port), 120)
+	return err
 }
 
 // webConfig is for nginx in the domU.

@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"sync"
-	"time"
 
 	"github.com/warmreboot/warmreboot/tests/bench/hand"
 )
@@ -15,6 +14,7 @@ const (
 	neighbourName    = "domU-neighbour"
 	neighbourAddress = "10.0.5.3"
 	neighbourScript  = `set -e
+if xl domid domU-neighbour >/dev/null 2>&1; then xl unpause domU-neighbour; exit; fi
 root=$(mktemp -d /tmp/neighbour.XXXXXX)
 mkdir $root/bin $root/dev $root/proc $root/sys $root/root
 cp /bin/busybox /usr/local/sbin/labagent $root/bin/
@@ -62,13 +62,10 @@ func (b *bench) startNeighbour(ctx context.Context) error {
 	if _, err := b.dom0.Shell(ctx, neighbourScript); err != nil {
 		return err
 	}
-	other := b.machine.At(neighbourAddress)
-	waiting, cancel := context.WithTimeout(ctx, 10*time.Minute)
-	defer cancel()
-	if err := other.Await(waiting); err != nil {
+	if err := b.awaitAddress(ctx, neighbourAddress); err != nil {
 		return err
 	}
-	b.neighbour = other
+	b.neighbour = b.machine.At(neighbourAddress)
 	_, err := b.dom0.Shell(ctx, "xl pause "+neighbourName)
 	return err
 }

@@ -84,7 +84,15 @@ func (r *Report) resume(dir string) error {
 	if fmt.Sprint(earlier.Settings.Sizes, earlier.Settings.Disk) != fmt.Sprint(r.Settings.Sizes, r.Settings.Disk) {
 		return errors.New("the report that is there was made with other sizes")
 	}
-	r.Rounds, r.Date = earlier.Rounds, earlier.Date
+	r.Rounds, r.Date, r.Load = earlier.Rounds, earlier.Date, earlier.Load
+	if earlier.Command != r.Command {
+		r.Command = earlier.Command + "; " + r.Command
+	}
+	for _, w := range earlier.Settings.Workloads {
+		if !slices.Contains(r.Settings.Workloads, w) {
+			r.Settings.Workloads = append(r.Settings.Workloads, w)
+		}
+	}
 	return nil
 }
 

@@ -11,18 +11,20 @@ import (
 // Scale's only variant: each repetition has another number of pages cached.
 const pages = "pages"
 
-// preserve reboots with a part of some files cached, and little else: nothing of
-// them in the first repetition, all in the last. The agent is away meanwhile, so
-// that what the reboot costs can be told from what judging and restoring cost. It
-// finds afterwards that it has missed something, and compares each page with the
-// disk.
+// part is how much of the files is cached in each repetition. However few there
+// are, they are far apart.
+func (s Settings) part(repetition int) int64 {
+	quarters := []int64{0, 4, 2, 1, 3}[repetition%5]
+	return (s.Sizes.FileBytes + s.Sizes.DatabaseBytes) / 4 * quarters
+}
+
+// preserve reboots with a part of some files cached, and little else. The agent
+// is away meanwhile, so that what the reboot costs can be told from what judging
+// and restoring cost. It finds afterwards that it has missed something, and
+// compares each page with the disk.
 func (b *bench) preserve(ctx context.Context, r *Round) error {
-	part := (b.Sizes.FileBytes + b.Sizes.DatabaseBytes) * int64(r.Repetition) / int64(max(b.Repetitions-1, 1))
-	if b.Repetitions == 1 {
-		part = b.Sizes.FileBytes
-	}
 	b.warm = false
-	_, err := b.domU.Shell(ctx, fmt.Sprintf("sync; echo 3 >/proc/sys/vm/drop_caches; cat %s/000/00 %s | head -c %d >/dev/null", largeRoot, database, part))
+	_, err := b.domU.Shell(ctx, fmt.Sprintf("sync; echo 3 >/proc/sys/vm/drop_caches; cat %s/000/00 %s | head -c %d >/dev/null", largeRoot, database, b.part(r.Repetition)))
 	if err != nil {
 		return err
 	}

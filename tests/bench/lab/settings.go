@@ -83,10 +83,10 @@ type Sizes struct {
 // its bandwidth among several domains.
 var (
 	Full = Settings{Workloads: Names, Repetitions: 5, Disk: Disk{64, 1500}, Sizes: Sizes{
-		MemoryMiB: 768, FileBytes: 64 << 20, SmallFiles: 20000, SmallBytes: 3000, DatabaseBytes: 48 << 20, RandomReads: 8192, Rows: 80000, Queries: 1500,
-		WebFiles: 400, WebBytes: 64 << 10, Think: 0.006, Before: 1.5, After: 4,
-		MinuteThink: 0.02, MinuteBefore: 10, MinuteAfter: 60, Stream: 2, BesideBytes: 48 << 20,
-		WriteBytes: 32 << 20, SyncBytes: 1 << 20, ChurnBytes: 6 << 20,
+		MemoryMiB: 768, FileBytes: 64 << 20, SmallFiles: 4000, SmallBytes: 3000, DatabaseBytes: 16 << 20, RandomReads: 2048, Rows: 80000, Queries: 500,
+		WebFiles: 400, WebBytes: 64 << 10, Think: 0.006, Before: 1, After: 3,
+		MinuteThink: 0.02, MinuteBefore: 10, MinuteAfter: 60, Stream: 1.5, BesideBytes: 32 << 20,
+		WriteBytes: 16 << 20, SyncBytes: 256 << 10, ChurnBytes: 3 << 20,
 	}}
 	Short = Settings{Workloads: Names, Repetitions: 1, Disk: Disk{64, 1500}, Sizes: Sizes{
 		MemoryMiB: 512, FileBytes: 8 << 20, SmallFiles: 300, SmallBytes: 3000, DatabaseBytes: 4 << 20, RandomReads: 500, Rows: 2000, Queries: 100,

@@ -106,8 +106,12 @@ func (b *bench) track(ctx context.Context, r *Round) error {
 	if c.Attached != d.enable {
 		return fmt.Errorf("the guest is tracked: %t, want %t", c.Attached, d.enable)
 	}
+	was, err := b.sample(ctx, domid)
+	if err != nil {
+		return err
+	}
 	for _, o := range b.operations() {
-		if err := b.cost(ctx, r, domid, o); err != nil {
+		if was, err = b.cost(ctx, r, domid, was, o); err != nil {
 			return fmt.Errorf("%s: %w", o.name, err)
 		}
 	}
@@ -124,29 +128,33 @@ func (b *bench) track(ctx context.Context, r *Round) error {
 	return err
 }
 
-// cost measures one operation.
-func (b *bench) cost(ctx context.Context, r *Round, domid string, o operation) error {
-	was, err := b.counters(ctx)
+// sample is what has been used and counted so far.
+type sample struct {
+	counters
+	used
+}
+
+func (b *bench) sample(ctx context.Context, domid string) (sample, error) {
+	c, err := b.counters(ctx)
 	if err != nil {
-		return err
+		return sample{}, err
 	}
-	start, err := b.used(ctx, domid)
-	if err != nil {
-		return err
-	}
+	u, err := b.used(ctx, domid)
+	return sample{c, u}, err
+}
+
+// cost measures one operation, and returns the sample after it. In what is used
+// between two samples one of them is included.
+func (b *bench) cost(ctx context.Context, r *Round, domid string, was sample, o operation) (sample, error) {
 	result, err := o.make(ctx)
 	if err != nil {
-		return err
+		return was, err
 	}
-	end, err := b.used(ctx, domid)
+	is, err := b.sample(ctx, domid)
 	if err != nil {
-		return err
+		return was, err
 	}
-	spent := end.since(start)
-	is, err := b.counters(ctx)
-	if err != nil {
-		return err
-	}
+	spent := is.since(was.used)
 	v := r.Values
 	v[o.name+"_seconds"] = result.Seconds
 	v[o.name+"_requests"] = float64(result.DiskRequests + result.DiskWrites)
@@ -159,5 +167,5 @@ func (b *bench) cost(ctx context.Context, r *Round, domid string, o operation) e
 	if o.name == "cold" {
 		v["cold_xen_bytes"] = -spent.free * hand.PageSize
 	}
-	return nil
+	return is, nil
 }
