@@ -93,7 +93,7 @@ func Boot(ctx context.Context, c Config) (*Machine, error) {
 		return nil, err
 	}
 	defer log.Close()
-	command := c.Root.Command(context.WithoutCancel(ctx), "/", append([]string{"qemu-system-x86_64"}, c.arguments(m)...)...)
+	command := c.Root.Command(context.WithoutCancel(ctx), "/", append([]string{build.QEMU}, c.arguments(m)...)...)
 	command.Stdout, command.Stderr = log, log
 	command.SysProcAttr = &syscall.SysProcAttr{Setsid: true} // outlives the command that booted it
 	if err := command.Start(); err != nil {
@@ -135,10 +135,8 @@ func (c Config) arguments(m *Machine) []string {
 		throttle = fmt.Sprintf(",throttling.bps-total=%d", Throttle.BytesPerSecond)
 	}
 	return append([]string{
-		// One virtual CPU, one thread: when QEMU's scheduler of virtual CPUs
-		// breaks in right after VMRUN, it delivers the injected event twice and
-		// the guest dies. With MONITOR Xen takes a #GP in mwait; with RDTSCP PVH
-		// guests stall.
+		// One virtual CPU, so that the clock can count its instructions. With
+		// MONITOR Xen takes a #GP in mwait; with RDTSCP PVH guests stall.
 		"-accel", "tcg,thread=single", "-cpu", "EPYC,+svm,-monitor,-rdtscp",
 		"-icount", fmt.Sprintf("shift=%d,sleep=on", instructionShift),
 		"-smp", "1", "-m", "2560", "-nodefaults", "-no-reboot", "-display", "none",

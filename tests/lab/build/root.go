@@ -42,6 +42,9 @@ func (c *Cache) Tools(ctx context.Context, bind ...string) (Root, error) {
 		return root.Run(ctx, "/", "env", "DEBIAN_FRONTEND=noninteractive", "apt-get", "install", "-y", "-q",
 			"--no-install-recommends", "-t", "trixie-backports", "qemu-system-x86")
 	})
+	if err == nil {
+		err = c.makeQEMU(dir)
+	}
 	return Root{Dir: dir, Key: key, Bind: append([]string{c.Dir}, bind...)}, err
 }
 
