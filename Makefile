@@ -44,6 +44,7 @@ test-handlers: deps ## Xen's handlers, in user space and under sanitizers; needs
 # lab as they are. test-lab-all runs the others too; they move here as they do.
 LAB_TESTS = TestDemo TestFiveWarmReboots TestNoAgent TestNotEnabled TestGuestWithoutPatches TestXenWithoutPatches TestPVGuest \
 	TestABIReference TestHostileCallers TestHostileGuestsOwnIO TestOthersPages TestDiskChangedWhileRunning \
+	TestDiskChangedBehind TestPowerCuts TestBlockErrors \
 	TestAgentKilled TestAgentAwayAndDisk TestMemoryPressure TestMemorySizes TestSchedule TestSeeing TestService
 
 .PHONY: lab-parts
@@ -60,7 +61,7 @@ test-lab: lab-parts ## tests on the lab that `make test` runs, two labs side by 
 .PHONY: test-lab-all
 test-lab-all: lab-parts test-handlers test-faults ## every test on the lab; the handlers in user space; some faults
 	CGO_ENABLED=0 go test -count=1 -v -timeout 90m ./tests/bench/lab -lab -run '^TestShortOnLab$$'
-	CGO_ENABLED=0 go test -count=1 -v -parallel 2 -timeout 180m ./tests/e2e -lab
+	CGO_ENABLED=0 go test -count=1 -v -parallel 2 -timeout 240m ./tests/e2e -lab -all
 
 # What `make faults` does; see docs/consistency.md.
 RUNS = 50

@@ -1,8 +1,8 @@
 package e2e
 
 import (
+	"flag"
 	"fmt"
-	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -113,25 +113,6 @@ func newScene(t *testing.T) *scene {
 	return s
 }
 
-func (s *scene) number(t *testing.T, line string) int64 {
-	t.Helper()
-	text := s.dom0(t, line)
-	n, err := strconv.ParseInt(text, 10, 64)
-	if err != nil || n == 0 {
-		t.Fatalf("%s: %q is no place on a disk", line, text)
-	}
-	return n
-}
-
-func (s *scene) domU(t *testing.T, line string) string {
-	t.Helper()
-	output, err := s.DomU().Shell(t.Context(), line)
-	if err != nil {
-		t.Fatalf("domU: %s: %v", line, err)
-	}
-	return output
-}
-
 // load has the guest read files of both disks, so that their pages are known.
 func (s *scene) load(t *testing.T) {
 	t.Helper()
@@ -178,6 +159,8 @@ func (s *scene) comeBack(t *testing.T, config string) *rebooted {
 
 const ordinaryConfig = "/etc/xen/domU-web.cfg"
 
+var all = flag.Bool("all", false, "TestDiskChangedBehind: all cases, also those that differ from another in little")
+
 // behind is one way to change a disk while the guest is away.
 type behind struct {
 	name string
@@ -190,19 +173,22 @@ type behind struct {
 	reason string // one of them, in the account of the reboot
 	says   string // part of the account's text
 	config string // if not the ordinary one
+	always bool   // also without -all
 	policy string // flags of enable, given before
 	other  func(v verdictOf) bool
 }
 
 var behinds = []behind{
-	{name: "mounted and edited", disk: "xvda", reason: "written", says: "were written while the guest was down",
+	{name: "mounted and edited", always: true, disk: "xvda", reason: "written", says: "were written while the guest was down",
 		policy: "--content none", other: func(v verdictOf) bool { return v.Checked == 0 },
 		change: func(t *testing.T, s *scene, mark string) string {
 			s.dom0(t, "mount -t ext4 /dev/vdb /mnt && "+put(mark, "/mnt"+fileOnExt4, 0, "")+" && umount /mnt")
 			return mark
 		}},
-	{name: "image mounted and edited", disk: "xvdb", reason: "written", says: "was modified while the guest was down",
-		policy: "--content full", other: func(v verdictOf) bool { return v.Checked == v.Held },
+	{name: "image mounted and edited", always: true, disk: "xvdb", reason: "written", says: "while the guest was down",
+		policy: "--content full",
+		// The guest may have written to some that were checked.
+		other: func(v verdictOf) bool { return v.Checked >= v.Held },
 		change: func(t *testing.T, s *scene, mark string) string {
 			s.dom0(t, "mount -t xfs -o loop "+imageFile+" /mnt && "+put(mark, "/mnt/image-0.bin", 0, "")+" && umount /mnt")
 			return mark
@@ -213,12 +199,12 @@ var behinds = []behind{
 			s.dom0(t, putDirect(mark, "/dev/vdb", s.block))
 			return mark
 		}},
-	{name: "dd to the image", disk: "xvdb", reason: "written", says: "was modified while the guest was down", policy: "--content sample=256",
+	{name: "dd to the image", disk: "xvdb", reason: "written", says: "while the guest was down", policy: "--content sample=256",
 		change: func(t *testing.T, s *scene, mark string) string {
 			s.dom0(t, put(mark, imageFile, s.offset, ""))
 			return mark
 		}},
-	{name: "dd not yet written back", disk: "xvda", reason: "written", says: "were written while the guest was down",
+	{name: "dd not yet written back", always: true, disk: "xvda", reason: "written", says: "were written while the guest was down",
 		change: func(t *testing.T, s *scene, mark string) string {
 			// A reader keeps the device open: else dd's close would write it out.
 			s.dom0(t, "echo 0 >/proc/sys/vm/dirty_writeback_centisecs; sleep 3600 </dev/vdb >/dev/null 2>&1 & echo $! >/tmp/holder; sleep 0.2; "+
@@ -240,12 +226,12 @@ var behinds = []behind{
 			s.dom0(t, "e2fsck -fy /dev/vdb >/tmp/fsck 2>&1 || [ $? -le 1 ]")
 			return ""
 		}},
-	{name: "fsck of the image", disk: "xvdb", reason: "written", says: "was modified while the guest was down",
+	{name: "fsck of the image", disk: "xvdb", reason: "written", says: "while the guest was down",
 		change: func(t *testing.T, s *scene, mark string) string {
 			s.dom0(t, "xfs_repair -L "+imageFile+" >/tmp/fsck 2>&1")
 			return ""
 		}},
-	{name: "written by another domain", disk: "xvda", reason: "written", says: "were written while the guest was down",
+	{name: "written by another domain", always: true, disk: "xvda", reason: "written", says: "were written while the guest was down",
 		change: func(t *testing.T, s *scene, mark string) string {
 			s.dom0(t, `sed -e 's/domU-web/other/; s/6c0b01/6c0b02/; s/^disk.*/disk = [ "phy:\/dev\/vdb,xvda,w" ]/' `+ordinaryConfig+` >/tmp/other.cfg; xl create /tmp/other.cfg`)
 			s.awaitDomU(t) // it has the same address
@@ -268,7 +254,7 @@ var behinds = []behind{
 			s.dom0(t, "cp --sparse=always "+imageFile+" /srv/new.raw && "+put(mark, "/srv/new.raw", s.offset, "")+" && mv /srv/new.raw "+imageFile)
 			return mark
 		}},
-	{name: "replaced, with size and time restored", disk: "xvdb", reason: "identity", says: "the image file was replaced",
+	{name: "replaced, with size and time restored", always: true, disk: "xvdb", reason: "identity", says: "the image file was replaced",
 		change: func(t *testing.T, s *scene, mark string) string {
 			// The number of an inode that was removed is likely to be given again.
 			s.dom0(t, "cp --sparse=always "+imageFile+" /srv/new.raw && touch -r "+imageFile+" /tmp/time && rm "+imageFile+" && cp --sparse=always /srv/new.raw "+imageFile+
@@ -286,7 +272,7 @@ var behinds = []behind{
 				"; touch -r /tmp/time "+imageFile+"; date -s @$((now + 1)) >/dev/null")
 			return mark
 		}},
-	{name: "rolled back to an older copy", disk: "xvdb", reason: "written", says: "the guest was down",
+	{name: "rolled back to an older copy", always: true, disk: "xvdb", reason: "written", says: "the guest was down",
 		change: func(t *testing.T, s *scene, mark string) string {
 			old := s.dom0(t, fmt.Sprintf("dd if=/srv/older.raw bs=4096 skip=%d count=1 2>/dev/null | head -c %d | od -An -c | tr -d ' \\n'", s.offset, len(mark)))
 			s.dom0(t, "cp --sparse=always /srv/older.raw "+imageFile)
@@ -301,7 +287,7 @@ var behinds = []behind{
 			s.dom0(t, fmt.Sprintf("fallocate -p -o %d -l 4096 %s", s.offset*4096, imageFile))
 			return strings.Repeat("0", len(mark))
 		}},
-	{name: "resized", disk: "xvdb", reason: "identity", says: "was resized",
+	{name: "resized", always: true, disk: "xvdb", reason: "identity", says: "was resized",
 		change: func(t *testing.T, s *scene, mark string) string {
 			s.dom0(t, "truncate -s +16M "+imageFile)
 			return ""
@@ -314,7 +300,7 @@ var behinds = []behind{
 		}},
 	{name: "and back", disk: "xvdb", reason: "identity", says: "the image file was replaced",
 		change: func(*testing.T, *scene, string) string { return "" }},
-	{name: "dd while the agent is dead", disk: "xvda", reason: "written", says: "were written while the guest was down",
+	{name: "dd while the agent is dead", always: true, disk: "xvda", reason: "written", says: "were written while the guest was down",
 		change: func(t *testing.T, s *scene, mark string) string {
 			// It has seen the guest let go of the disk, and noted the counters.
 			s.dom0(t, "kill -9 $(pidof warmrebootd); "+putDirect(mark, "/dev/vdb", s.block))
@@ -332,6 +318,11 @@ func TestDiskChangedBehind(t *testing.T) {
 	t.Parallel()
 	s := newScene(t)
 	for i, c := range behinds {
+		if !c.always && !*all {
+			t.Logf("left out without -all: %s", c.name)
+			continue
+		}
+		complete := false
 		t.Run(strings.ReplaceAll(c.name, " ", "-"), func(t *testing.T) {
 			start := time.Now()
 			if c.policy != "" {
@@ -358,17 +349,12 @@ func TestDiskChangedBehind(t *testing.T) {
 				s.dom0(t, c.undo)
 			}
 			t.Logf("%.0f s: %+v", time.Since(start).Seconds(), r.vbd(t, c.disk))
+			complete = true
 		})
-		if t.Failed() {
+		if t.Failed() && !complete {
 			return // what comes next would start from something unknown
 		}
 	}
-}
-
-// destroy takes the domU down and waits until the agent has noted it.
-func (s *scene) destroy(t *testing.T) {
-	t.Helper()
-	s.dom0(t, "sync; xl destroy domU-web; until warmreboot status domU-web | grep -q 'under way'; do sleep 0.1; done")
 }
 
 // sameAsOlder asserts that the guest reads the file of the older copy.

@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strconv"
 	"testing"
 	"time"
 
@@ -126,6 +127,33 @@ func (b *bed) dom0(t *testing.T, line string) string {
 		t.Fatalf("dom0: %s: %v", line, err)
 	}
 	return output
+}
+
+// domU runs a line of shell in the domU; it must succeed.
+func (b *bed) domU(t *testing.T, line string) string {
+	t.Helper()
+	output, err := b.DomU().Shell(t.Context(), line)
+	if err != nil {
+		t.Fatalf("domU: %s: %v", line, err)
+	}
+	return output
+}
+
+// number runs a line of shell in dom0 that prints a number above 0.
+func (b *bed) number(t *testing.T, line string) int64 {
+	t.Helper()
+	text := b.dom0(t, line)
+	n, err := strconv.ParseInt(text, 10, 64)
+	if err != nil || n == 0 {
+		t.Fatalf("%s: %q is no number above 0", line, text)
+	}
+	return n
+}
+
+// destroy takes the domU down and waits until the agent has noted it.
+func (b *bed) destroy(t *testing.T) {
+	t.Helper()
+	b.dom0(t, "sync; xl destroy domU-web; until warmreboot status domU-web | grep -q 'under way'; do sleep 0.1; done")
 }
 
 // create makes the domU, enabled or not, and waits until it is up.

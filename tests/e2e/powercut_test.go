@@ -1,0 +1,264 @@
+package e2e
+
+import (
+	"embed"
+	"flag"
+	"fmt"
+	"io/fs"
+	"strconv"
+	"strings"
+	"testing"
+
+	"github.com/warmreboot/warmreboot/tests/lab"
+)
+
+var (
+	cutFrom  = flag.Int("cut-from", 5, "TestPowerCuts: how many writes each disk gets before the first power cut")
+	cutStep  = flag.Int("cut-step", 20, "TestPowerCuts: how many more before each further one")
+	trusting = flag.Bool("trusting", false, "TestPowerCuts: with the Xen that trusts the guest, where it has to fail")
+)
+
+// cutModule is a module that cuts disks off after so many writes.
+//
+//go:embed cut
+var cutModule embed.FS
+
+// crashDisk is a disk of the domU that is cut off.
+type crashDisk struct {
+	name    string // xvdX
+	mkfs    string // %s is the image
+	options string // of mount
+}
+
+var crashDisks = []crashDisk{
+	{"xvdc", "mke2fs -q -t ext4 -b 4096 -J size=4 -F %s 24M", "-t ext4 -o data=ordered"},
+	{"xvdd", "mke2fs -q -t ext4 -b 4096 -J size=4 -F %s 24M", "-t ext4 -o data=writeback"},
+	{"xvde", "mke2fs -q -t ext4 -b 4096 -J size=4 -F %s 24M", "-t ext4 -o data=journal"},
+	{"xvdf", "truncate -s 304M %[1]s && mkfs.xfs -q -l size=64M %[1]s", "-t xfs -o nouuid"},
+}
+
+// prelude makes the files of a folder anew, so that they are on the disk and in
+// the page cache: most of them because they were read, some because they were
+// written. $1 is the folder, $2 a number that decides what is in them, $3 the
+// disk that is mounted there, and the rest are mount's options.
+const prelude = `
+set -e
+cd "$1"
+rm -rf ./*
+mkdir old new
+write() { for f in "$@"; do seq -f "$number $f %08g" 3000 >"old/$f"; done; sync -f .; }
+folder=$1 number=$2 disk=$3
+shift 3
+write a b c d e g h i
+cd /
+busybox umount "$folder"
+busybox mount "$@" "$disk" "$folder"
+cd "$folder"
+cat old/* >/dev/null
+write k l
+`
+
+// fileOperations are done with the folder $1, and end early when its disk is cut
+// off. $2 is the number of the prelude.
+const fileOperations = `
+cd "$1"
+text() { seq -f "$2 again $1 %08g" "$3"; }
+text a "$2" 1000 | dd of=old/a bs=4096 seek=2 conv=notrunc,fsync status=none
+text b "$2" 1000 | dd of=old/b bs=5000 oflag=append conv=notrunc,fsync status=none
+text c "$2" 3000 | dd of=new/c conv=fsync status=none
+mv new/c old/c
+truncate -s 5000 old/d
+truncate -s 30000 old/d
+sync -f .
+rm old/e
+text f "$2" 3000 | dd of=new/f conv=fsync status=none
+fallocate -p -o 4096 -l 8192 old/g
+sync -f .
+text g "$2" 200 | dd of=old/g bs=4096 seek=1 conv=notrunc status=none
+mv old/h new/h
+ln new/h old/link
+ln -s ../new/h old/symlink
+sync -f .
+text i "$2" 1000 | dd of=/tmp/direct"$2".$$ status=none
+dd if=/tmp/direct"$2".$$ of=old/i bs=4096 count=4 seek=3 oflag=direct conv=notrunc status=none
+rm -r new
+mkdir new
+for n in 1 2 3; do text small$n "$2" 100 >new/small$n; done
+sync -f .
+`
+
+// manifest prints all there is to see of a folder.
+const manifest = `
+cd "$1" && find . -path ./lost+found -prune -o -printf '%p %i %y %s %n %T@ %l\n' | sort && find . -type f -print0 | sort -z | xargs -0r sha256sum
+`
+
+// TestPowerCuts cuts the power of a guest, for each of four file systems, after
+// every so many writes of some file operations. Afterwards the guest has to
+// see, with the page cache it gets back, what dom0 sees on a copy of the disk.
+// dom0's kernel is Debian's, of the same version.
+func TestPowerCuts(t *testing.T) {
+	t.Parallel()
+	b := boot(t, lab.Variant{Unthrottled: true, TrustingXen: *trusting})
+	cache, checkout, _, tools := patchedXen(t)
+	series, err := checkout.GuestKernel()
+	if err != nil {
+		t.Fatal(err)
+	}
+	source, err := fs.Sub(cutModule, "cut")
+	if err != nil {
+		t.Fatal(err)
+	}
+	module, err := cache.Module(t.Context(), tools, series, checkout.GuestConfig(), "cut", source)
+	if err != nil {
+		t.Fatal(err)
+	}
+
+	if err := b.Machine.Dom0().PutBytes(t.Context(), []byte(manifest), "/tmp/manifest"); err != nil {
+		t.Fatal(err)
+	}
+
+	c := &cutter{bed: b, module: module, read: make(map[string]int64)}
+	var disks []string
+	for _, d := range crashDisks {
+		b.dom0(t, fmt.Sprintf(d.mkfs, d.image()))
+		disks = append(disks, fmt.Sprintf(`"file:%s,%s,w"`, d.image(), d.name))
+	}
+	b.dom0(t, `sed 's|^disk.*|disk = [ "phy:/dev/vdb,xvda,w", `+strings.Join(disks, ", ")+` ]|' `+ordinaryConfig+" >"+cutConfig)
+	// Without the comparison in dom0, which would hide what gets past Xen.
+	b.dom0(t, "xl create -p "+cutConfig+" && warmreboot enable --content none domU-web && xl unpause domU-web")
+	b.awaitDomU(t)
+	c.bring(t)
+	for _, d := range crashDisks {
+		c.mount(t, d.name, d.options)
+	}
+
+	points := 0
+	for allowed := *cutFrom; ; allowed += *cutStep {
+		cut := c.operate(t, allowed)
+		c.compare(t, allowed)
+		if t.Failed() {
+			return // the disks' contents are of use to who looks at this
+		}
+		points += cut
+		if cut == 0 { // all had more than they wanted
+			break
+		}
+	}
+	t.Logf("%d power cuts; sectors read afterwards to see what is there: %v; %d bytes were in the files", points, c.read, c.bytes)
+	for _, d := range crashDisks {
+		if c.read[d.name]*512*4 > c.bytes/int64(len(crashDisks))*3 {
+			t.Errorf("%s: %d sectors were read: the page cache did not come back, and the test sees nothing", d.name, c.read[d.name])
+		}
+	}
+}
+
+const cutConfig = "/tmp/cut.cfg"
+
+func (d crashDisk) image() string { return "/srv/" + d.name + ".raw" }
+
+// cutter does one power cut after another.
+type cutter struct {
+	*bed
+	module string
+	round  int
+	// read is how many sectors of each disk were read to see what is there.
+	read map[string]int64
+	// bytes is how much there was in the files of all disks together.
+	bytes int64
+}
+
+// bring puts into the domU, which has just booted, what it is to run.
+func (c *cutter) bring(t *testing.T) {
+	t.Helper()
+	for path, script := range map[string]string{"/tmp/prelude": prelude, "/tmp/operations": fileOperations, "/tmp/manifest": manifest} {
+		if err := c.DomU().PutBytes(t.Context(), []byte(script), path); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := c.DomU().Put(t.Context(), c.module, "/tmp/cut.ko", 0o644); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func (c *cutter) mount(t *testing.T, disk, options string) {
+	t.Helper()
+	c.domU(t, fmt.Sprintf("mkdir -p /tmp/%[1]s && busybox mount %[2]s /dev/%[1]s /tmp/%[1]s", disk, options))
+}
+
+// operate has the guest do the file operations on all disks, each of which is
+// cut off after so many writes, and ends it. It returns how many have been.
+func (c *cutter) operate(t *testing.T, allowed int) (cut int) {
+	t.Helper()
+	c.round++
+	var disks, writes []string
+	start := ""
+	for _, d := range crashDisks {
+		c.domU(t, fmt.Sprintf("sh /tmp/prelude /tmp/%[1]s %[2]d /dev/%[1]s %[3]s", d.name, c.round, d.options))
+		disks, writes = append(disks, "/dev/"+d.name), append(writes, strconv.Itoa(allowed))
+		start += fmt.Sprintf("{ sh /tmp/operations /tmp/%[1]s %[2]d; touch /tmp/%[1]s.ended; } >>/tmp/operations.log 2>&1 </dev/null & ", d.name, c.round)
+	}
+	// Each has done all of it, or is cut off.
+	c.domU(t, fmt.Sprintf(`insmod /tmp/cut.ko disks=%s writes=%s; cat /sys/module/cut/parameters/writes; %s
+		until i=1; for d in %s; do
+			[ -e /tmp/$d.ended ] || [ $(cut -d, -f$i /sys/module/cut/parameters/writes) -lt 0 ] || break; i=$((i + 1))
+		done; [ $i -gt %d ]; do sleep 0.2; done`,
+		strings.Join(disks, ","), strings.Join(writes, ","), start, strings.Join(names(), " "), len(crashDisks)))
+	left := c.domU(t, "cat /sys/module/cut/parameters/writes")
+	for _, n := range strings.Split(left, ",") {
+		if n == "-1" {
+			cut++
+		}
+	}
+	t.Logf("%d writes allowed, left: %s", allowed, left)
+	c.check(t)
+	c.destroy(t)
+	return cut
+}
+
+func names() (all []string) {
+	for _, d := range crashDisks {
+		all = append(all, d.name)
+	}
+	return all
+}
+
+// compare copies the disks, has the guest come back, and compares what it sees
+// on each with what dom0 sees on the copy.
+func (c *cutter) compare(t *testing.T, allowed int) {
+	t.Helper()
+	for _, d := range crashDisks {
+		c.dom0(t, fmt.Sprintf("until [ -z \"$(losetup -j %[1]s)\" ]; do sleep 0.1; done; cp --sparse=always %[1]s %[1]s.copy", d.image()))
+	}
+	c.dom0(t, "xl create "+cutConfig)
+	c.awaitDomU(t)
+	for _, d := range crashDisks {
+		c.mount(t, d.name, d.options)
+	}
+	status, err := c.Status(t.Context(), "--wait")
+	if err != nil || status.Last == nil || status.Last.Outcome != "warm" {
+		t.Fatalf("after %d writes: %+v, %v", allowed, status, err)
+	}
+	c.bring(t)
+	for _, d := range crashDisks {
+		before := c.sectors(t, d.name)
+		warm := c.domU(t, "sh /tmp/manifest /tmp/"+d.name)
+		c.read[d.name] += c.sectors(t, d.name) - before
+		cold := c.dom0(t, fmt.Sprintf("mount %s -o loop %s.copy /mnt && sh /tmp/manifest /mnt && du -sb /mnt | cut -f 1 >/tmp/bytes && umount /mnt", d.options, d.image()))
+		if warm != cold {
+			t.Errorf("%s, cut off after %d writes: the guest sees\n%s\nwhere the disk has\n%s", d.name, allowed, warm, cold)
+		}
+		c.bytes += c.number(t, "cat /tmp/bytes")
+	}
+	c.check(t)
+	t.Logf("after %d writes: %d of %d pages restored", allowed, status.Last.PagesRestored, status.Last.PagesPreserved)
+}
+
+// sectors is how many the guest has read of a disk so far.
+func (c *cutter) sectors(t *testing.T, disk string) int64 {
+	t.Helper()
+	n, err := strconv.ParseInt(c.domU(t, "awk '{ print $3 }' /sys/block/"+disk+"/stat"), 10, 64)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return n
+}
