@@ -14,6 +14,10 @@ const (
 	On    = "on"    // the domain is enabled
 	Off   = "off"   // it is not, with the same kernel
 	Stock = "stock" // nor is its kernel patched
+	// Mapped is off, and each I/O's pages are mapped by dom0 anew, as they have to
+	// be where they are tracked. Otherwise data are copied to pages that stay
+	// mapped (blkfront's persistent grants).
+	Mapped = "off-mapped"
 )
 
 // stockPath is the kernel without the patches, in dom0.
@@ -67,6 +71,7 @@ type counters struct {
 	WriteFaults float64 `json:"write_faults"`
 	Registered  float64 `json:"registered"`
 	Commits     float64 `json:"commits"`
+	Committed   float64 `json:"committed"` // pages, now
 }
 
 func (b *bench) counters(ctx context.Context) (counters, error) {
@@ -76,8 +81,11 @@ func (b *bench) counters(ctx context.Context) (counters, error) {
 // track makes the domU anew, and measures each operation in it.
 func (b *bench) track(ctx context.Context, r *Round) error {
 	d := domain{enable: r.Variant == On, memory: b.Sizes.MemoryMiB}
-	if r.Variant == Stock {
+	switch r.Variant {
+	case Stock:
 		d.kernel = stockPath
+	case Mapped:
+		d.words = "xen_blkfront.feature_persistent=0"
 	}
 	b.warm = false
 	if err := b.recreate(ctx, d); err != nil {
@@ -164,6 +172,7 @@ func (b *bench) cost(ctx context.Context, r *Round, domid string, was sample, o 
 	v[o.name+"_hypercalls"] = is.Hypercalls - was.Hypercalls
 	v[o.name+"_write_faults"] = is.WriteFaults - was.WriteFaults
 	v[o.name+"_registered"] = is.Registered - was.Registered
+	v[o.name+"_commits"], v[o.name+"_committed"] = is.Commits-was.Commits, is.Committed
 	if o.name == "cold" {
 		v["cold_xen_bytes"] = -spent.free * hand.PageSize
 	}
