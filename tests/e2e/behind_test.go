@@ -179,7 +179,7 @@ type behind struct {
 }
 
 var behinds = []behind{
-	{name: "mounted and edited", always: true, disk: "xvda", reason: "written", says: "were written while the guest was down",
+	{name: "mounted and edited", disk: "xvda", reason: "written", says: "were written while the guest was down",
 		policy: "--content none", other: func(v verdictOf) bool { return v.Checked == 0 },
 		change: func(t *testing.T, s *scene, mark string) string {
 			s.dom0(t, "mount -t ext4 /dev/vdb /mnt && "+put(mark, "/mnt"+fileOnExt4, 0, "")+" && umount /mnt")
@@ -287,7 +287,7 @@ var behinds = []behind{
 			s.dom0(t, fmt.Sprintf("fallocate -p -o %d -l 4096 %s", s.offset*4096, imageFile))
 			return strings.Repeat("0", len(mark))
 		}},
-	{name: "resized", always: true, disk: "xvdb", reason: "identity", says: "was resized",
+	{name: "resized", disk: "xvdb", reason: "identity", says: "was resized",
 		change: func(t *testing.T, s *scene, mark string) string {
 			s.dom0(t, "truncate -s +16M "+imageFile)
 			return ""

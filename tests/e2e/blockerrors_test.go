@@ -50,8 +50,7 @@ func TestBlockErrors(t *testing.T) {
 	f.sectors = f.number(t, "blockdev --getsz "+f.loop)
 	f.dom0(t, fmt.Sprintf("export DM_DISABLE_UDEV=1; echo '0 %d linear %s 0' | dmsetup create faulty", f.sectors, f.loop))
 	b.dom0(t, `sed 's|^disk.*|disk = [ "phy:/dev/vdb,xvda,w", "phy:/dev/mapper/faulty,xvdc,w" ]|' `+ordinaryConfig+" >/tmp/faulty.cfg")
-	b.dom0(t, "xl create -p /tmp/faulty.cfg && warmreboot enable domU-web && xl unpause domU-web")
-	b.awaitDomU(t)
+	b.createEnabled(t, "/tmp/faulty.cfg")
 	f.mount(t)
 
 	for i, c := range blockErrors {

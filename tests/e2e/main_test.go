@@ -10,6 +10,7 @@ import (
 	"os"
 	"path/filepath"
 	"strconv"
+	"strings"
 	"testing"
 	"time"
 
@@ -159,11 +160,19 @@ func (b *bed) destroy(t *testing.T) {
 // create makes the domU, enabled or not, and waits until it is up.
 func (b *bed) create(t *testing.T, enable bool) {
 	t.Helper()
-	b.dom0(t, "xl create -p /etc/xen/domU-web.cfg")
 	if enable {
-		b.dom0(t, "warmreboot enable domU-web")
+		b.createEnabled(t, ordinaryConfig)
+		return
 	}
-	b.dom0(t, "xl unpause domU-web")
+	b.dom0(t, "xl create "+ordinaryConfig)
+	b.awaitDomU(t)
+}
+
+// createEnabled makes the domU of a configuration, enabled with flags of
+// `warmreboot enable`, and waits until it is up.
+func (b *bed) createEnabled(t *testing.T, config string, flags ...string) {
+	t.Helper()
+	b.dom0(t, "xl create -p "+config+" && warmreboot enable "+strings.Join(flags, " ")+" domU-web && xl unpause domU-web")
 	b.awaitDomU(t)
 }
 

@@ -13,8 +13,8 @@ import (
 )
 
 var (
-	cutFrom  = flag.Int("cut-from", 5, "TestPowerCuts: how many writes each disk gets before the first power cut")
-	cutStep  = flag.Int("cut-step", 20, "TestPowerCuts: how many more before each further one")
+	cutFrom  = flag.Int("cut-from", 15, "TestPowerCuts: how many writes each disk gets before the first power cut")
+	cutStep  = flag.Int("cut-step", 30, "TestPowerCuts: how many more before each further one")
 	trusting = flag.Bool("trusting", false, "TestPowerCuts: with the Xen that trusts the guest, where it has to fail")
 )
 
@@ -125,8 +125,7 @@ func TestPowerCuts(t *testing.T) {
 	}
 	b.dom0(t, `sed 's|^disk.*|disk = [ "phy:/dev/vdb,xvda,w", `+strings.Join(disks, ", ")+` ]|' `+ordinaryConfig+" >"+cutConfig)
 	// Without the comparison in dom0, which would hide what gets past Xen.
-	b.dom0(t, "xl create -p "+cutConfig+" && warmreboot enable --content none domU-web && xl unpause domU-web")
-	b.awaitDomU(t)
+	b.createEnabled(t, cutConfig, "--content", "none")
 	c.bring(t)
 	for _, d := range crashDisks {
 		c.mount(t, d.name, d.options)
