@@ -88,6 +88,11 @@ func (b *bench) recover(ctx context.Context, r *Round) error {
 		}
 		r.take(p.name+"_before", result)
 	}
+	if b.has(Neighbour) {
+		if _, err := inHand[hand.Result](ctx, b.domU, "pass", besideRoot, image); err != nil {
+			return err
+		}
+	}
 	before, err := b.used(ctx, "")
 	if err != nil {
 		return err
