@@ -80,7 +80,8 @@ type Sizes struct {
 //
 // The emulated processor copies some 2 GiB of cached files per second, a third
 // of what a real one does; the disk is as much slower than an SSD that shares
-// its bandwidth among several domains.
+// its bandwidth among several domains. There is as little to do as still
+// shows something: a busy host takes twenty seconds for one of the machine's.
 var (
 	Full = Settings{Workloads: Names, Repetitions: 5, Disk: Disk{64, 1500}, Sizes: Sizes{
 		MemoryMiB: 768, FileBytes: 64 << 20, SmallFiles: 4000, SmallBytes: 3000, DatabaseBytes: 16 << 20, RandomReads: 2048, Rows: 80000, Queries: 500,
