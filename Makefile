@@ -45,7 +45,7 @@ test-handlers: deps ## Xen's handlers, in user space and under sanitizers; needs
 LAB_TESTS = TestDemo TestFiveWarmReboots TestNoAgent TestNotEnabled TestGuestWithoutPatches TestXenWithoutPatches TestPVGuest \
 	TestABIReference TestHostileCallers TestHostileGuestsOwnIO TestOthersPages TestDiskChangedWhileRunning \
 	TestDiskChangedBehind TestPowerCuts TestBlockErrors \
-	TestAgentKilled TestAgentAwayAndDisk TestMemoryPressure TestMemorySizes TestSchedule TestSeeing TestService TestPackages
+	TestAgentKilled TestAgentAwayAndDisk TestMemoryPressure TestMemorySizes TestSchedule TestSeeing TestService TestPackages TestLibvirt
 
 .PHONY: lab-parts
 lab-parts: $(BUILD)/labcmd
