@@ -42,7 +42,7 @@ test-handlers: deps ## Xen's handlers, in user space and under sanitizers; needs
 
 # What `make test` runs of the lab tests: those that have been seen to pass on the
 # lab as they are. test-lab-all runs the others too; they move here as they do.
-LAB_TESTS = TestDemo TestFiveWarmReboots TestNoAgent TestNotEnabled TestGuestWithoutPatches TestXenWithoutPatches TestPVGuest \
+LAB_TESTS = TestDemo TestFiveWarmReboots TestOrderlyShutdown TestNoAgent TestNotEnabled TestGuestWithoutPatches TestXenWithoutPatches TestPVGuest \
 	TestABIReference TestHostileCallers TestHostileGuestsOwnIO TestOthersPages TestDiskChangedWhileRunning \
 	TestDiskChangedBehind TestPowerCuts TestBlockErrors \
 	TestAgentKilled TestAgentAwayAndDisk TestMemoryPressure TestMemorySizes TestSchedule TestSeeing TestService TestPackages TestLibvirt

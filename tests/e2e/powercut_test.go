@@ -251,13 +251,3 @@ func (c *cutter) compare(t *testing.T, allowed int) {
 	c.check(t)
 	t.Logf("after %d writes: %d of %d pages restored", allowed, status.Last.PagesRestored, status.Last.PagesPreserved)
 }
-
-// sectors is how many the guest has read of a disk so far.
-func (c *cutter) sectors(t *testing.T, disk string) int64 {
-	t.Helper()
-	n, err := strconv.ParseInt(c.domU(t, "awk '{ print $3 }' /sys/block/"+disk+"/stat"), 10, 64)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return n
-}
