@@ -235,7 +235,13 @@ func (b *bed) exitCode(t *testing.T, line string) (int, string) {
 // sectors is how many the guest has read of a disk so far.
 func (b *bed) sectors(t *testing.T, disk string) int64 {
 	t.Helper()
-	n, err := strconv.ParseInt(b.domU(t, "awk '{ print $3 }' /sys/block/"+disk+"/stat"), 10, 64)
+	return b.domUNumber(t, "awk '{ print $3 }' /sys/block/"+disk+"/stat")
+}
+
+// domUNumber runs a line of shell in the domU that prints a number.
+func (b *bed) domUNumber(t *testing.T, line string) int64 {
+	t.Helper()
+	n, err := strconv.ParseInt(b.domU(t, line), 10, 64)
 	if err != nil {
 		t.Fatal(err)
 	}
