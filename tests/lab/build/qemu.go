@@ -12,7 +12,8 @@ import (
 	"slices"
 )
 
-// QEMU is the lab's emulator in the tool root: Debian's, mended.
+// QEMU is the lab's emulator in the tool root: Debian's, mended. One that is there
+// is not made again, so another mend needs another name.
 const (
 	QEMU       = "/usr/bin/qemu-system-x86_64.lab"
 	debianQEMU = "/usr/bin/qemu-system-x86_64"
