@@ -97,7 +97,7 @@ var removals = []removal{
 	{rules: CommitPending, where: "wc_commit_batch", what: "only a page that is pending is committed"},
 	{rules: DropClearsHeld, where: "wc_drop", what: "the held bit goes with the reuse bit"},
 	{rules: Unregister, where: "wc_commit_batch", what: "UNREGISTER drops",
-		unseen: "saves write faults; a page whose I/O failed is never committed, and all else Xen sees by itself"},
+		unseen: "what left the page cache still equals its block; a page whose I/O failed is never committed, and all else Xen sees by itself"},
 	{rules: PreserveCommitted, where: "wc_preserve_page", what: "only committed pages are kept"},
 	{rules: PreserveFrame, where: "wc_preserve_page", what: "the frame must be the one that was committed",
 		unseen: "warmcache_p2m_changing has dropped the entry when the frame was exchanged"},
