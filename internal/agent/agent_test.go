@@ -446,6 +446,15 @@ func TestForceOfACrashing(t *testing.T) {
 		time.Sleep(100 * time.Millisecond)
 		w.die(d, xenctl.ShutdownCrash)
 		time.Sleep(gone)
+		p, err := a.Plan(ctx(t, 5*time.Second), "domU-web", api.Force)
+		if err != nil || p.Joins != api.Crash || p.Domid != 1 || p.NotWarm != "" {
+			t.Errorf("planned %v after the crash: %+v, %v", gone, p, err)
+		}
+		for _, mode := range []api.Trigger{api.Graceful, api.Cold} {
+			if _, err := a.Plan(ctx(t, 5*time.Second), "domU-web", mode); code(err) != api.NotFound {
+				t.Errorf("planned, %s, %v after the crash: %v", mode, gone, err)
+			}
+		}
 		s, err := a.Reboot(ctx(t, 20*time.Second), "domU-web", api.Force)
 		if err != nil || s.Trigger != api.Crash || s.Outcome != "warm" || s.Sequence != 1 || s.DomidAfter != 2 || w.asked != 0 {
 			t.Errorf("%v after the crash: %+v, %v; asked %d times", gone, s, err, w.asked)
@@ -460,6 +469,9 @@ func TestForceOfACrashing(t *testing.T) {
 	w.recreate = false
 	w.die(d, xenctl.ShutdownPoweroff)
 	begun := time.Now()
+	if _, err := a.Plan(ctx(t, 20*time.Second), "domU-web", api.Force); code(err) != api.NotFound {
+		t.Errorf("planned, switched off: %v", err)
+	}
 	if _, err := a.Reboot(ctx(t, 20*time.Second), "domU-web", api.Force); code(err) != api.NotFound || time.Since(begun) > 5*time.Second {
 		t.Errorf("switched off: %v after %v", err, time.Since(begun))
 	}
@@ -497,7 +509,7 @@ func TestLockedWhileBuilt(t *testing.T) {
 			t.Errorf("%s: %v", mode, err)
 		}
 	}
-	for _, mode := range []api.Trigger{api.Graceful, api.Cold} {
+	for _, mode := range []api.Trigger{api.Graceful, api.Cold, api.Force} {
 		if _, err := a.Plan(ctx(t, 20*time.Second), "domU-web", mode); code(err) != api.Locked {
 			t.Errorf("plan, %s: %v", mode, err)
 		}

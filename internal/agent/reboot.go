@@ -23,20 +23,12 @@ func (a *Agent) RebootFor(ctx context.Context, by Asker, domain string, mode api
 	if err != nil {
 		return api.Summary{}, err
 	}
-	if t.info == nil || t.info.Shutdown {
-		if k := a.keeper(t.uuid); k != nil && mode == api.Force {
-			return a.join(ctx, k, t, by)
-		}
-		return api.Summary{}, down(t)
-	}
-	switch s, err := a.underWay(ctx, t); {
+	k := a.keeper(t.uuid)
+	switch joined, err := k.inTheWay(ctx, t, mode); {
 	case err != nil:
 		return api.Summary{}, err
-	case s == nil:
-	case mode == api.Force && s.DomidBefore == t.info.Domid:
-		return a.join(ctx, a.keeper(t.uuid), t, by)
-	default:
-		return api.Summary{}, comingBack(t, s)
+	case joined != nil:
+		return a.await(ctx, k, t, joined.Sequence-1, Intent{Mode: api.Force, Asker: by}, nil)
 	}
 	if err := a.owner(t).Recreates(); err != nil {
 		return api.Summary{}, api.Errorf(api.Failed, "domain %s was not rebooted: %v", t.name, err)
@@ -47,7 +39,6 @@ func (a *Agent) RebootFor(ctx context.Context, by Asker, domain string, mode api
 		}
 	}
 	intent := &Intent{Mode: mode, Asker: by, Domid: t.info.Domid, At: time.Now()}
-	k := a.keeper(t.uuid)
 	if k == nil { // an ordinary reboot of a domain that is not kept
 		k = a.keep(&Record{UUID: t.uuid, Name: t.name, Boot: a.Boot, Intent: intent})
 	}
@@ -80,18 +71,35 @@ func (a *Agent) RebootFor(ctx context.Context, by Asker, domain string, mode api
 	return a.await(ctx, k, t, sequence, *intent, asked)
 }
 
-// underWay returns the reboot that the domain is in, or nil. It comes before it
-// is said that it is not enabled, or that its kernel does not track: it is only
-// being built, or booting.
-func (a *Agent) underWay(ctx context.Context, t target) (*api.Summary, error) {
-	k := a.keeper(t.uuid)
+// inTheWay returns why a domain cannot be rebooted now; or the reboot of its own
+// that a forced one has nothing to do but to wait for; or neither. It comes before
+// it is said that the domain is not enabled, or that its kernel does not track: it
+// may only be being built, or booting. There may be no keeper.
+func (k *keeper) inTheWay(ctx context.Context, t target, mode api.Trigger) (joined *api.Summary, err error) {
+	gone := t.info == nil || t.info.Shutdown
+	if gone && (k == nil || mode != api.Force) {
+		return nil, down(t)
+	}
 	if k == nil {
 		return nil, nil
 	}
-	if err := k.do(ctx, func() error { k.step(ctx); k.publish(); return nil }); err != nil {
-		return nil, err
-	}
-	return k.status().Current, nil
+	err = k.do(ctx, func() error {
+		k.step(ctx)
+		k.publish()
+		b := k.rec.Reboot
+		own := gone || b != nil && b.Summary.DomidBefore == t.info.Domid
+		switch {
+		case mode == api.Force && own && k.goesDown():
+			s := clone(b.Summary)
+			joined = &s
+		case mode == api.Force && own:
+			return down(t)
+		case b != nil:
+			return comingBack(t, &b.Summary)
+		}
+		return nil
+	})
+	return joined, err
 }
 
 // comingBack says that the domain is in a reboot already.
@@ -118,24 +126,6 @@ const recreateWait = 2 * time.Minute
 func (k *keeper) goesDown() bool {
 	b := k.rec.Reboot
 	return b != nil && !b.Off && time.Since(b.Summary.Started) < recreateWait
-}
-
-// join waits for the reboot of a domain that went down before it could be taken
-// down, and reports that.
-func (a *Agent) join(ctx context.Context, k *keeper, t target, by Asker) (api.Summary, error) {
-	var sequence uint64
-	err := k.do(ctx, func() error {
-		k.step(ctx)
-		if !k.goesDown() {
-			return down(t)
-		}
-		sequence = k.rec.Sequence - 1
-		return nil
-	})
-	if err != nil {
-		return api.Summary{}, err
-	}
-	return a.await(ctx, k, t, sequence, Intent{Mode: api.Force, Asker: by}, nil)
 }
 
 // trigger has the domain go down.

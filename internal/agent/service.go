@@ -219,15 +219,15 @@ func (a *Agent) Plan(ctx context.Context, domain string, mode api.Trigger) (api.
 		return api.Plan{}, err
 	}
 	p := api.Plan{Domain: t.name, UUID: t.uuid, Mode: mode, VBDs: []api.PlanVBD{}}
-	if t.info == nil {
-		return p, api.Errorf(api.NotFound, "domain %s is down; xl create its configuration", t.name)
+	if t.info != nil {
+		p.Domid = t.info.Domid
 	}
-	p.Domid = t.info.Domid
-	switch s, err := a.underWay(ctx, t); {
+	switch joined, err := a.keeper(t.uuid).inTheWay(ctx, t, mode); {
 	case err != nil:
 		return p, err
-	case s != nil:
-		return p, comingBack(t, s)
+	case joined != nil:
+		p.Domid, p.Joins = joined.DomidBefore, joined.Trigger
+		return p, nil
 	}
 	if err := a.owner(t).Recreates(); err != nil {
 		p.NotWarm = err.Error()

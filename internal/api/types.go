@@ -191,6 +191,9 @@ type Plan struct {
 	Pages   uint64       `json:"pages"`
 	VBDs    []PlanVBD    `json:"vbds"`
 	NotWarm string       `json:"not_warm,omitempty"` // why it would come back cold
+	// Joins: the domain is going down by itself, for this reason; nothing would be
+	// done but to wait until it is back.
+	Joins Trigger `json:"joins,omitempty"`
 }
 
 // PlanVBD is one vbd of a plan.

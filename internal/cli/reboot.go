@@ -85,6 +85,10 @@ func (e *env) plan(ctx context.Context, s api.Service, p call, mode api.Trigger)
 	if err != nil {
 		return err
 	}
+	if plan.Joins != "" {
+		fmt.Fprintf(e.stdout, "would wait for domain %s (domid %d), which is going down by itself (%s)\n", plan.Domain, plan.Domid, plan.Joins)
+		return nil
+	}
 	fmt.Fprintf(e.stdout, "would reboot domain %s (domid %d, %s)\n", plan.Domain, plan.Domid, plan.Mode)
 	if plan.NotWarm != "" {
 		fmt.Fprintf(e.stdout, "it would come back cold: %s\n", plan.NotWarm)

@@ -80,6 +80,10 @@ func TestDryRun(t *testing.T) {
 	if p.Pages != 12 {
 		t.Errorf("%+v", p)
 	}
+	s = &fakeService{plan: api.Plan{Domain: "web", Domid: 3, Mode: api.Force, Joins: api.Crash}}
+	if r := runCLI(s, nil, "web", "--force", "--dry-run"); r.code != 0 || r.out != "would wait for domain web (domid 3), which is going down by itself (crash)\n" {
+		t.Errorf("%+v", r)
+	}
 }
 
 // TestInterrupted: a command that is interrupted says what that means, and has

@@ -69,6 +69,8 @@ func (n *run) check(ctx context.Context) error {
 	plan, err := n.r.Agent.Plan(ctx, n.it.UUID.String(), n.s.Mode)
 	var e *api.Error
 	switch {
+	case err == nil && plan.Joins != "":
+		return api.Errorf(api.Locked, "domain %s is going down by itself", plan.Domain)
 	case err == nil && plan.NotWarm == "":
 		return nil
 	case err != nil && (!errors.As(err, &e) || e.Code == api.NotFound || e.Code == api.Locked):

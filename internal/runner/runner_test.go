@@ -289,6 +289,19 @@ func TestWouldBeCold(t *testing.T) {
 	}
 }
 
+// TestCrashesMeanwhile: a domain that is just going down by itself is left alone.
+func TestCrashesMeanwhile(t *testing.T) {
+	h := newHost(t, cronNoon+"mode = \"force\"\n[[schedule.before]]\ncommand = [\"/bin/true\"]\n")
+	h.crashes = true
+	h.create("web", 10*day)
+	r := h.runner(nil)
+	h.toNoon(r)
+	e := h.history()[0]
+	if got := h.asked(); got != nil || e.Outcome != "failed" || len(e.Hooks) > 0 || !strings.Contains(e.Error, "going down by itself") {
+		t.Errorf("%q, %+v", got, e)
+	}
+}
+
 // TestDaemonStopped: a run is not begun again; its lock is released, and it is
 // said what was left out.
 func TestDaemonStopped(t *testing.T) {

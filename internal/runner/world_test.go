@@ -35,6 +35,7 @@ type host struct {
 	done    []string // what was asked of the agent
 	fail    error    // of the next reboots
 	cold    bool     // domains cannot come back warm
+	crashes bool     // domains are just going down by themselves
 	hold    chan struct{}
 	managed bool
 }
@@ -193,6 +194,9 @@ func (h *host) Plan(_ context.Context, domain string, mode api.Trigger) (api.Pla
 	if h.cold && mode != api.Cold {
 		p.NotWarm = "not enabled"
 		return p, api.Errorf(api.NotTracked, "not enabled")
+	}
+	if h.crashes {
+		p.Joins = api.Crash
 	}
 	return p, nil
 }
