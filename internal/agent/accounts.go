@@ -170,12 +170,19 @@ func (k *keeper) enter(a *custody.Account, d *usedDisk) error {
 	if err != nil {
 		return err
 	}
+	k.enterReading(a, d, r, 0)
+	return nil
+}
+
+// enterReading enters a reading that was just taken, and what is known by now
+// from what watches over the disk. That comes first: whether the account may rely
+// on the trace for what is in the reading, the trace has to say.
+func (k *keeper) enterReading(a *custody.Account, d *usedDisk, r disk.Reading, successor xenctl.Domid) {
+	k.ask(a, d, successor)
 	if g := a.Last.Guest; g != nil && (r.Guest == nil || r.Guest.Written < g.Written) {
 		k.trust(a, d) // only the trace knows what was written meanwhile
 	}
 	a.Enter(r)
-	k.ask(a, d)
-	return nil
 }
 
 // trust makes sure that the trace is what the account takes it for.
@@ -192,8 +199,8 @@ func (k *keeper) trust(a *custody.Account, d *usedDisk) {
 }
 
 // ask asks what watches over the disk. A reading that is to be believed was
-// taken before.
-func (k *keeper) ask(a *custody.Account, d *usedDisk) {
+// taken before. successor is the domain with the same UUID that runs already.
+func (k *keeper) ask(a *custody.Account, d *usedDisk, successor xenctl.Domid) {
 	if d.access != nil {
 		doubt, breach, err := d.access.Ask()
 		if err != nil {
@@ -209,9 +216,13 @@ func (k *keeper) ask(a *custody.Account, d *usedDisk) {
 	if d.trace == nil {
 		return
 	}
-	breach, err := d.trace.Breach()
+	unclear, breach, err := d.trace.Ask(successor)
 	if err != nil {
 		k.log.Warn("the trace of writes by others cannot be read", "op", "trace", "vbd", d.backend.VBD, "err", err)
+		a.Traced = false
+	}
+	if unclear != "" && a.Traced {
+		k.log.Info("the trace cannot tell the guest's writes from others' any more; the counters have to do", "vbd", d.backend.VBD, "why", unclear)
 		a.Traced = false
 	}
 	if breach != "" {
@@ -341,8 +352,9 @@ const (
 )
 
 // closeAccounts takes the last readings of the disks of a domain that has just
-// died: at once, and again until all of its writes are accounted for.
-func (k *keeper) closeAccounts() {
+// died: at once, and again until all of its writes are accounted for. successor is
+// the domain with the same UUID that runs already: the agent comes late then.
+func (k *keeper) closeAccounts(successor xenctl.Domid) {
 	open := map[cachemap.VBD]*custody.Account{}
 	for vbd, a := range k.rec.Accounts {
 		if a.Closed == nil && k.disks[vbd] != nil { // else nobody saw the guest let go
@@ -358,12 +370,11 @@ func (k *keeper) closeAccounts() {
 				delete(open, vbd)
 				continue
 			}
-			a.Enter(r)
+			k.enterReading(a, d, r, successor)
 			gone := r.Guest == nil // no more counters to wait for
 			if a.Exact || gone || a.Breach != "" || time.Now().After(deadline) {
 				k.trust(a, d)
 				a.Close(r)
-				k.ask(a, d)
 				delete(open, vbd)
 				k.guard(d)
 			}

@@ -4,6 +4,7 @@ import (
 	"io"
 
 	"github.com/warmreboot/warmreboot/internal/disk"
+	"github.com/warmreboot/warmreboot/xenctl"
 )
 
 // Reader reads a disk; see disk.Reader.
@@ -33,7 +34,9 @@ type Disks interface {
 
 // Tracer is a disk.Trace.
 type Tracer interface {
-	Breach() (string, error)
+	// Ask: successor is the domain with the same UUID that runs already, 0 if
+	// none does.
+	Ask(successor xenctl.Domid) (unclear, breach string, err error)
 	// Holds returns why it cannot be trusted to have seen everything.
 	Holds() error
 	// Fresh: it was started now, and not found.

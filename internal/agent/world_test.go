@@ -76,6 +76,9 @@ type fakeDisk struct {
 	guest    map[xenctl.Domid]*disk.GuestIO
 	user     string
 	watched  fakeWatch
+	// trace, if set, is what the trace of a domain's use of it has to say, with
+	// the world locked.
+	trace func(domid, successor xenctl.Domid) (unclear, breach string)
 }
 
 const (
@@ -562,9 +565,31 @@ func (f fakeDisks) WatchAccess(b disk.Backing) (AccessWatcher, error) {
 	return fakeAccess{f, b}, nil
 }
 
-func (fakeDisks) Trace(disk.Backing, disk.Backend) (Tracer, error) {
-	return nil, disk.ErrUnsupported
+func (f fakeDisks) Trace(b disk.Backing, be disk.Backend) (Tracer, error) {
+	f.w.mu.Lock()
+	defer f.w.mu.Unlock()
+	if f.disk(b).trace == nil {
+		return nil, disk.ErrUnsupported
+	}
+	return fakeTrace{f, b, be.Domid}, nil
 }
+
+type fakeTrace struct {
+	f     fakeDisks
+	b     disk.Backing
+	domid xenctl.Domid
+}
+
+func (t fakeTrace) Ask(successor xenctl.Domid) (unclear, breach string, err error) {
+	t.f.w.mu.Lock()
+	defer t.f.w.mu.Unlock()
+	unclear, breach = t.f.disk(t.b).trace(t.domid, successor)
+	return unclear, breach, nil
+}
+
+func (fakeTrace) Holds() error { return nil }
+func (fakeTrace) Fresh() bool  { return true }
+func (fakeTrace) Close() error { return nil }
 
 func (fakeDisks) WatchFile(disk.Backing) (FileWatcher, error) { return nil, disk.ErrUnsupported }
 

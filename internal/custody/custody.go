@@ -46,7 +46,8 @@ type Account struct {
 	Exact bool `json:"exact"`
 	// Closed is the reading taken after the guest's last write.
 	Closed *disk.Reading `json:"closed,omitempty"`
-	// Traced: a tracer reports every write by others as a breach.
+	// Traced: a tracer reports every write by others as a breach, and has seen
+	// none that may be theirs or the guest's.
 	Traced bool `json:"traced,omitempty"`
 	// Doubt is why it can no longer be told, "" if it can; Breach is the proof
 	// that somebody else wrote. The first of each is kept.
@@ -189,6 +190,8 @@ func (a *Account) discards(last, r disk.Reading, before uint64) {
 	if r.Guest == nil || r.Guest.Discards == before {
 		a.Blame("%d sectors of %s were discarded by somebody else than the guest",
 			r.Discarded-last.Discarded, a.Identity.Name)
+	} else if !a.Traced { // the backend counts requests, not sectors
+		a.doubt("%d sectors of %s were discarded: by the guest, or by somebody else", r.Discarded-last.Discarded, a.Identity.Name)
 	}
 }
 
