@@ -68,7 +68,15 @@ func Open(id disk.Identity, r disk.Reading) Account {
 	}
 	a.Firm = r.Guest == nil || r.Guest.Written == 0
 	a.Exact = a.Firm && a.counted()
+	a.count(r)
 	return a
+}
+
+// count enters whether the disk's writes are counted at all.
+func (a *Account) count(r disk.Reading) {
+	if a.counted() && r.Uncounted {
+		a.doubt("the kernel does not count what is written to %s (queue/iostats is 0)", a.Identity.Name)
+	}
 }
 
 // counted reports whether the disk's writes are counted: those to a plain file
@@ -108,6 +116,7 @@ func (a *Account) Enter(r disk.Reading) {
 	if !a.counted() {
 		return
 	}
+	a.count(r)
 	wasExact := a.Exact
 	a.Exact = false
 	if r.Written < last.Written || r.Discarded < last.Discarded {
@@ -261,6 +270,8 @@ func (a *Account) since(r disk.Reading, ran bool) (Judgement, string) {
 		return Uncertain, fmt.Sprintf("%s was written to: by the guest that is up again, or before", name)
 	}
 	switch {
+	case r.Uncounted:
+		return Uncertain, fmt.Sprintf("the kernel does not count what is written to %s (queue/iostats is 0)", name)
 	case r.Written < a.Closed.Written || r.Discarded < a.Closed.Discarded:
 		return Uncertain, fmt.Sprintf("the counters of %s went back", name)
 	case r.Written-a.Closed.Written > guest.Written:

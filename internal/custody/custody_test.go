@@ -90,6 +90,10 @@ func TestJudge(t *testing.T) {
 		{"discards by others", Open(phy, at(0, 100, 0, 0)),
 			[]disk.Reading{discarded(at(500, 140, 40), 8)}, ptr(discarded(at(600, 140, 40), 8)), phy, discarded(at(3000, 140), 8), false, Broken},
 		{"discards while down", Open(phy, at(0, 100)), nil, ptr(at(600, 100)), phy, discarded(at(3000, 100), 8), false, Broken},
+		{"not counted while the guest ran", trace(Open(phy, at(0, 100, 0))),
+			[]disk.Reading{uncounted(at(500, 100, 40))}, ptr(at(600, 100, 40)), phy, at(3000, 100), false, Uncertain},
+		{"not counted when it was first looked at", Open(phy, uncounted(at(0, 100))), nil, ptr(at(600, 100)), phy, at(3000, 100), false, Uncertain},
+		{"not counted while the guest was down", Open(phy, at(0, 100)), nil, ptr(at(600, 100)), phy, uncounted(at(3000, 100)), false, Uncertain},
 		{"counter reset", Open(phy, at(0, 100)), nil, ptr(at(600, 100)), phy, at(3000, 10), false, Uncertain},
 
 		{"image, untouched, other loop device", Open(loop, file(at(0, 0), 7)),
@@ -114,6 +118,11 @@ func TestJudge(t *testing.T) {
 }
 
 func ptr(r disk.Reading) *disk.Reading { return &r }
+
+func uncounted(r disk.Reading) disk.Reading {
+	r.Uncounted = true
+	return r
+}
 
 func discarded(r disk.Reading, sectors uint64) disk.Reading {
 	r.Discarded = sectors

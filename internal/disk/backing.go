@@ -214,13 +214,21 @@ func birth(path string) int64 {
 // diskSeq is of a disk, or of the disk that a partition is on; 0 where the
 // kernel does not say.
 func diskSeq(dir string) (uint64, error) {
-	for _, file := range []string{"diskseq", "../diskseq"} {
-		n, err := readUint(filepath.Join(dir, file))
-		if !errors.Is(err, fs.ErrNotExist) {
-			return n, err
-		}
+	n, err := readOfDisk(dir, "diskseq")
+	if errors.Is(err, fs.ErrNotExist) {
+		return 0, nil
 	}
-	return 0, nil
+	return n, err
+}
+
+// readOfDisk reads a number that a disk has in sysfs, and its partitions have not.
+func readOfDisk(dir, file string) (uint64, error) {
+	n, err := readUint(filepath.Join(dir, file))
+	if errors.Is(err, fs.ErrNotExist) {
+		// dir is a symbolic link: what is above it, only the kernel knows.
+		return readUint(dir + "/../" + file)
+	}
+	return n, err
 }
 
 // below names what a stacked device lies on.

@@ -327,3 +327,30 @@ func TestReader(t *testing.T) {
 		}
 	}
 }
+
+// TestOfTheDisk: what only a disk has, its partitions have from it, though what
+// names them are symbolic links.
+func TestOfTheDisk(t *testing.T) {
+	for iostats, uncounted := range map[string]bool{"0": true, "1": false} {
+		s := sysfs(t, map[string]string{
+			"devices/sda/diskseq":        "9\n",
+			"devices/sda/queue/iostats":  iostats + "\n",
+			"devices/sda/sda1/uevent":    "MAJOR=8\nMINOR=1\nDEVNAME=sda1\n",
+			"devices/sda/sda1/size":      "2048\n",
+			"devices/sda/sda1/stat":      "0 0 0 0 0 0 8 0 0 0 0\n",
+			"devices/sda/sda1/partition": "1\n",
+			"dev/block/8:0/uevent":       "\n",
+		})
+		if err := os.Symlink("../../devices/sda/sda1", filepath.Join(s.Sys, "dev/block/8:1")); err != nil {
+			t.Fatal(err)
+		}
+		be := Backend{Kind: "vbd", VBD: 51712, Domid: 3, PhysicalDevice: "8:1", DevName: "xvda"}
+		b, err := s.Resolve(be)
+		if err != nil || b.DiskSeq != 9 {
+			t.Fatalf("%+v, %v", b, err)
+		}
+		if r, err := b.Read(be); err != nil || r.Uncounted != uncounted || r.Written != 8 {
+			t.Errorf("%+v, %v", r, err)
+		}
+	}
+}

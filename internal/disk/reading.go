@@ -21,6 +21,8 @@ type Reading struct {
 	Written   uint64 `json:"written"`
 	Discarded uint64 `json:"discarded"`
 	Discards  uint64 `json:"discards"`
+	// Uncounted: the kernel has been told not to count.
+	Uncounted bool `json:"uncounted,omitempty"`
 	// Guest is what the guest has written through its backend, nil if the
 	// backend is not connected or is QEMU's.
 	Guest *GuestIO `json:"guest,omitempty"`
@@ -71,6 +73,11 @@ func (b Backing) readStat(r *Reading) error {
 	if err != nil {
 		return err
 	}
+	on, err := readOfDisk(filepath.Dir(path), "queue/iostats")
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	r.Uncounted = err == nil && on == 0
 	f := strings.Fields(string(raw))
 	if len(f) < 11 {
 		return fmt.Errorf("%s: %d fields", path, len(f))
