@@ -69,13 +69,14 @@ TYPES =
 SEED = 1
 MODE = both
 SECONDS = 60
+LABS = 1
 FLAGS =
 
 .PHONY: faults
-faults: deps ## inject faults: RUNS=n TYPES=a,b SEED=s MODE=both|protected|trusting SECONDS=s; writes build/faults/
+faults: deps ## inject faults: RUNS=n TYPES=a,b SEED=s MODE=both|protected|trusting SECONDS=s LABS=n; writes build/faults/
 	@mkdir -p $(BUILD)
 	CGO_ENABLED=0 go build -trimpath -buildvcs=false -o $(BUILD)/faultscmd ./tests/faults/cmd/faults
-	$(BUILD)/faultscmd -runs $(RUNS) -types '$(TYPES)' -seed $(SEED) -mode $(MODE) -seconds $(SECONDS) $(FLAGS)
+	$(BUILD)/faultscmd -runs $(RUNS) -types '$(TYPES)' -seed $(SEED) -mode $(MODE) -seconds $(SECONDS) -labs $(LABS) $(FLAGS)
 
 .PHONY: test-faults
 test-faults: deps ## a small sample of the fault injection, with and without the protection

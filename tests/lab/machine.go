@@ -206,20 +206,44 @@ func freePort() (int, error) {
 	return listener.Addr().(*net.TCPAddr).Port, nil
 }
 
-// processStart returns field 22 of /proc/PID/stat (proc_pid_stat(5)), which
-// tells a process from a later one with the same number.
-func processStart(pid int) (uint64, error) {
-	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+// ProcessorTime is how long the emulator has had a processor of the host, in
+// seconds.
+func (m *Machine) ProcessorTime() (float64, error) {
+	fields, err := processFields(m.PID)
 	if err != nil {
 		return 0, err
 	}
-	fields := strings.Fields(string(text[bytes.LastIndexByte(text, ')')+1:]))
-	if len(fields) < 20 || fields[0] == "Z" {
+	var user, system int64
+	_, err = fmt.Sscan(fields[11]+" "+fields[12], &user, &system)
+	return float64(user+system) / ticksPerSecond, err
+}
+
+// processStart returns field 22 of /proc/PID/stat (proc_pid_stat(5)), which
+// tells a process from a later one with the same number.
+func processStart(pid int) (uint64, error) {
+	fields, err := processFields(pid)
+	if err != nil {
+		return 0, err
+	}
+	if fields[0] == "Z" {
 		return 0, fs.ErrNotExist
 	}
 	var start uint64
 	_, err = fmt.Sscan(fields[19], &start)
 	return start, err
+}
+
+// processFields returns the fields of /proc/PID/stat from the third on.
+func processFields(pid int) ([]string, error) {
+	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+	if err != nil {
+		return nil, err
+	}
+	fields := strings.Fields(string(text[bytes.LastIndexByte(text, ')')+1:]))
+	if len(fields) < 20 {
+		return nil, fs.ErrNotExist
+	}
+	return fields, nil
 }
 
 func joinStop(err error, m *Machine) error { return errors.Join(err, m.Stop()) }

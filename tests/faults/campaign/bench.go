@@ -11,7 +11,6 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
-	"time"
 
 	"github.com/warmreboot/warmreboot/cachemap"
 	"github.com/warmreboot/warmreboot/tests/faults"
@@ -21,22 +20,45 @@ import (
 	"github.com/warmreboot/warmreboot/tests/lab/demo"
 )
 
-// Served are the folders of the domU that are read and never written; WorkRoot
-// is what is written.
+// order is the same for all runs. What is served are some 30 MB of small and
+// middle-sized files.
+var order = hand.Order{
+	Domain: lab.Domain,
+	Served: build.WebRoot + "/00," + build.WebRoot + "/03," + build.WebRoot + "/07",
+	Work:   "/srv/work",
+	Seen:   build.WebRoot + "/03",
+}
+
+// What the domU's disk is attached with: Debian's script, which starts sixty
+// processes to see what can go wrong, is most of what the emulator would do in
+// a reboot.
 const (
-	Served   = build.WebRoot + "/00," + build.WebRoot + "/01," + build.WebRoot + "/02"
-	WorkRoot = "/srv/work"
-	seenRoot = build.WebRoot + "/01" // of these, the guest compares its view with the disk
+	blockScript     = "/etc/xen/scripts/block-lab"
+	blockScriptText = `#!/bin/sh
+[ "$1" = add ] || exit 0
+exec xenstore-write "$XENBUS_PATH/physical-device" "$(stat -c %t:%T /dev/vdb)" "$XENBUS_PATH/hotplug-status" connected
+`
 )
 
-// Where the bench keeps things in the machines: in memory, out of the faults'
-// reach through the disk.
+// config is the campaign's domU: smaller than the lab's, so that its page cache
+// is a larger part of it; with one process and one vCPU, since two that share the
+// emulator's processor wait for each other most of the time; with nothing on the
+// console but faults and what comes of them; and without a second of waiting, in
+// which the processor is busy, when it panics.
 const (
-	pristinePath = "/tmp/pristine"
-	inodesPath   = "/tmp/inodes.json"
-	modulePath   = "/tmp/faults.ko"
-	// A smaller domU than the lab's, of which the page cache is a larger part.
 	configPath = "/tmp/domU.cfg"
+	config     = `name = "` + lab.Domain + `"
+uuid = "5c0f3a60-7d0b-4a57-9d2b-77a26d6c0b01"
+type = "pvh"
+kernel = "/boot/guest-kernel"
+cmdline = "root=/dev/xvda rootfstype=ext4 rw console=hvc0 panic=-1 oops=panic loglevel=5 mitigations=off init=` + hand.GuestProgram + ` -- guest"
+memory = 160
+vcpus = 1
+disk = [ "format=raw,vdev=xvda,access=rw,backendtype=phy,script=block-lab,target=/dev/vdb" ]
+on_poweroff = "destroy"
+on_reboot = "restart"
+on_crash = "restart"
+`
 )
 
 // state is the name of the snapshot that every run begins with.
@@ -76,7 +98,6 @@ type Bench struct {
 	mode  Mode
 	tools Tools
 	logs  string // folder
-	saved saved
 }
 
 // Open brings the lab of a mode to the state in which runs begin: it boots it,
@@ -101,48 +122,48 @@ func Open(ctx context.Context, cache *build.Cache, checkout build.Checkout, mode
 	if err != nil {
 		return nil, err
 	}
-	if b.saved, err = readSaved(b.Dir); err == nil && b.saved.Key == key {
+	if readKey(b.Dir) == key {
 		return b, nil
 	}
 	machine, err := parts.Start(ctx, b.Dir)
 	if err != nil {
 		return nil, err
 	}
-	b.Machine, b.Product, b.saved = machine, demo.Product{Dom0: machine.Dom0()}, saved{Key: key}
-	if err := b.prepare(ctx); err != nil {
+	b.Machine, b.Product = machine, demo.Product{Dom0: machine.Dom0()}
+	if err := b.prepare(ctx, key); err != nil {
 		return nil, errors.Join(fmt.Errorf("prepare the lab: %w", err), machine.Stop())
 	}
 	return b, nil
 }
 
-func (b *Bench) prepare(ctx context.Context) error {
+// Beside returns another lab with the same state, in a folder of its own.
+func (b *Bench) Beside(name string) (*Bench, error) {
+	other := *b
+	other.Machine = &lab.Machine{Dir: filepath.Join(filepath.Dir(b.Dir), name+"-"+string(b.mode))}
+	return &other, copyState(b.Dir, other.Dir)
+}
+
+func (b *Bench) prepare(ctx context.Context, key string) error {
+	if err := forgetKey(b.Dir); err != nil {
+		return err
+	}
 	dom0 := b.Product.Dom0
-	if err := os.Remove(filepath.Join(b.Dir, savedName)); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return err
-	}
-	pristine, err := sums(b.parts.Config.Guest.Disk)
-	if err != nil {
-		return err
-	}
-	if err := dom0.PutBytes(ctx, pristine, pristinePath); err != nil {
+	if err := b.install(ctx); err != nil {
 		return err
 	}
 	if err := b.StartAgent(ctx); err != nil {
 		return err
 	}
+	text, err := json.Marshal(order)
+	if err != nil {
+		return err
+	}
 	// Without the comparison in dom0, which would hide what gets past Xen.
-	for _, line := range []string{"sed -e 's/^memory.*/memory = 256/' -e 's|^disk.*|disk = [ \"phy:/dev/vdb,xvda,w\" ]|' /etc/xen/" +
-		lab.Domain + ".cfg >" + configPath, "xl create -p " + configPath,
-		"warmreboot enable --content none " + lab.Domain, "xl unpause " + lab.Domain} {
+	for _, line := range []string{"xl create -p " + configPath, "warmreboot enable --content none " + lab.Domain, "xl unpause " + lab.Domain,
+		hand.Program + " prepare '" + string(text) + "'"} {
 		if _, err := dom0.Shell(ctx, line); err != nil {
 			return err
 		}
-	}
-	if b.saved.Domid, err = dom0.Shell(ctx, "xl domid "+lab.Domain); err != nil {
-		return err
-	}
-	if err := b.prepareDomU(ctx); err != nil {
-		return err
 	}
 	if err := b.Save(ctx, state); err != nil {
 		return err
@@ -150,41 +171,24 @@ func (b *Bench) prepare(ctx context.Context) error {
 	if err := b.Quit(ctx); err != nil {
 		return err
 	}
-	return b.saved.write(b.Dir)
+	return writeKey(b.Dir, key)
 }
 
-func (b *Bench) prepareDomU(ctx context.Context) error {
-	ctx, cancel := context.WithTimeout(ctx, 10*time.Minute)
-	defer cancel()
-	if err := b.DomU().Await(ctx); err != nil {
-		return err
-	}
-	if err := b.DomU().Put(ctx, b.tools.Hand, hand.Program, 0o755); err != nil {
-		return err
-	}
-	if err := b.DomU().Put(ctx, b.tools.Module, modulePath, 0o644); err != nil {
-		return err
-	}
-	symbol, err := b.DomU().Shell(ctx, "grep ' kallsyms_lookup_name$' /proc/kallsyms")
+// install puts what runs need into dom0, and onto the domU's disk.
+func (b *Bench) install(ctx context.Context) error {
+	dom0 := b.Product.Dom0
+	pristine, err := sums(b.parts.Config.Guest.Disk)
 	if err != nil {
 		return err
 	}
-	b.saved.Lookup, _, _ = strings.Cut(symbol, " ")
-	prepared, err := lab.JSON[hand.Prepared](ctx, b.DomU(), hand.Program, "prepare", Served, WorkRoot)
-	if err != nil {
+	const module = "/tmp/faults.ko"
+	if err := errors.Join(dom0.PutBytes(ctx, pristine, hand.Pristine), dom0.PutBytes(ctx, []byte(config), configPath),
+		dom0.PutBytes(ctx, []byte(blockScriptText), blockScript), dom0.Put(ctx, b.tools.Module, module, 0o644),
+		dom0.Put(ctx, b.tools.Hand, hand.Program, 0o755)); err != nil {
 		return err
 	}
-	inodes, err := json.Marshal(prepared.Inodes)
-	if err != nil {
-		return err
-	}
-	if err := b.Product.Dom0.PutBytes(ctx, inodes, inodesPath); err != nil {
-		return err
-	}
-	status, err := b.Status(ctx)
-	if err == nil && status.Last != nil {
-		b.saved.Before = status.Last.Sequence
-	}
+	_, err = dom0.Shell(ctx, strings.Join([]string{"chmod +x " + blockScript, "mount /dev/vdb /mnt",
+		"cp " + hand.Program + " /mnt" + hand.GuestProgram, "cp " + module + " /mnt" + hand.GuestModule, "umount /mnt"}, " && "))
 	return err
 }
 
@@ -213,5 +217,5 @@ func (b *Bench) load(ctx context.Context) error {
 		return err
 	}
 	b.Machine, b.Product = machine, demo.Product{Dom0: machine.Dom0()}
-	return b.Product.Dom0.Put(ctx, b.tools.Hand, hand.Program, 0o755)
+	return nil
 }

@@ -10,8 +10,8 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/warmreboot/warmreboot/internal/api"
 	"github.com/warmreboot/warmreboot/tests/faults/hand"
-	"github.com/warmreboot/warmreboot/tests/lab/demo"
 )
 
 func TestParsePlan(t *testing.T) {
@@ -75,27 +75,27 @@ func mismatch(served, page, disk bool) hand.Mismatch {
 }
 
 func TestClassify(t *testing.T) {
-	warm := demo.Reboot{PagesRestored: 100}
+	warm := api.Summary{PagesRestored: 100}
 	pages := func(m ...hand.Mismatch) hand.Pages { return hand.Pages{Mismatches: m} }
 	for name, c := range map[string]struct {
-		result Result
+		result hand.Outcome
 		want   Class
 	}{
-		"all is well":             {Result{Up: true, Reboot: warm}, Consistent},
-		"cold":                    {Result{Up: true}, Cold},
-		"did not come up":         {Result{}, NoBoot},
-		"corrupt page":            {Result{Up: true, Reboot: warm, Pages: pages(mismatch(true, false, true))}, Inconsistent},
-		"both corrupt":            {Result{Up: true, Reboot: warm, Pages: pages(mismatch(true, false, false))}, Inconsistent},
-		"disk wrong, cache right": {Result{Up: true, Reboot: warm, Pages: pages(mismatch(true, true, false))}, Exception},
-		"the guest sees it too":   {Result{Up: true, Reboot: warm, Pages: pages(mismatch(true, true, false)), Seen: Seen{Differ: []string{"a"}}}, Exception},
-		"a written file":          {Result{Up: true, Reboot: warm, Pages: pages(mismatch(false, false, false))}, Stale},
-		"a library":               {Result{Up: true, Reboot: warm, Pages: pages(mismatch(false, false, true))}, Inconsistent},
-		"written and served":      {Result{Up: true, Reboot: warm, Pages: pages(mismatch(false, false, false), mismatch(true, false, true))}, Inconsistent},
-		"only the guest sees it":  {Result{Up: true, Reboot: warm, Seen: Seen{Differ: []string{"a"}}}, Inconsistent},
-		"wrong on the disk":       {Result{Up: true, Reboot: warm, Pages: hand.Pages{Corrupt: 2}}, DiskCorrupt},
-		"wrong though not up":     {Result{Pages: pages(mismatch(true, false, true))}, Inconsistent},
+		"all is well":             {hand.Outcome{Up: true, Reboot: warm}, Consistent},
+		"cold":                    {hand.Outcome{Up: true}, Cold},
+		"did not come up":         {hand.Outcome{}, NoBoot},
+		"corrupt page":            {hand.Outcome{Up: true, Reboot: warm, Pages: pages(mismatch(true, false, true))}, Inconsistent},
+		"both corrupt":            {hand.Outcome{Up: true, Reboot: warm, Pages: pages(mismatch(true, false, false))}, Inconsistent},
+		"disk wrong, cache right": {hand.Outcome{Up: true, Reboot: warm, Pages: pages(mismatch(true, true, false))}, Exception},
+		"the guest sees it too":   {hand.Outcome{Up: true, Reboot: warm, Pages: pages(mismatch(true, true, false)), Seen: hand.Seen{Differ: []string{"a"}}}, Exception},
+		"a written file":          {hand.Outcome{Up: true, Reboot: warm, Pages: pages(mismatch(false, false, false))}, Stale},
+		"a library":               {hand.Outcome{Up: true, Reboot: warm, Pages: pages(mismatch(false, false, true))}, Inconsistent},
+		"written and served":      {hand.Outcome{Up: true, Reboot: warm, Pages: pages(mismatch(false, false, false), mismatch(true, false, true))}, Inconsistent},
+		"only the guest sees it":  {hand.Outcome{Up: true, Reboot: warm, Seen: hand.Seen{Differ: []string{"a"}}}, Inconsistent},
+		"wrong on the disk":       {hand.Outcome{Up: true, Reboot: warm, Pages: hand.Pages{Corrupt: 2}}, DiskCorrupt},
+		"wrong though not up":     {hand.Outcome{Pages: pages(mismatch(true, false, true))}, Inconsistent},
 	} {
-		if got := Classify(c.result); got != c.want {
+		if got := Classify(Result{Outcome: c.result}); got != c.want {
 			t.Errorf("%s: %s, want %s", name, got, c.want)
 		}
 	}
@@ -152,13 +152,13 @@ func TestStoreWantsResults(t *testing.T) {
 }
 
 func sample() []Result {
-	warm := demo.Reboot{PagesRestored: 100}
+	warm := api.Summary{PagesRestored: 100}
 	bad := hand.Pages{Restored: 100, Mismatches: []hand.Mismatch{mismatch(true, false, true)}}
 	return []Result{
-		{Key: Key{"wild-write", 1, Protected}, Class: Consistent, Injected: 10, Up: true, Reboot: warm, Pages: hand.Pages{Restored: 90}},
-		{Key: Key{"wild-write", 1, Trusting}, Class: Inconsistent, Injected: 4, Ending: Crashed, Up: true, Reboot: warm, Pages: bad},
-		{Key: Key{"text-flip", 1, Protected}, Class: Cold, Injected: 10, Up: true},
-		{Key: Key{None, 1, Protected}, Class: Consistent, Up: true, Pages: hand.Pages{Restored: 1000}},
+		{Key: Key{"wild-write", 1, Protected}, Class: Consistent, Injected: 10, Outcome: hand.Outcome{Up: true, Reboot: warm, Pages: hand.Pages{Restored: 90}}},
+		{Key: Key{"wild-write", 1, Trusting}, Class: Inconsistent, Injected: 4, Outcome: hand.Outcome{Ending: hand.Crashed, Up: true, Reboot: warm, Pages: bad}},
+		{Key: Key{"text-flip", 1, Protected}, Class: Cold, Injected: 10, Outcome: hand.Outcome{Up: true}},
+		{Key: Key{None, 1, Protected}, Class: Consistent, Outcome: hand.Outcome{Up: true, Pages: hand.Pages{Restored: 1000}}},
 	}
 }
 
@@ -167,7 +167,7 @@ func TestCount(t *testing.T) {
 	if len(tallies) != 4 || tallies[0].Type != None || tallies[1].Type != "text-flip" || tallies[3].Mode != Trusting {
 		t.Fatalf("%+v", tallies)
 	}
-	if tallies[3].Classes[Inconsistent] != 1 || tallies[3].Endings[Crashed] != 1 || tallies[3].Wrong != 1 {
+	if tallies[3].Classes[Inconsistent] != 1 || tallies[3].Endings[hand.Crashed] != 1 || tallies[3].Wrong != 1 {
 		t.Errorf("%+v", tallies[3])
 	}
 	total := Total(sample(), Protected)
@@ -186,7 +186,7 @@ func TestTableClaimsNothingWrong(t *testing.T) {
 	if table := Table(sample()); !strings.Contains(table, "| wild-write | trusting | 1 | 4 |") || !strings.Contains(table, "95 %") {
 		t.Error(table)
 	}
-	failed := append(sample(), Result{Key: Key{"io-lost", 1, Protected}, Class: Stale, Up: true})
+	failed := append(sample(), Result{Key: Key{"io-lost", 1, Protected}, Class: Stale, Outcome: hand.Outcome{Up: true}})
 	if table := Table(failed); strings.Contains(table, "95 %") {
 		t.Error("a bound is given though a run was wrong:\n" + table)
 	}

@@ -8,19 +8,21 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+
+	"github.com/warmreboot/warmreboot/tests/faults/hand"
 )
 
 // Tally counts the runs of a type in a mode.
 type Tally struct {
-	Type    string         `json:"type"`
-	Mode    Mode           `json:"mode"`
-	Runs    int            `json:"runs"`
-	Classes map[Class]int  `json:"classes"`
-	Endings map[Ending]int `json:"endings"`
-	Faults  int            `json:"faults"`  // injected
-	Pages   uint64         `json:"pages"`   // restored
-	Wrong   int            `json:"wrong"`   // pages that differ from their block, the exceptions among them
-	Checked uint64         `json:"checked"` // pages compared
+	Type    string              `json:"type"`
+	Mode    Mode                `json:"mode"`
+	Runs    int                 `json:"runs"`
+	Classes map[Class]int       `json:"classes"`
+	Endings map[hand.Ending]int `json:"endings"`
+	Faults  int                 `json:"faults"`  // injected
+	Pages   uint64              `json:"pages"`   // restored
+	Wrong   int                 `json:"wrong"`   // pages that differ from their block, the exceptions among them
+	Checked uint64              `json:"checked"` // pages compared
 }
 
 func (t *Tally) add(r Result) {
@@ -57,7 +59,7 @@ func Count(results []Result) []Tally {
 }
 
 func newTally(name string, mode Mode) Tally {
-	return Tally{Type: name, Mode: mode, Classes: make(map[Class]int), Endings: make(map[Ending]int)}
+	return Tally{Type: name, Mode: mode, Classes: make(map[Class]int), Endings: make(map[hand.Ending]int)}
 }
 
 // Total adds up a mode, without the runs in which nothing was injected.
@@ -120,7 +122,7 @@ func Table(results []Result) string {
 		for _, class := range Classes {
 			fmt.Fprintf(&b, " %d |", t.Classes[class])
 		}
-		fmt.Fprintf(&b, " %d | %d | %d | %d |\n", t.Endings[Crashed], t.Endings[Forced], t.Pages, t.Wrong)
+		fmt.Fprintf(&b, " %d | %d | %d | %d |\n", t.Endings[hand.Crashed], t.Endings[hand.Forced], t.Pages, t.Wrong)
 	}
 	if t := Total(results, Protected); t.wrong() == 0 && warm(t) > 0 {
 		fmt.Fprintf(&b, "\nProtected, no wrong page came back in %d runs with faults after which pages came back (%d pages): "+

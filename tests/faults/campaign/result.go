@@ -10,49 +10,21 @@ import (
 	"path/filepath"
 
 	"github.com/warmreboot/warmreboot/tests/faults/hand"
-	"github.com/warmreboot/warmreboot/tests/lab/demo"
-)
-
-// Ending is how the guest went down.
-type Ending string
-
-// Endings.
-const (
-	Crashed  Ending = "crashed"  // of the faults
-	Panicked Ending = "panicked" // it was made to, after its time
-	Forced   Ending = "forced"   // it was hanging, and taken down from dom0
 )
 
 // Result is all that is known of a run: one line of the results file.
 type Result struct {
 	Key
-	Faults   int    `json:"faults"`   // asked for
-	Injected int    `json:"injected"` // according to the guest's console; fewer if it crashed before the last
-	Seconds  int    `json:"seconds"`  // that the guest worked, unless it crashed
-	Ending   Ending `json:"ending"`
-	// Class is the judgement on what follows.
+	Faults   int `json:"faults"`   // asked for
+	Injected int `json:"injected"` // according to the guest's console; fewer if it crashed before the last
+	Seconds  int `json:"seconds"`  // that the guest worked, unless it crashed
+	// Class is the judgement on the outcome.
 	Class Class `json:"class"`
-	// Up: the guest came up after the reboot.
-	Up     bool        `json:"up"`
-	Reboot demo.Reboot `json:"reboot"`
-	// Pages is what dom0 found, Seen what the guest did.
-	Pages hand.Pages `json:"pages"`
-	Seen  Seen       `json:"seen"`
-	Note  string     `json:"note,omitempty"`
-	// Took is how long the run took, in seconds of the machine's clock.
-	Took   float64 `json:"took"`
-	Phases struct {
-		Load    float64 `json:"load"`
-		Work    float64 `json:"work"`
-		Reboot  float64 `json:"reboot"`
-		Examine float64 `json:"examine"`
-	} `json:"phases"`
-}
-
-// Seen is what the guest sees of some of its served files.
-type Seen struct {
-	Files  int      `json:"files"`
-	Differ []string `json:"differ"` // when read through the page cache and past it
+	hand.Outcome
+	// Took is how long the run took on the host, in seconds; Processor is what
+	// the emulator took of it.
+	Took      float64 `json:"took"`
+	Processor float64 `json:"processor"`
 }
 
 // Store keeps results, a line of JSON each, so that a campaign can go on where

@@ -2,48 +2,80 @@ package campaign
 
 import (
 	"crypto/sha256"
-	"encoding/json"
+	"errors"
+	"io"
+	"io/fs"
 	"os"
 	"path/filepath"
 
 	"github.com/warmreboot/warmreboot/tests/lab/build"
 )
 
-// saved is what has to be known of the machine's saved state. It lies beside
-// it, so that a campaign that goes on need not boot the lab again.
-type saved struct {
-	Key    string `json:"key"`    // of what the lab was made from
-	Lookup string `json:"lookup"` // address of kallsyms_lookup_name in the domU
-	Domid  string `json:"domid"`  // of the domU
-	Before int    `json:"before"` // reboots that the agent had seen
+// keyName is the file beside the machine's saved state that says what the state
+// is made from, so that a campaign that goes on need not boot the lab again.
+const keyName = "saved.key"
+
+// readKey returns "" where there is no state.
+func readKey(dir string) string {
+	text, _ := os.ReadFile(filepath.Join(dir, keyName)) // one that can't be read is made anew
+	return string(text)
 }
 
-const savedName = "saved.json"
+func writeKey(dir, key string) error {
+	return os.WriteFile(filepath.Join(dir, keyName), []byte(key), 0o644)
+}
 
-func readSaved(dir string) (saved, error) {
-	var s saved
-	text, err := os.ReadFile(filepath.Join(dir, savedName))
-	if err != nil {
-		return s, err
+func forgetKey(dir string) error {
+	err := os.Remove(filepath.Join(dir, keyName))
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
 	}
-	return s, json.Unmarshal(text, &s)
+	return err
 }
 
-func (s saved) write(dir string) error {
-	text, err := json.Marshal(s)
+// copyState copies a saved state into another folder, unless it is there.
+func copyState(from, to string) error {
+	if readKey(to) == readKey(from) {
+		return nil
+	}
+	if err := os.MkdirAll(to, 0o755); err != nil {
+		return err
+	}
+	if err := forgetKey(to); err != nil {
+		return err
+	}
+	images, err := filepath.Glob(filepath.Join(from, "*.qcow2"))
 	if err != nil {
 		return err
 	}
-	return os.WriteFile(filepath.Join(dir, savedName), text, 0o644)
+	for _, image := range images {
+		if err := copyFile(image, filepath.Join(to, filepath.Base(image))); err != nil {
+			return err
+		}
+	}
+	return writeKey(to, readKey(from))
 }
 
-// key identifies what the state is made from. The parts of the lab lie in
-// folders that are named by their content; dom0 is given the hand anew in each
-// run.
+func copyFile(from, to string) error {
+	source, err := os.Open(from)
+	if err != nil {
+		return err
+	}
+	defer source.Close()
+	target, err := os.Create(to)
+	if err != nil {
+		return err
+	}
+	_, err = io.Copy(target, source)
+	return errors.Join(err, target.Close())
+}
+
+// key identifies what the state is made from: only the QEMU that has saved it can
+// load it. The parts of the lab lie in folders that are named by their content.
 func (b *Bench) key() (string, error) {
 	c := b.parts.Config
-	list := []any{"state 1", c.Xen, c.Dom0, c.Guest.Disk, c.Kernel, b.tools.Module, Served}
-	for _, program := range []string{b.parts.Product.CLI, b.parts.Product.Daemon} {
+	list := []any{"state 2", c.Xen, c.Dom0, c.Guest.Disk, c.Kernel, config, blockScriptText, order}
+	for _, program := range []string{filepath.Join(c.Root.Dir, build.QEMU), b.parts.Product.CLI, b.parts.Product.Daemon, b.tools.Hand, b.tools.Module} {
 		content, err := os.ReadFile(program)
 		if err != nil {
 			return "", err

@@ -86,9 +86,8 @@ func (d *watchedDisk) intact(block uint64, content []byte) bool {
 // pages compares all reusable pages of a domain's VBD with the disk. pristine
 // is a file with the Sum of each block, inodes one with the files that nobody
 // should have written.
-func pages(ctx context.Context, id uint16, pristine, inodes string) (Pages, error) {
+func pages(ctx context.Context, domid xenctl.Domid, pristine, inodes string) (Pages, error) {
 	var result Pages
-	domid := xenctl.Domid(id)
 	sums, err := os.ReadFile(pristine)
 	if err != nil {
 		return result, err

@@ -15,41 +15,36 @@ import (
 const (
 	workFiles = 24
 	workSize  = 256 << 10
+	// pause is between two operations: a machine that is idle costs the emulator
+	// nothing.
+	pause = 200 * time.Millisecond
 )
 
-// Prepared says what Prepare found.
-type Prepared struct {
-	Bytes  int64    `json:"bytes"`  // of the served files
-	Inodes []uint64 `json:"inodes"` // theirs
-}
-
 // Prepare creates the files that Work writes to, and reads all files below root
-// so that they are cached.
-func Prepare(root, work string) (Prepared, error) {
+// so that they are cached. It returns the inodes of the latter.
+func Prepare(root, work string) ([]uint64, error) {
 	for i := range workFiles {
 		if err := writeFile(workPath(work, i), rand.New(rand.NewPCG(1, uint64(i))), workSize); err != nil {
-			return Prepared{}, err
+			return nil, err
 		}
 	}
 	syscall.Sync()
-	var p Prepared
 	paths, err := files(root)
 	if err != nil {
-		return p, err
+		return nil, err
 	}
+	var inodes []uint64
 	for _, path := range paths {
-		content, err := os.ReadFile(path)
-		if err != nil {
-			return p, err
+		if _, err := os.ReadFile(path); err != nil {
+			return nil, err
 		}
 		var st syscall.Stat_t
 		if err := syscall.Stat(path, &st); err != nil {
-			return p, err
+			return nil, err
 		}
-		p.Bytes += int64(len(content))
-		p.Inodes = append(p.Inodes, st.Ino)
+		inodes = append(inodes, st.Ino)
 	}
-	return p, nil
+	return inodes, nil
 }
 
 // worker is one run of Work.
@@ -73,7 +68,7 @@ func Work(root, work string, seed uint64, duration time.Duration) error {
 		w.read, w.read, w.read, w.readAnew, w.readAnew, w.readMapped, w.overwrite, w.overwriteSynced, w.appendTo,
 		w.writeMapped, w.replace, w.remove, w.truncate, w.direct, w.directories,
 	}
-	for end := time.Now().Add(duration); time.Now().Before(end); {
+	for end := time.Now().Add(duration); time.Now().Before(end); time.Sleep(pause) {
 		if err := operations[w.random.IntN(len(operations))](); err != nil {
 			fmt.Fprintln(os.Stderr, err)
 		}

@@ -30,7 +30,8 @@ func run(ctx context.Context) error {
 	seed := flag.Uint64("seed", 1, "of the first run of each type")
 	mode := flag.String("mode", "both", "protected, trusting or both")
 	faults := flag.Int("faults", 10, "faults per run")
-	seconds := flag.Int("seconds", 60, "how long the guest works, if it doesn't crash")
+	seconds := flag.Int("seconds", 60, "how long the guest works on its own clock, if it doesn't crash")
+	labs := flag.Int("labs", 1, "labs side by side, with some 2.5 GB of memory each")
 	name := flag.String("name", "faults", "name of the lab")
 	until := flag.Duration("for", 0, "begin no run after this time; the same command goes on later")
 	flag.Parse()
@@ -38,7 +39,7 @@ func run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	c := campaign.Campaign{Plan: plan, Settings: campaign.Settings{Faults: *faults, Seconds: *seconds}, Lab: *name,
+	c := campaign.Campaign{Plan: plan, Settings: campaign.Settings{Faults: *faults, Seconds: *seconds}, Lab: *name, Labs: *labs,
 		Say: func(line string) { fmt.Printf("%s %s\n", time.Now().Format(time.TimeOnly), line) }}
 	if *until > 0 {
 		c.Until = time.Now().Add(*until)

@@ -1,0 +1,199 @@
+package hand
+
+import (
+	"bufio"
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// What the guest prints for dom0, at the start of a line.
+const (
+	sayUp       = "hand: up"
+	sayPrepared = "hand: prepared "
+	saySeen     = "hand: seen "
+	sayFailed   = "hand: failed: "
+	sayTimeOver = "hand: the time is over"
+)
+
+// Seen is what the guest sees of some of its served files.
+type Seen struct {
+	Files  int      `json:"files"`
+	Differ []string `json:"differ"` // when read through the page cache and past it
+}
+
+// process is the domU's only one. What it needs for a run it has in memory.
+type process struct {
+	module []byte
+	lookup string // address of kallsyms_lookup_name
+}
+
+// Guest is the domU's init: it does what it is told on the console. It ends
+// only by an error, of which the kernel panics.
+func Guest() error {
+	if os.Args[0] != Program {
+		return moveToMemory()
+	}
+	fmt.Println(sayUp)
+	var p process
+	for lines := bufio.NewReader(os.Stdin); ; {
+		line, err := lines.ReadString('\n')
+		if err != nil {
+			return err
+		}
+		command, text, ok := strings.Cut(strings.TrimSpace(line), " ")
+		if !ok {
+			continue
+		}
+		var order Order
+		if err = json.Unmarshal([]byte(text), &order); err == nil {
+			err = p.do(command, order)
+		}
+		if err != nil {
+			fmt.Printf("%s%v\n", sayFailed, err)
+		}
+	}
+}
+
+// moveToMemory mounts what is needed and goes on as Program.
+func moveToMemory() error {
+	for _, kind := range []string{"proc", "tmpfs"} {
+		at := map[string]string{"proc": "/proc", "tmpfs": "/tmp"}[kind]
+		if err := syscall.Mount(kind, at, kind, 0, ""); err != nil {
+			return err
+		}
+	}
+	content, err := os.ReadFile(GuestProgram)
+	if err != nil {
+		return err
+	}
+	if err := os.WriteFile(Program, content, 0o755); err != nil {
+		return err
+	}
+	return syscall.Exec(Program, []string{Program, "guest"}, os.Environ())
+}
+
+func (p *process) do(command string, order Order) error {
+	switch command {
+	case "prepare":
+		return say(sayPrepared)(p.prepare(order))
+	case "work":
+		return p.work(order)
+	case "see":
+		return say(saySeen)(see(order.Seen))
+	}
+	return fmt.Errorf("unknown command %q", command)
+}
+
+func say(what string) func(value any, err error) error {
+	return func(value any, err error) error {
+		if err != nil {
+			return err
+		}
+		text, err := json.Marshal(value)
+		if err != nil {
+			return err
+		}
+		_, err = fmt.Printf("%s%s\n", what, text)
+		return err
+	}
+}
+
+func (p *process) prepare(order Order) (inodes []uint64, err error) {
+	if p.module, err = os.ReadFile(GuestModule); err != nil {
+		return nil, err
+	}
+	symbols, err := os.ReadFile("/proc/kallsyms")
+	if err != nil {
+		return nil, err
+	}
+	before, _, ok := bytes.Cut(symbols, []byte(" T kallsyms_lookup_name\n"))
+	if !ok {
+		return nil, errors.New("the kernel has no kallsyms_lookup_name")
+	}
+	p.lookup = string(before[bytes.LastIndexByte(before, '\n')+1:])
+	return Prepare(order.Served, order.Work)
+}
+
+// work makes the faults and the work, then the kernel panics, even if the work
+// hangs.
+func (p *process) work(order Order) error {
+	parameters := fmt.Sprintf("type=%s seed=%d count=%d milliseconds=%d lookup=0x%s", order.Type, order.Seed, order.Faults,
+		order.Seconds*1000/2, p.lookup)
+	if err := unix.InitModule(p.module, parameters); err != nil {
+		return fmt.Errorf("the injector (%s): %w", parameters, err)
+	}
+	duration := time.Duration(order.Seconds) * time.Second
+	go func() {
+		if err := Work(order.Served, order.Work, order.Seed, duration); err != nil {
+			fmt.Printf("work: %v\n", err)
+		}
+	}()
+	time.Sleep(duration)
+	fmt.Println(sayTimeOver)
+	return os.WriteFile("/proc/sysrq-trigger", []byte("c"), 0)
+}
+
+// see compares what files hold when read through the page cache with what they
+// hold when read past it.
+func see(root string) (Seen, error) {
+	seen := Seen{Differ: []string{}}
+	paths, err := files(root)
+	if err != nil {
+		return seen, err
+	}
+	const size = 1 << 20
+	direct, err := aligned(size)
+	if err != nil {
+		return seen, err
+	}
+	defer syscall.Munmap(direct)
+	for _, path := range paths {
+		same, err := sameOnDisk(path, make([]byte, size), direct)
+		if err != nil {
+			return seen, err
+		}
+		seen.Files++
+		if !same {
+			seen.Differ = append(seen.Differ, filepath.Base(path))
+		}
+	}
+	return seen, nil
+}
+
+func sameOnDisk(path string, buffer, direct []byte) (bool, error) {
+	cached, err := os.Open(path)
+	if err != nil {
+		return false, err
+	}
+	defer cached.Close()
+	disk, err := os.OpenFile(path, os.O_RDONLY|unix.O_DIRECT, 0)
+	if err != nil {
+		return false, err
+	}
+	defer disk.Close()
+	for offset := int64(0); ; offset += int64(len(buffer)) {
+		n, err := cached.ReadAt(buffer, offset)
+		if ignoreEOF(err) != nil {
+			return false, err
+		}
+		m, err := disk.ReadAt(direct, offset)
+		if ignoreEOF(err) != nil && !errors.Is(err, unix.EINVAL) { // past an end that is in the middle of a block
+			return false, err
+		}
+		if !bytes.Equal(buffer[:n], direct[:m]) {
+			return false, nil
+		}
+		if n < len(buffer) {
+			return true, nil
+		}
+	}
+}
