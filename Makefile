@@ -44,7 +44,7 @@ test-handlers: deps ## Xen's handlers, in user space and under sanitizers; needs
 # lab as they are. test-lab-all runs the others too; they move here as they do.
 LAB_TESTS = TestDemo TestFiveWarmReboots TestOrderlyShutdown TestNoAgent TestNotEnabled TestGuestWithoutPatches TestXenWithoutPatches TestPVGuest \
 	TestABIReference TestHostileCallers TestHostileGuestsOwnIO TestOthersPages TestDiskChangedWhileRunning \
-	TestDiskChangedBehind TestPowerCuts TestBlockErrors \
+	TestDiskChangedBehind TestPowerCuts TestBlockErrors TestManyReboots \
 	TestAgentKilled TestAgentAwayAndDisk TestMemoryPressure TestMemorySizes TestSchedule TestSeeing TestService TestPackages TestLibvirt
 
 .PHONY: lab-parts
