@@ -223,3 +223,38 @@ func TestCountInjected(t *testing.T) {
 		t.Errorf("%d, want 9", n)
 	}
 }
+
+func TestCopyState(t *testing.T) {
+	from, to := t.TempDir(), filepath.Join(t.TempDir(), "beside")
+	image := func(dir string) string { return filepath.Join(dir, "dom0.qcow2") }
+	write := func(path, text string) {
+		if err := os.WriteFile(path, []byte(text), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	copied := func(key string) string {
+		if err := errors.Join(writeKey(from, key), copyState(from, to)); err != nil {
+			t.Fatal(err)
+		}
+		if readKey(to) != key {
+			t.Errorf("the copy is of %q, want %q", readKey(to), key)
+		}
+		text, err := os.ReadFile(image(to))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return string(text)
+	}
+	write(image(from), "first")
+	if got := copied("1"); got != "first" {
+		t.Error(got)
+	}
+	write(image(to), "used") // by a run, which does not matter to the state in it
+	if got := copied("1"); got != "used" {
+		t.Errorf("a state that is there was copied again: %q", got)
+	}
+	write(image(from), "second")
+	if got := copied("2"); got != "second" {
+		t.Errorf("another state was not copied: %q", got)
+	}
+}

@@ -39,15 +39,25 @@ func openDomU(name string, whole bool) (*domU, error) {
 			return nil, err
 		}
 	}
+	changes, err := watch(log.Name())
+	if err != nil {
+		return nil, err
+	}
+	store, err := xenstore.Open()
+	return &domU{store: store, log: log, changes: changes}, err
+}
+
+// watch returns a file that can be read when another one is written to.
+func watch(path string) (*os.File, error) {
 	fd, err := unix.InotifyInit1(unix.IN_NONBLOCK | unix.IN_CLOEXEC)
 	if err != nil {
 		return nil, err
 	}
-	if _, err := unix.InotifyAddWatch(fd, log.Name(), unix.IN_MODIFY); err != nil {
-		return nil, err
+	file := os.NewFile(uintptr(fd), "inotify")
+	if _, err := unix.InotifyAddWatch(fd, path, unix.IN_MODIFY); err != nil {
+		return nil, errors.Join(err, file.Close())
 	}
-	store, err := xenstore.Open()
-	return &domU{store: store, log: log, changes: os.NewFile(uintptr(fd), "inotify")}, err
+	return file, nil
 }
 
 func (d *domU) close() {
