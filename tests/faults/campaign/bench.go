@@ -36,7 +36,7 @@ const (
 	blockScript     = "/etc/xen/scripts/block-lab"
 	blockScriptText = `#!/bin/sh
 [ "$1" = add ] || exit 0
-exec xenstore-write "$XENBUS_PATH/physical-device" "$(stat -c %t:%T /dev/vdb)" "$XENBUS_PATH/hotplug-status" connected
+exec xenstore-write "$XENBUS_PATH/physical-device" DEVICE "$XENBUS_PATH/hotplug-status" connected
 `
 )
 
@@ -125,7 +125,10 @@ func Open(ctx context.Context, cache *build.Cache, checkout build.Checkout, mode
 	if readKey(b.Dir) == key {
 		return b, nil
 	}
-	machine, err := parts.Start(ctx, b.Dir)
+	if err := b.plainKernel(ctx); err != nil {
+		return nil, err
+	}
+	machine, err := b.parts.Start(ctx, b.Dir)
 	if err != nil {
 		return nil, err
 	}
@@ -174,6 +177,20 @@ func (b *Bench) prepare(ctx context.Context, key string) error {
 	return writeKey(b.Dir, key)
 }
 
+// plainKernel has the domU boot a kernel that need not be decompressed.
+func (b *Bench) plainKernel(ctx context.Context) error {
+	if err := os.MkdirAll(b.Dir, 0o755); err != nil {
+		return err
+	}
+	plain := filepath.Join(b.Dir, "vmlinux")
+	config := &b.parts.Config
+	if err := build.PlainKernel(ctx, config.Root, config.Kernel, plain); err != nil {
+		return err
+	}
+	config.Kernel = plain
+	return nil
+}
+
 // install puts what runs need into dom0, and onto the domU's disk.
 func (b *Bench) install(ctx context.Context) error {
 	dom0 := b.Product.Dom0
@@ -187,7 +204,7 @@ func (b *Bench) install(ctx context.Context) error {
 		dom0.Put(ctx, b.tools.Hand, hand.Program, 0o755)); err != nil {
 		return err
 	}
-	_, err = dom0.Shell(ctx, strings.Join([]string{"chmod +x " + blockScript, "mount /dev/vdb /mnt",
+	_, err = dom0.Shell(ctx, strings.Join([]string{"chmod +x " + blockScript, "sed -i s/DEVICE/$(stat -c %t:%T /dev/vdb)/ " + blockScript, "mount /dev/vdb /mnt",
 		"cp " + hand.Program + " /mnt" + hand.GuestProgram, "cp " + module + " /mnt" + hand.GuestModule, "umount /mnt"}, " && "))
 	return err
 }

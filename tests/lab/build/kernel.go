@@ -5,6 +5,7 @@ import (
 	"context"
 	"crypto/sha256"
 	"embed"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"os"
@@ -152,4 +153,32 @@ func buildHang(ctx context.Context, tools Root, tree, dir string) error {
 		return err
 	}
 	return errors.Join(copyFile(filepath.Join(source, "hang.ko"), filepath.Join(dir, "hang.ko")), os.RemoveAll(source))
+}
+
+// PlainKernel writes the kernel that is compressed in a bzImage to a file of its
+// own, which Xen's toolstack boots sooner. The fields are those of the kernel's
+// Documentation/arch/x86/boot.rst.
+func PlainKernel(ctx context.Context, tools Root, image, plain string) error {
+	const (
+		setupSectors, payloadOffset, payloadLength = 0x1f1, 0x248, 0x24c
+		sizeAtEnd                                  = 4 // of the plain kernel, in bytes
+	)
+	content, err := os.ReadFile(image)
+	if err != nil {
+		return err
+	}
+	if len(content) < payloadLength+4 || string(content[0x202:][:4]) != "HdrS" {
+		return fmt.Errorf("%s is no bzImage", image)
+	}
+	start := (int(content[setupSectors])+1)*512 + int(binary.LittleEndian.Uint32(content[payloadOffset:]))
+	end := start + int(binary.LittleEndian.Uint32(content[payloadLength:])) - sizeAtEnd
+	if start > end || end > len(content) {
+		return fmt.Errorf("%s is cut off", image)
+	}
+	compressed := plain + ".lz4"
+	defer os.Remove(compressed)
+	if err := os.WriteFile(compressed, content[start:end], 0o644); err != nil {
+		return err
+	}
+	return tools.withBind(filepath.Dir(plain)).Run(ctx, "/", "lz4", "-d", "-f", "-q", compressed, plain)
 }
