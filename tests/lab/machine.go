@@ -33,9 +33,10 @@ var Throttle = struct{ BytesPerSecond int }{24 << 20}
 
 // Config says what to boot. All paths are the host's.
 type Config struct {
-	Dir     string // of this lab: logs and the state file
-	Root    build.Root
-	Xen     string // 32-bit ELF, not compressed
+	Dir     string     // of this lab: logs and the state file
+	Root    build.Root // that QEMU runs in
+	QEMU    string     // the program
+	Xen     string     // 32-bit ELF, not compressed
 	Dom0    build.Dom0
 	Guest   build.Guest
 	Kernel  string   // of the domU: bzImage
@@ -93,7 +94,7 @@ func Boot(ctx context.Context, c Config) (*Machine, error) {
 		return nil, err
 	}
 	defer log.Close()
-	command := c.Root.Command(context.WithoutCancel(ctx), "/", append([]string{build.QEMU}, c.arguments(m)...)...)
+	command := c.Root.Command(context.WithoutCancel(ctx), "/", append([]string{c.QEMU}, c.arguments(m)...)...)
 	command.Stdout, command.Stderr = log, log
 	command.SysProcAttr = &syscall.SysProcAttr{Setsid: true} // outlives the command that booted it
 	if err := command.Start(); err != nil {
@@ -134,21 +135,21 @@ func (c Config) arguments(m *Machine) []string {
 	if !c.Unthrottled {
 		throttle = fmt.Sprintf(",throttling.bps-total=%d", Throttle.BytesPerSecond)
 	}
-	return append([]string{
+	return append(append(build.QEMUFirmware(),
 		// One virtual CPU, so that the clock can count its instructions. With
 		// MONITOR Xen takes a #GP in mwait; with RDTSCP PVH guests stall.
 		"-accel", "tcg,thread=single", "-cpu", "EPYC,+svm,-monitor,-rdtscp",
 		"-icount", fmt.Sprintf("shift=%d,sleep=on", instructionShift),
 		"-smp", "1", "-m", "2560", "-nodefaults", "-no-reboot", "-display", "none",
 		"-kernel", c.Xen,
-		"-initrd", c.Dom0.Kernel + " root=/dev/vda rw console=hvc0 quiet loglevel=4 mitigations=off," + c.Dom0.Initrd,
+		"-initrd", c.Dom0.Kernel+" root=/dev/vda rw console=hvc0 quiet loglevel=4 mitigations=off,"+c.Dom0.Initrd,
 		"-append", strings.Join(append([]string{"console=com1", "com1=115200,8n1", "dom0_mem=1024M,max:1024M",
-			"loglvl=all", "guest_loglvl=all", "spec-ctrl=no,eager-fpu"}, c.Console...), " "),
-		"-serial", "file:" + m.ConsoleLog(),
-		"-monitor", "unix:" + m.monitorPath() + ",server=on,wait=off",
+			"loglvl=all", "guest_loglvl=all", "spec-ctrl=no,eager-fpu", "global-pages"}, c.Console...), " "),
+		"-serial", "file:"+m.ConsoleLog(),
+		"-monitor", "unix:"+m.monitorPath()+",server=on,wait=off",
 		"-netdev", fmt.Sprintf("user,id=net0,hostfwd=tcp:127.0.0.1:%d-:%d", m.Port, agent.Port),
 		"-device", "virtio-net-pci,netdev=net0,romfile=",
-	}, c.drives(throttle)...)
+	), c.drives(throttle)...)
 }
 
 // Open returns the lab that runs in dir.

@@ -43,6 +43,13 @@ func Prepare(ctx context.Context, cache *build.Cache, from build.Checkout, v Var
 		return Parts{}, err
 	}
 	p := Parts{Config: Config{Root: tools, Unthrottled: v.Unthrottled, Saveable: v.Saveable}}
+	emulator, err := from.QEMU()
+	if err != nil {
+		return p, err
+	}
+	if p.Config.QEMU, err = cache.QEMU(ctx, emulator); err != nil {
+		return p, err
+	}
 	dom0 := cache.Dom0
 	if v.Systemd {
 		dom0 = cache.Dom0Systemd

@@ -75,7 +75,7 @@ func copyFile(from, to string) error {
 func (b *Bench) key() (string, error) {
 	c := b.parts.Config
 	list := []any{"state 2", c.Xen, c.Dom0, c.Guest.Disk, c.Kernel, config, blockScriptText, order}
-	for _, program := range []string{filepath.Join(c.Root.Dir, build.QEMU), b.parts.Product.CLI, b.parts.Product.Daemon, b.tools.Hand, b.tools.Module} {
+	for _, program := range []string{c.QEMU, b.parts.Product.CLI, b.parts.Product.Daemon, b.tools.Hand, b.tools.Module} {
 		content, err := os.ReadFile(program)
 		if err != nil {
 			return "", err

@@ -43,6 +43,11 @@ func (c Checkout) Hypervisor() (Series, error) {
 	return ReadSeries(filepath.Join(c.Dir, "hypervisor-patches"))
 }
 
+// QEMU returns the series of the lab's emulator.
+func (c Checkout) QEMU() (Series, error) {
+	return ReadSeries(filepath.Join(c.Dir, "tests", "lab", "qemu"))
+}
+
 // GuestKernel returns the guest kernel's series.
 func (c Checkout) GuestKernel() (Series, error) {
 	return ReadSeries(filepath.Join(c.Dir, "guest-kernel-patches"))

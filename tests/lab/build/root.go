@@ -27,7 +27,7 @@ type Root struct {
 	Bind []string // folders of the machine that are seen in it, at the same path
 }
 
-// Tools makes the root with compilers and QEMU.
+// Tools makes the root with compilers, and with what QEMU needs to run.
 func (c *Cache) Tools(ctx context.Context, bind ...string) (Root, error) {
 	key := KeyOf("tools 2", toolPackages)
 	dir, err := c.Entry(ctx, "tools", key, func(ctx context.Context, dir string) error {
@@ -35,16 +35,13 @@ func (c *Cache) Tools(ctx context.Context, bind ...string) (Root, error) {
 			return err
 		}
 		root := Root{Dir: dir}
-		// A version of its own: QEMU 11.1 is what the lab is known to work with.
+		// Debian's own QEMU brings the firmware and the libraries for ours.
 		if err := root.Run(ctx, "/", "apt-get", "update"); err != nil {
 			return err
 		}
 		return root.Run(ctx, "/", "env", "DEBIAN_FRONTEND=noninteractive", "apt-get", "install", "-y", "-q",
 			"--no-install-recommends", "-t", "trixie-backports", "qemu-system-x86")
 	})
-	if err == nil {
-		err = c.makeQEMU(dir)
-	}
 	return Root{Dir: dir, Key: key, Bind: append([]string{c.Dir}, bind...)}, err
 }
 

@@ -1,0 +1,6 @@
+# What the lab's machine is made of.
+CONFIG_I440FX=y
+CONFIG_SERIAL_ISA=y
+CONFIG_VIRTIO_BLK=y
+CONFIG_VIRTIO_NET=y
+CONFIG_VIRTIO_PCI=y
