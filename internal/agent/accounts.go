@@ -166,12 +166,24 @@ func (k *keeper) open(d *usedDisk) (*custody.Account, error) {
 
 // enter enters a new reading of a disk into its account.
 func (k *keeper) enter(a *custody.Account, d *usedDisk) error {
-	r, err := k.a.Disks.Read(d.backing, d.backend)
+	r, err := k.read(a, d)
 	if err != nil {
 		return err
 	}
 	k.enterReading(a, d, r, 0)
 	return nil
+}
+
+// read takes a reading for an account, and another one where the backend may just
+// not have counted yet what the disk has: one that is not running then, as there is
+// no processor for it.
+func (k *keeper) read(a *custody.Account, d *usedDisk) (disk.Reading, error) {
+	r, err := k.a.Disks.Read(d.backing, d.backend)
+	for end := time.Now().Add(countWait); err == nil && a.Ahead(r) && time.Now().Before(end); {
+		time.Sleep(drainTick)
+		r, err = k.a.Disks.Read(d.backing, d.backend)
+	}
+	return r, err
 }
 
 // enterReading enters a reading that was just taken, and what is known by now
@@ -349,6 +361,8 @@ func (k *keeper) refused(vbd cachemap.VBD, reason api.Reason, pages uint64, exam
 const (
 	drainWait = 3 * time.Second
 	drainTick = 10 * time.Millisecond
+	// countWait is how long a backend may take to count what it has handed on.
+	countWait = 50 * time.Millisecond
 )
 
 // closeAccounts takes the last readings of the disks of a domain that has just
@@ -364,7 +378,7 @@ func (k *keeper) closeAccounts(successor xenctl.Domid) {
 	for deadline := time.Now().Add(drainWait); len(open) > 0; time.Sleep(drainTick) {
 		for vbd, a := range open {
 			d := k.disks[vbd]
-			r, err := k.a.Disks.Read(d.backing, d.backend)
+			r, err := k.read(a, d)
 			if err != nil {
 				k.log.Warn("the counters of the disk cannot be read", "op", "counters", "vbd", vbd, "err", err)
 				delete(open, vbd)

@@ -70,6 +70,25 @@ func TestThrottledGuest(t *testing.T) {
 	}
 }
 
+// TestCountedLate: a request that the backend has just handed on, and not counted,
+// is not somebody else's; one that it never counts is.
+func TestCountedLate(t *testing.T) {
+	t.Parallel()
+	for readings, refused := range map[int]bool{2: false, 200: true} {
+		w, a, d := traced(t, func(_, _ xenctl.Domid) (string, string) { return "", "" })
+		w.mu.Lock()
+		w.disks[xvda].written += 8
+		w.disks[xvda].guest[d.info.Domid].Written += 8
+		w.disks[xvda].uncounted = readings
+		w.mu.Unlock()
+		a.Wake()
+		s, err := a.Reboot(ctx(t, 20*time.Second), "domU-web", api.Graceful)
+		if err != nil || (len(status(t, a).Refusals) != 0) != refused || s.PagesRestored != map[bool]uint64{false: 40, true: 20}[refused] {
+			t.Errorf("%d readings: %+v, %v", readings, s, err)
+		}
+	}
+}
+
 // TestTraceNamesTheCulprit: what cannot be the guest's is never believed to be,
 // whatever the counters say.
 func TestTraceNamesTheCulprit(t *testing.T) {

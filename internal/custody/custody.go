@@ -159,6 +159,14 @@ func (a *Account) reopen(r disk.Reading) {
 	a.Opened, a.Base, a.Firm, a.Exact = b.Opened, b.Base, b.Firm, b.Exact
 }
 
+// Ahead reports whether a reading has more on the disk than the guest is known to
+// have written. The backend counts a request just after it has handed it on, so
+// that this is somebody else's doing only if it stays so.
+func (a *Account) Ahead(r disk.Reading) bool {
+	return a.counted() && a.Firm && a.Last.Guest != nil && r.Guest != nil && r.Guest.Written >= a.Last.Guest.Written &&
+		int64(r.Written)-int64(r.Guest.Written) > a.Base
+}
+
 // books compares the disk's books with those of the guest's connection.
 func (a *Account) books(r disk.Reading) {
 	others := int64(r.Written) - int64(r.Guest.Written)
