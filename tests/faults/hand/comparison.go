@@ -5,6 +5,7 @@ import (
 	"cmp"
 	"context"
 	"slices"
+	"time"
 
 	"github.com/warmreboot/warmreboot/cachemap"
 	"github.com/warmreboot/warmreboot/internal/disk"
@@ -41,7 +42,8 @@ func (c comparison) run(ctx context.Context) (Pages, error) {
 	for _, page := range differ {
 		mismatch, err := c.describe(page)
 		if err != nil {
-			return result, err
+			result.Unreadable, result.Error = result.Unreadable+1, err.Error()
+			continue
 		}
 		mismatch.Restored = restored[page.PFN]
 		result.Mismatches = append(result.Mismatches, mismatch)
@@ -70,30 +72,53 @@ func (c comparison) each(held bool, visit func(validate.Page)) error {
 	return nil
 }
 
-// compare returns all pages that differ.
+// attempts is how often a page that differs is compared again.
+const attempts = 3
+
+// compare returns all pages that differ. A page may be forgotten, or written by
+// the guest, at any time: one that differs counts only if Xen remembers it,
+// with the same entry, before and after it was compared again.
 func (c comparison) compare(ctx context.Context, list []validate.Page, result *Pages) ([]validate.Page, error) {
-	suspects, err := c.suspects(list)
-	if err != nil {
+	differ, err := c.suspects(list)
+	for i := 0; i < attempts && err == nil && len(differ) > 0; i++ {
+		select {
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		case <-time.After(2 * time.Millisecond):
+		}
+		if differ, err = c.remembered(differ, result); err == nil {
+			differ, err = c.suspects(differ)
+		}
+	}
+	if err == nil && len(differ) > 0 {
+		differ, err = c.remembered(differ, result)
+	}
+	result.Checked = uint64(len(list)) - result.Gone
+	return differ, err
+}
+
+// remembered returns the pages that Xen still claims to equal their blocks, and
+// counts the others.
+func (c comparison) remembered(pages []validate.Page, result *Pages) ([]validate.Page, error) {
+	now := make(map[validate.Page]bool)
+	if err := c.each(false, func(page validate.Page) { now[page] = true }); err != nil {
 		return nil, err
 	}
-	found, err := c.check(ctx, suspects)
-	if err != nil {
-		return nil, err
+	var still []validate.Page
+	for _, page := range pages {
+		if now[page] {
+			still = append(still, page)
+		}
 	}
-	equal := uint64(len(list) - len(suspects))
-	result.Checked, result.Gone, result.Unreadable = equal+found.Checked(), found.Gone, found.Unreadable
-	if found.FirstError != nil {
-		result.Error = found.FirstError.Error()
-	}
-	return c.name(ctx, suspects, found)
+	result.Gone += uint64(len(pages) - len(still))
+	return still, nil
 }
 
 // batch is how many pages are mapped, or read, at a time.
 const batch = 256
 
-// suspects sorts the pages by sector and returns those that are not equal at
-// first sight: the agent's own check, which the emulator takes twice as long
-// for, is for these alone.
+// suspects sorts the pages by sector and returns those that are not equal, or
+// can't be read.
 func (c comparison) suspects(list []validate.Page) ([]validate.Page, error) {
 	slices.SortFunc(list, func(a, b validate.Page) int { return cmp.Compare(a.Entry.Sector, b.Entry.Sector) })
 	buffer, err := disk.AlignedBuffer(batch * cachemap.PageSize)
@@ -139,31 +164,6 @@ func adjacent(pages []validate.Page) int {
 		n++
 	}
 	return n
-}
-
-func (c comparison) check(ctx context.Context, list []validate.Page) (validate.Content, error) {
-	return validate.ContentCheck{Memory: c.memory, Domid: c.domid, Disk: c.disk}.Run(ctx, list)
-}
-
-// name returns the pages that a check has found to differ. It names only the
-// first ones itself, so it is repeated on halves until it names all.
-func (c comparison) name(ctx context.Context, list []validate.Page, found validate.Content) ([]validate.Page, error) {
-	if found.Mismatches <= uint64(len(found.Examples)) {
-		return found.Examples, nil
-	}
-	var differ []validate.Page
-	for _, half := range [][]validate.Page{list[:len(list)/2], list[len(list)/2:]} {
-		found, err := c.check(ctx, half)
-		if err != nil {
-			return nil, err
-		}
-		named, err := c.name(ctx, half, found)
-		if err != nil {
-			return nil, err
-		}
-		differ = append(differ, named...)
-	}
-	return differ, nil
 }
 
 // describe tells what is wrong: the page, its block, or both.
