@@ -178,7 +178,7 @@ func (b *bed) createEnabled(t *testing.T, config string, flags ...string) {
 
 func (b *bed) awaitDomU(t *testing.T) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
 	if err := b.DomU().Await(ctx); err != nil {
 		t.Fatal(err)

@@ -102,7 +102,7 @@ func (b *bed) runSmall(t *testing.T, s small) *lab.Client {
 	t.Helper()
 	b.dom0(t, "xl unpause "+s.name)
 	client := b.Machine.At(smallAddress)
-	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
 	if err := client.Await(ctx); err != nil {
 		text, _ := b.Machine.Dom0().Shell(t.Context(), "tail -n 30 /var/log/xen/console/guest-"+s.name+".log")
