@@ -166,35 +166,16 @@ func (k *keeper) open(d *usedDisk) (*custody.Account, error) {
 
 // enter enters a new reading of a disk into its account.
 func (k *keeper) enter(a *custody.Account, d *usedDisk) error {
-	r, err := k.read(a, d)
+	r, err := k.a.Disks.Read(d.backing, d.backend)
 	if err != nil {
 		return err
 	}
-	k.enterReading(a, d, r, 0)
-	return nil
-}
-
-// read takes a reading for an account, and another one where the backend may just
-// not have counted yet what the disk has: one that is not running then, as there is
-// no processor for it.
-func (k *keeper) read(a *custody.Account, d *usedDisk) (disk.Reading, error) {
-	r, err := k.a.Disks.Read(d.backing, d.backend)
-	for end := time.Now().Add(countWait); err == nil && a.Ahead(r) && time.Now().Before(end); {
-		time.Sleep(drainTick)
-		r, err = k.a.Disks.Read(d.backing, d.backend)
-	}
-	return r, err
-}
-
-// enterReading enters a reading that was just taken, and what is known by now
-// from what watches over the disk. That comes first: whether the account may rely
-// on the trace for what is in the reading, the trace has to say.
-func (k *keeper) enterReading(a *custody.Account, d *usedDisk, r disk.Reading, successor xenctl.Domid) {
-	k.ask(a, d, successor)
 	if g := a.Last.Guest; g != nil && (r.Guest == nil || r.Guest.Written < g.Written) {
 		k.trust(a, d) // only the trace knows what was written meanwhile
 	}
 	a.Enter(r)
+	k.ask(a, d)
+	return nil
 }
 
 // trust makes sure that the trace is what the account takes it for.
@@ -211,8 +192,8 @@ func (k *keeper) trust(a *custody.Account, d *usedDisk) {
 }
 
 // ask asks what watches over the disk. A reading that is to be believed was
-// taken before. successor is the domain with the same UUID that runs already.
-func (k *keeper) ask(a *custody.Account, d *usedDisk, successor xenctl.Domid) {
+// taken before.
+func (k *keeper) ask(a *custody.Account, d *usedDisk) {
 	if d.access != nil {
 		doubt, breach, err := d.access.Ask()
 		if err != nil {
@@ -228,13 +209,9 @@ func (k *keeper) ask(a *custody.Account, d *usedDisk, successor xenctl.Domid) {
 	if d.trace == nil {
 		return
 	}
-	unclear, breach, err := d.trace.Ask(successor)
+	breach, err := d.trace.Breach()
 	if err != nil {
 		k.log.Warn("the trace of writes by others cannot be read", "op", "trace", "vbd", d.backend.VBD, "err", err)
-		a.Traced = false
-	}
-	if unclear != "" && a.Traced {
-		k.log.Info("the trace cannot tell the guest's writes from others' any more; the counters have to do", "vbd", d.backend.VBD, "why", unclear)
 		a.Traced = false
 	}
 	if breach != "" {
@@ -361,14 +338,11 @@ func (k *keeper) refused(vbd cachemap.VBD, reason api.Reason, pages uint64, exam
 const (
 	drainWait = 3 * time.Second
 	drainTick = 10 * time.Millisecond
-	// countWait is how long a backend may take to count what it has handed on.
-	countWait = 50 * time.Millisecond
 )
 
 // closeAccounts takes the last readings of the disks of a domain that has just
-// died: at once, and again until all of its writes are accounted for. successor is
-// the domain with the same UUID that runs already: the agent comes late then.
-func (k *keeper) closeAccounts(successor xenctl.Domid) {
+// died: at once, and again until all of its writes are accounted for.
+func (k *keeper) closeAccounts() {
 	open := map[cachemap.VBD]*custody.Account{}
 	for vbd, a := range k.rec.Accounts {
 		if a.Closed == nil && k.disks[vbd] != nil { // else nobody saw the guest let go
@@ -378,17 +352,18 @@ func (k *keeper) closeAccounts(successor xenctl.Domid) {
 	for deadline := time.Now().Add(drainWait); len(open) > 0; time.Sleep(drainTick) {
 		for vbd, a := range open {
 			d := k.disks[vbd]
-			r, err := k.read(a, d)
+			r, err := k.a.Disks.Read(d.backing, d.backend)
 			if err != nil {
 				k.log.Warn("the counters of the disk cannot be read", "op", "counters", "vbd", vbd, "err", err)
 				delete(open, vbd)
 				continue
 			}
-			k.enterReading(a, d, r, successor)
+			a.Enter(r)
 			gone := r.Guest == nil // no more counters to wait for
 			if a.Exact || gone || a.Breach != "" || time.Now().After(deadline) {
 				k.trust(a, d)
 				a.Close(r)
+				k.ask(a, d)
 				delete(open, vbd)
 				k.guard(d)
 			}

@@ -4,7 +4,6 @@ import (
 	"io"
 
 	"github.com/warmreboot/warmreboot/internal/disk"
-	"github.com/warmreboot/warmreboot/xenctl"
 )
 
 // Reader reads a disk; see disk.Reader.
@@ -34,9 +33,7 @@ type Disks interface {
 
 // Tracer is a disk.Trace.
 type Tracer interface {
-	// Ask: successor is the domain with the same UUID that runs already, 0 if
-	// none does.
-	Ask(successor xenctl.Domid) (unclear, breach string, err error)
+	Breach() (string, error)
 	// Holds returns why it cannot be trusted to have seen everything.
 	Holds() error
 	// Fresh: it was started now, and not found.

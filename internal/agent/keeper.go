@@ -267,11 +267,7 @@ func (k *keeper) down(ctx context.Context, cur *xenctl.DomainInfo) {
 			k.pagesBefore = st.Committed
 		}
 	}
-	successor := xenctl.Domid(0)
-	if cur != nil && cur.Domid != r.Domid {
-		successor = cur.Domid
-	}
-	k.closeAccounts(successor)
+	k.closeAccounts()
 	s := api.Summary{Domain: r.Name, UUID: r.UUID, DomidBefore: r.Domid, Started: now,
 		PagesBefore: k.pagesBefore, Trigger: api.Unknown, By: api.ByGuest, Refused: map[string]uint64{}, VBDs: []api.VBDSummary{}}
 	off := false

@@ -76,11 +76,6 @@ type fakeDisk struct {
 	guest    map[xenctl.Domid]*disk.GuestIO
 	user     string
 	watched  fakeWatch
-	// trace, if set, is what the trace of a domain's use of it has to say, with
-	// the world locked.
-	trace func(domid, successor xenctl.Domid) (unclear, breach string)
-	// uncounted is in how many readings the backends do not have the last 8 sectors.
-	uncounted int
 }
 
 const (
@@ -505,10 +500,6 @@ func (f fakeDisks) Read(b disk.Backing, be disk.Backend) (disk.Reading, error) {
 	r := disk.Reading{At: time.Now(), Written: d.written}
 	if g := d.guest[be.Domid]; g != nil {
 		c := *g
-		if d.uncounted > 0 && c.Written >= 8 {
-			d.uncounted--
-			c.Written -= 8
-		}
 		r.Guest = &c
 	}
 	return r, nil
@@ -571,31 +562,9 @@ func (f fakeDisks) WatchAccess(b disk.Backing) (AccessWatcher, error) {
 	return fakeAccess{f, b}, nil
 }
 
-func (f fakeDisks) Trace(b disk.Backing, be disk.Backend) (Tracer, error) {
-	f.w.mu.Lock()
-	defer f.w.mu.Unlock()
-	if f.disk(b).trace == nil {
-		return nil, disk.ErrUnsupported
-	}
-	return fakeTrace{f, b, be.Domid}, nil
+func (fakeDisks) Trace(disk.Backing, disk.Backend) (Tracer, error) {
+	return nil, disk.ErrUnsupported
 }
-
-type fakeTrace struct {
-	f     fakeDisks
-	b     disk.Backing
-	domid xenctl.Domid
-}
-
-func (t fakeTrace) Ask(successor xenctl.Domid) (unclear, breach string, err error) {
-	t.f.w.mu.Lock()
-	defer t.f.w.mu.Unlock()
-	unclear, breach = t.f.disk(t.b).trace(t.domid, successor)
-	return unclear, breach, nil
-}
-
-func (fakeTrace) Holds() error { return nil }
-func (fakeTrace) Fresh() bool  { return true }
-func (fakeTrace) Close() error { return nil }
 
 func (fakeDisks) WatchFile(disk.Backing) (FileWatcher, error) { return nil, disk.ErrUnsupported }
 

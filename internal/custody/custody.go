@@ -46,8 +46,7 @@ type Account struct {
 	Exact bool `json:"exact"`
 	// Closed is the reading taken after the guest's last write.
 	Closed *disk.Reading `json:"closed,omitempty"`
-	// Traced: a tracer reports every write by others as a breach, and has seen
-	// none that may be theirs or the guest's.
+	// Traced: a tracer reports every write by others as a breach.
 	Traced bool `json:"traced,omitempty"`
 	// Doubt is why it can no longer be told, "" if it can; Breach is the proof
 	// that somebody else wrote. The first of each is kept.
@@ -159,14 +158,6 @@ func (a *Account) reopen(r disk.Reading) {
 	a.Opened, a.Base, a.Firm, a.Exact = b.Opened, b.Base, b.Firm, b.Exact
 }
 
-// Ahead reports whether a reading has more on the disk than the guest is known to
-// have written. The backend counts a request just after it has handed it on, so
-// that this is somebody else's doing only if it stays so.
-func (a *Account) Ahead(r disk.Reading) bool {
-	return a.counted() && a.Firm && a.Last.Guest != nil && r.Guest != nil && r.Guest.Written >= a.Last.Guest.Written &&
-		int64(r.Written)-int64(r.Guest.Written) > a.Base
-}
-
 // books compares the disk's books with those of the guest's connection.
 func (a *Account) books(r disk.Reading) {
 	others := int64(r.Written) - int64(r.Guest.Written)
@@ -207,8 +198,6 @@ func (a *Account) discards(last, r disk.Reading, before uint64) {
 	if r.Guest == nil || r.Guest.Discards == before {
 		a.Blame("%d sectors of %s were discarded by somebody else than the guest",
 			r.Discarded-last.Discarded, a.Identity.Name)
-	} else if !a.Traced { // the backend counts requests, not sectors
-		a.doubt("%d sectors of %s were discarded: by the guest, or by somebody else", r.Discarded-last.Discarded, a.Identity.Name)
 	}
 }
 

@@ -84,8 +84,6 @@ func TestJudge(t *testing.T) {
 		{"reconnected with writes between", Open(phy, at(0, 100, 0)),
 			[]disk.Reading{at(500, 140, 40), at(1000, 158, 10)}, ptr(at(4000, 158, 10)), phy, at(5000, 158), false, Uncertain},
 		{"guest discards", Open(phy, at(0, 100, 0, 0)),
-			[]disk.Reading{at(500, 140, 40, 3)}, ptr(at(600, 140, 40, 3)), phy, discarded(at(3000, 140), 24), false, Uncertain},
-		{"the same, traced", trace(Open(phy, at(0, 100, 0, 0))),
 			[]disk.Reading{at(500, 140, 40, 3)}, ptr(at(600, 140, 40, 3)), phy, discarded(at(3000, 140), 24), false, Certain},
 		{"discards by others", Open(phy, at(0, 100, 0, 0)),
 			[]disk.Reading{discarded(at(500, 140, 40), 8)}, ptr(discarded(at(600, 140, 40), 8)), phy, discarded(at(3000, 140), 8), false, Broken},

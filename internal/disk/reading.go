@@ -47,8 +47,7 @@ type FileState struct {
 // Read takes a reading of the disk behind a backend.
 //
 // Postconditions: the disk's counters were read before the guest's, so that
-// what the guest wrote and Written counts is in Guest as well, but for a request
-// that the backend has just handed on, and not counted yet.
+// what the guest wrote and Written counts is in Guest as well.
 func (b Backing) Read(be Backend) (Reading, error) {
 	r := Reading{At: time.Now()}
 	if b.device != "" {

@@ -10,8 +10,6 @@ import (
 	"sync"
 
 	"golang.org/x/sys/unix"
-
-	"github.com/warmreboot/warmreboot/xenctl"
 )
 
 // tracefs is where the kernel's tracing is, tracePrefix how our own instances
@@ -26,20 +24,11 @@ const (
 // that somebody else than the backend's thread submits. Nothing is recorded,
 // and next to nothing spent, while there are none.
 //
-// Who submits a request need not be who wants it. A request of the guest's that
-// a cgroup's limit has held back is submitted by a worker of the kernel, as are
-// the writes of everybody's page cache; and an agent that was stalled for so long
-// that the domain's successor runs finds writes of that one's backend. Such
-// requests prove nothing, and they may have overwritten others in the ring: once
-// there is one, the trace can no longer tell, and the counters have to.
-//
 // The instance stays when the agent ends, so that one that is started again
 // finds what happened meanwhile.
 type Trace struct {
 	dir    string
-	name   string // of the vbd's device, as the backend's threads carry it
 	own    string // what the backend's threads are called, up to the ring
-	device string // the backend's, as the trace prints it
 	fresh  bool
 	filter func() (string, error) // as it should be now
 
@@ -63,14 +52,8 @@ func (b Backing) Trace(be Backend) (*Trace, error) {
 	if err != nil {
 		return nil, err
 	}
-	t := &Trace{dir: filepath.Join(tracefs, "instances", fmt.Sprintf("%s%d-%d", tracePrefix, be.Domid, be.VBD)),
-		name: be.DevName, own: threadName(be.Domid, be.DevName),
+	t := &Trace{dir: filepath.Join(tracefs, "instances", fmt.Sprintf("%s%d-%d", tracePrefix, be.Domid, be.VBD)), own: threadName(be),
 		filter: func() (string, error) { return b.traceFilter(be) }}
-	// A partition's counters do not have what is written to it through the disk
-	// that it is on: what the trace cannot tell, they cannot either.
-	if _, err := os.Stat(filepath.Join(b.sys.Sys, "dev/block", b.device, "partition")); errors.Is(err, fs.ErrNotExist) {
-		t.device = strings.Replace(b.device, ":", ",", 1)
-	}
 	event := t.event()
 	if t.isOn(event, filter) {
 		return t, nil
@@ -98,10 +81,7 @@ func (b Backing) Trace(be Backend) (*Trace, error) {
 	return t, nil
 }
 
-// threadName is what the threads of a vbd's backend are called, up to the ring.
-func threadName(domid xenctl.Domid, device string) string {
-	return fmt.Sprintf("%d.%s-", domid, device)
-}
+func threadName(be Backend) string { return fmt.Sprintf("%d.%s-", be.Domid, be.DevName) }
 
 // traceFilter selects the requests of others. The backend's threads are named
 // "<domid>.<device>-<ring>"; flushes, which write nothing of their own, have no
@@ -130,7 +110,7 @@ func (b Backing) traceFilter(be Backend) (string, error) {
 			devices = append(devices, strings.TrimSpace(string(raw)))
 		}
 	}
-	thread := threadName(be.Domid, be.DevName)
+	thread := threadName(be)
 	if len(thread) > 15 { // of which the kernel would cut off the end
 		return "", fmt.Errorf("trace of %s: thread name %s*: %w", b.Name, thread, ErrUnsupported)
 	}
@@ -178,60 +158,39 @@ func (t *Trace) isOn(event, filter string) bool {
 		strings.HasPrefix(string(on), "1") && strings.HasPrefix(string(running), "1")
 }
 
-// Ask returns what is known by now, each "" if there is nothing: breach is the
-// first request that cannot be the guest's, unclear the first that may be, after
-// which others may be missing. An error means that it can no longer be told.
-// successor is the domain with the same UUID that runs already, 0 if none does.
-func (t *Trace) Ask(successor xenctl.Domid) (unclear, breach string, err error) {
+// Breach returns the first request of somebody else, "" if there is none, and
+// an error if that can no longer be told.
+func (t *Trace) Breach() (string, error) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if t.breach != "" {
-		return "", t.breach, nil
+		return t.breach, nil
 	}
 	// Reading "trace" consumes nothing. The ring keeps the last requests; the
 	// first of those that are left will do.
 	raw, err := os.ReadFile(filepath.Join(t.dir, "trace"))
 	if err != nil {
-		return "", "", err
+		return "", err
 	}
-	unclear, t.breach, err = t.judge(string(raw), successor)
-	return unclear, t.breach, err
+	t.breach, err = firstEvent(string(raw), t.own)
+	return t.breach, err
 }
 
-// judge looks for Ask through what a trace has recorded. It is an error if there
-// is a request of the backend's own, which the filter should have kept out: others
-// may have been lost among them.
-func (t *Trace) judge(trace string, successor xenctl.Domid) (unclear, breach string, err error) {
+// firstEvent returns what the first event of a trace says; an error if there is
+// one of the backend's own, which the filter should have kept out: others may
+// have been lost among them.
+func firstEvent(trace, own string) (string, error) {
 	for _, line := range strings.Split(trace, "\n") {
 		_, event, ok := strings.Cut(line, "block_bio_queue: ")
 		if !ok || strings.HasPrefix(line, "#") {
 			continue
 		}
-		if strings.Contains(event, "["+t.own) {
-			return "", "", fmt.Errorf("the trace does not filter: %s", event)
+		if strings.Contains(event, "["+own) {
+			return "", fmt.Errorf("the trace does not filter: %s", event)
 		}
-		switch {
-		case !t.mayBeGuests(event, successor):
-			return unclear, "written to by another process: " + event, nil
-		case unclear == "":
-			unclear = event
-		}
+		return "written to by another process: " + event, nil
 	}
-	return unclear, "", nil
-}
-
-// mayBeGuests reports whether a request may be the guest's, or its successor's,
-// though another than the guest's backend has submitted it:
-// "254,16 WS 800 + 8 [kworker/0:1]". The counters have to know of it as well:
-// only a plain write, and one to the backend's own device, will do.
-func (t *Trace) mayBeGuests(event string, successor xenctl.Domid) bool {
-	f := strings.Fields(event)
-	_, who, ok := strings.Cut(event, " [")
-	if !ok || len(f) < 6 || f[0] != t.device || !strings.HasPrefix(strings.TrimPrefix(f[1], "F"), "W") {
-		return false
-	}
-	return strings.HasPrefix(who, "kworker/") ||
-		successor != 0 && strings.HasPrefix(who, threadName(successor, t.name))
+	return "", nil
 }
 
 // Close ends the trace and forgets what it recorded.
