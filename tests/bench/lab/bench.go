@@ -250,7 +250,7 @@ func (b *bench) makeFiles(ctx context.Context, handFile string) error {
 // throttle limits reads from both disks by dom0's clock. QEMU's own throttle goes
 // by the host's, of which the emulated one is a share that depends on the load.
 // Writes are not limited: those that are put off are submitted later, by a thread
-// of the kernel's, so that the agent has less to tell the guest's from others' by.
+// of the kernel's, and the agent takes that for somebody else's.
 func (b *bench) throttle(ctx context.Context) error {
 	_, err := b.dom0.Shell(ctx, fmt.Sprintf(`set -e
 mkdir -p /run/blkio
