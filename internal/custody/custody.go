@@ -71,10 +71,13 @@ func Open(id disk.Identity, r disk.Reading) Account {
 	return a
 }
 
+// notCounted is why a disk whose writes are not counted is uncertain.
+const notCounted = "the kernel does not count what is written to %s (queue/iostats is 0)"
+
 // count enters whether the disk's writes are counted at all.
 func (a *Account) count(r disk.Reading) {
 	if a.counted() && r.Uncounted {
-		a.doubt("the kernel does not count what is written to %s (queue/iostats is 0)", a.Identity.Name)
+		a.doubt(notCounted, a.Identity.Name)
 	}
 }
 
@@ -268,7 +271,7 @@ func (a *Account) since(r disk.Reading, ran bool) (Judgement, string) {
 	}
 	switch {
 	case r.Uncounted:
-		return Uncertain, fmt.Sprintf("the kernel does not count what is written to %s (queue/iostats is 0)", name)
+		return Uncertain, fmt.Sprintf(notCounted, name)
 	case r.Written < a.Closed.Written || r.Discarded < a.Closed.Discarded:
 		return Uncertain, fmt.Sprintf("the counters of %s went back", name)
 	case r.Written-a.Closed.Written > guest.Written:

@@ -3,7 +3,6 @@ package campaign
 import (
 	"crypto/sha256"
 	"errors"
-	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -49,25 +48,11 @@ func copyState(from, to string) error {
 		return err
 	}
 	for _, image := range images {
-		if err := copyFile(image, filepath.Join(to, filepath.Base(image))); err != nil {
+		if err := build.CopyFile(image, filepath.Join(to, filepath.Base(image))); err != nil {
 			return err
 		}
 	}
 	return writeKey(to, readKey(from))
-}
-
-func copyFile(from, to string) error {
-	source, err := os.Open(from)
-	if err != nil {
-		return err
-	}
-	defer source.Close()
-	target, err := os.Create(to)
-	if err != nil {
-		return err
-	}
-	_, err = io.Copy(target, source)
-	return errors.Join(err, target.Close())
 }
 
 // key identifies what the state is made from: only the QEMU that has saved it can

@@ -11,6 +11,8 @@ import (
 	"syscall"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/warmreboot/warmreboot/internal/disk"
 )
 
 // pageSize is that of the page cache.
@@ -98,16 +100,11 @@ func (w *worker) direct() error {
 		return err
 	}
 	defer file.Close()
-	buffer, err := aligned(16 * pageSize)
+	buffer, err := disk.AlignedBuffer(16 * pageSize)
 	if err != nil {
 		return err
 	}
-	defer syscall.Munmap(buffer)
+	defer buffer.Free()
 	_, err = file.ReadAt(buffer, int64(w.random.IntN(16))*pageSize)
 	return ignoreEOF(err)
-}
-
-// aligned returns memory as O_DIRECT wants it; to be unmapped.
-func aligned(size int) ([]byte, error) {
-	return syscall.Mmap(-1, 0, size, syscall.PROT_READ|syscall.PROT_WRITE, syscall.MAP_ANON|syscall.MAP_PRIVATE)
 }

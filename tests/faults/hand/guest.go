@@ -13,6 +13,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/warmreboot/warmreboot/internal/disk"
 )
 
 // What the guest prints for dom0, at the start of a line.
@@ -65,11 +67,8 @@ func Guest() error {
 
 // moveToMemory mounts what is needed and goes on as Program.
 func moveToMemory() error {
-	for _, kind := range []string{"proc", "tmpfs"} {
-		at := map[string]string{"proc": "/proc", "tmpfs": "/tmp"}[kind]
-		if err := syscall.Mount(kind, at, kind, 0, ""); err != nil {
-			return err
-		}
+	if err := errors.Join(syscall.Mount("proc", "/proc", "proc", 0, ""), syscall.Mount("tmpfs", "/tmp", "tmpfs", 0, "")); err != nil {
+		return err
 	}
 	content, err := os.ReadFile(GuestProgram)
 	if err != nil {
@@ -151,16 +150,17 @@ func see(root string, seed uint64) (Seen, error) {
 		return seen, err
 	}
 	const size = 1 << 20
-	direct, err := aligned(size)
+	direct, err := disk.AlignedBuffer(size)
 	if err != nil {
 		return seen, err
 	}
-	defer syscall.Munmap(direct)
+	defer direct.Free()
+	cached := make([]byte, size)
 	for i, path := range paths {
 		if uint64(i)%3 != seed%3 {
 			continue
 		}
-		same, err := sameOnDisk(path, make([]byte, size), direct)
+		same, err := sameOnDisk(path, cached, direct)
 		if err != nil {
 			return seen, err
 		}

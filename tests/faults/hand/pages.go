@@ -83,16 +83,14 @@ func (d *watchedDisk) intact(block uint64, content []byte) bool {
 	return (block+1)*8 <= uint64(len(d.pristine)) && binary.LittleEndian.Uint64(d.pristine[block*8:]) == Sum(content)
 }
 
-// pages compares all reusable pages of a domain's VBD with the disk. pristine
-// is a file with the Sum of each block, inodes one with the files that nobody
-// should have written.
-func pages(ctx context.Context, domid xenctl.Domid, pristine, inodes string) (Pages, error) {
+// pages compares all reusable pages of a domain's VBD with the disk.
+func pages(ctx context.Context, domid xenctl.Domid) (Pages, error) {
 	var result Pages
-	sums, err := os.ReadFile(pristine)
+	sums, err := os.ReadFile(Pristine)
 	if err != nil {
 		return result, err
 	}
-	served, err := readInodes(inodes)
+	served, err := readInodes(inodesPath)
 	if err != nil {
 		return result, err
 	}

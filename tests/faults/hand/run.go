@@ -169,7 +169,7 @@ func (s *supervision) awaitRestore(ctx context.Context) {
 func (s *supervision) compare(ctx context.Context) error {
 	domid, err := s.domid(ctx)
 	if err == nil {
-		s.Pages, err = pages(ctx, domid, Pristine, inodesPath)
+		s.Pages, err = pages(ctx, domid)
 	}
 	if s.Up {
 		return err

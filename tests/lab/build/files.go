@@ -17,7 +17,8 @@ func mustSub(tree fs.FS, dir string) fs.FS {
 	return sub
 }
 
-func copyFile(from, to string) error {
+// CopyFile copies a file's content and permissions.
+func CopyFile(from, to string) error {
 	in, err := os.Open(from)
 	if err != nil {
 		return err

@@ -204,7 +204,7 @@ func (c *Cache) stage(ctx context.Context, root, dir, agentBinary string, init i
 			return "", err
 		}
 	}
-	return stage, copyFile(agentBinary, filepath.Join(stage, "usr/local/sbin/labagent"))
+	return stage, CopyFile(agentBinary, filepath.Join(stage, "usr/local/sbin/labagent"))
 }
 
 // layOver copies one of the embedded trees into root. Scripts, which are what
@@ -273,7 +273,7 @@ func dom0Initrd(ctx context.Context, tools Root, stage, dir string) error {
 		return fmt.Errorf("want one kernel in dom0's root, found %d", len(kernels))
 	}
 	version := strings.TrimPrefix(filepath.Base(kernels[0]), "vmlinuz-")
-	if err := copyFile(kernels[0], filepath.Join(dir, "vmlinuz")); err != nil {
+	if err := CopyFile(kernels[0], filepath.Join(dir, "vmlinuz")); err != nil {
 		return err
 	}
 	tree := filepath.Join(dir, "initrd")

@@ -48,7 +48,7 @@ func (c *Cache) Kernel(ctx context.Context, tools Root, series Series, config, v
 			if err := buildHang(ctx, tools, tree, dir); err != nil {
 				return err
 			}
-			return copyFile(filepath.Join(tree, "arch/x86/boot/bzImage"), filepath.Join(dir, "bzImage"))
+			return CopyFile(filepath.Join(tree, "arch/x86/boot/bzImage"), filepath.Join(dir, "bzImage"))
 		})
 	return Kernel{Image: filepath.Join(dir, "bzImage"), Hang: filepath.Join(dir, "hang.ko")}, err
 }
@@ -90,8 +90,8 @@ func (c *Cache) KernelModules(ctx context.Context, tools Root, series Series, co
 					return err
 				}
 			}
-			return errors.Join(copyFile(filepath.Join(tree, ".config"), filepath.Join(dir, "config")),
-				copyFile(filepath.Join(tree, "System.map"), filepath.Join(dir, "System.map")))
+			return errors.Join(CopyFile(filepath.Join(tree, ".config"), filepath.Join(dir, "config")),
+				CopyFile(filepath.Join(tree, "System.map"), filepath.Join(dir, "System.map")))
 		})
 }
 
@@ -152,7 +152,7 @@ func buildHang(ctx context.Context, tools Root, tree, dir string) error {
 	if err := tools.Run(ctx, tree, kernelMake("M="+source, "KBUILD_MODPOST_WARN=1", "modules")...); err != nil {
 		return err
 	}
-	return errors.Join(copyFile(filepath.Join(source, "hang.ko"), filepath.Join(dir, "hang.ko")), os.RemoveAll(source))
+	return errors.Join(CopyFile(filepath.Join(source, "hang.ko"), filepath.Join(dir, "hang.ko")), os.RemoveAll(source))
 }
 
 // PlainKernel writes the kernel that is compressed in a bzImage to a file of its
@@ -160,14 +160,14 @@ func buildHang(ctx context.Context, tools Root, tree, dir string) error {
 // Documentation/arch/x86/boot.rst.
 func PlainKernel(ctx context.Context, tools Root, image, plain string) error {
 	const (
-		setupSectors, payloadOffset, payloadLength = 0x1f1, 0x248, 0x24c
-		sizeAtEnd                                  = 4 // of the plain kernel, in bytes
+		setupSectors, header, payloadOffset, payloadLength = 0x1f1, 0x202, 0x248, 0x24c
+		sizeAtEnd                                          = 4 // of the plain kernel, in bytes
 	)
 	content, err := os.ReadFile(image)
 	if err != nil {
 		return err
 	}
-	if len(content) < payloadLength+4 || string(content[0x202:][:4]) != "HdrS" {
+	if len(content) < payloadLength+4 || string(content[header:][:4]) != "HdrS" {
 		return fmt.Errorf("%s is no bzImage", image)
 	}
 	start := (int(content[setupSectors])+1)*512 + int(binary.LittleEndian.Uint32(content[payloadOffset:]))

@@ -44,7 +44,7 @@ func (c *Cache) Module(ctx context.Context, tools Root, series Series, config, n
 			if err := tools.Run(ctx, tree, kernelMake("M="+work, "KBUILD_MODPOST_WARN=1", "modules")...); err != nil {
 				return err
 			}
-			return copyFile(filepath.Join(work, file), filepath.Join(dir, file))
+			return CopyFile(filepath.Join(work, file), filepath.Join(dir, file))
 		})
 	return filepath.Join(dir, file), err
 }

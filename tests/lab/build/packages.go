@@ -148,7 +148,7 @@ func (b *packageBuild) collect(ctx context.Context, tools Root) error {
 	if err := os.CopyFS(filepath.Join(b.source, "docs", "monitoring"), os.DirFS(filepath.Join(b.from.Dir, "docs", "monitoring"))); err != nil {
 		return err
 	}
-	return copyFile(filepath.Join(b.from.Dir, "docs", "operations.md"), filepath.Join(b.source, "docs", "operations.md"))
+	return CopyFile(filepath.Join(b.from.Dir, "docs", "operations.md"), filepath.Join(b.source, "docs", "operations.md"))
 }
 
 func (b *packageBuild) programs(ctx context.Context, tools Root) error {
@@ -189,7 +189,7 @@ func (b *packageBuild) hypervisor(ctx context.Context, tools Root) error {
 		return err
 	}
 	target := filepath.Join(b.source, "boot", "xen-"+b.xenRelease+"-warmreboot-amd64")
-	if err := copyFile(plain, target); err != nil {
+	if err := CopyFile(plain, target); err != nil {
 		return err
 	}
 	return tools.withBind(b.from.Dir).Run(ctx, "/", "gzip", "-9n", target)
@@ -216,7 +216,7 @@ func (b *packageBuild) guestKernel(ctx context.Context, tools Root) error {
 	b.release = found[0].Name()
 	for from, to := range map[string]string{kernel.Image: "vmlinuz", filepath.Join(modules, "config"): "config",
 		filepath.Join(modules, "System.map"): "System.map"} {
-		if err := copyFile(from, filepath.Join(b.source, "boot", to+"-"+b.release)); err != nil {
+		if err := CopyFile(from, filepath.Join(b.source, "boot", to+"-"+b.release)); err != nil {
 			return err
 		}
 	}
