@@ -16,7 +16,7 @@ const (
 	workFiles = 24
 	workSize  = 256 << 10
 	// pause is between two operations: a machine that is idle costs the emulator
-	// nothing.
+	// little.
 	pause = 200 * time.Millisecond
 )
 
