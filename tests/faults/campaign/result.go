@@ -18,6 +18,9 @@ type Result struct {
 	Faults   int `json:"faults"`   // asked for
 	Injected int `json:"injected"` // according to the guest's console; fewer if it crashed before the last
 	Seconds  int `json:"seconds"`  // that the guest worked, unless it crashed
+	// State identifies what the run began with: hypervisor, kernel, programs,
+	// injector and disks. A campaign may be carried out over several of them.
+	State string `json:"state,omitempty"`
 	// Class is the judgement on the outcome.
 	Class Class `json:"class"`
 	hand.Outcome

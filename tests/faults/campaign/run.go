@@ -29,7 +29,7 @@ const patience = 20 * time.Minute
 // takes no processor between runs.
 func (b *Bench) Run(ctx context.Context, key Key, s Settings) (result Result, err error) {
 	start := time.Now()
-	r := Result{Key: key, Faults: s.Faults, Seconds: s.Seconds}
+	r := Result{Key: key, Faults: s.Faults, Seconds: s.Seconds, State: readKey(b.Dir)}
 	if key.Mode != b.mode {
 		return r, fmt.Errorf("run %v: this lab is %s", key, b.mode)
 	}
