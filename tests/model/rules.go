@@ -76,9 +76,9 @@ type removal struct {
 }
 
 var removals = []removal{
-	{rules: FaultHook | P2MTypeHook, where: "hvm_hap_nested_page_fault, p2m_change_type_one", what: "a write fault drops the page"},
+	{rules: FaultHook | P2MTypeHook, where: "hvm_hap_nested_page_fault, p2m_set_entry", what: "a write fault drops the page"},
 	{rules: FaultHook, where: "paging_mark_pfn_dirty in hvm_hap_nested_page_fault", what: "a write fault drops the page before the P2M entry changes",
-		unseen: "p2m_change_type_one, called next, ends in warmcache_p2m_changing"},
+		unseen: "p2m_set_entry, called next, ends in warmcache_p2m_changing"},
 	{rules: P2MTypeHook, where: "p2m_set_entry, same frame", what: "a change of type drops the page",
 		unseen: "the write fault has called paging_mark_pfn_dirty before; the model has no other way to change the type"},
 	{rules: P2MRemoveHook, where: "p2m_set_entry, other or no frame", what: "ballooning drops the page"},
