@@ -62,6 +62,12 @@ func (m Mirror) sources(types []string, suites ...string) []string {
 	return lines
 }
 
+// pool returns where a file may lie, whatever the index says.
+func (m Mirror) pool(u Upstream) []string {
+	folder := u.Name[:1] + "/" + u.Name + "/" + u.File
+	return []string{m.Main + "/pool/main/" + folder, m.Security + "/pool/updates/main/" + folder}
+}
+
 // debootstrap makes a minimal trixie root with some packages in dir.
 func (c *Cache) debootstrap(ctx context.Context, dir string, packages []string, suites ...string) error {
 	mirror, err := FindMirror(ctx)

@@ -6,6 +6,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -183,5 +184,15 @@ func TestExportIgnoresAttributes(t *testing.T) {
 		if err := s.compareExport(t.Context(), tree); err != nil {
 			t.Error(err)
 		}
+	}
+}
+
+func TestPool(t *testing.T) {
+	m := Mirror{Main: "http://main.example/debian", Security: "http://security.example/debian-security"}
+	got := m.pool(Upstream{Name: "toy", File: "toy_1.orig.tar.xz"})
+	want := []string{"http://main.example/debian/pool/main/t/toy/toy_1.orig.tar.xz",
+		"http://security.example/debian-security/pool/updates/main/t/toy/toy_1.orig.tar.xz"}
+	if !slices.Equal(got, want) {
+		t.Errorf("got %v, want %v", got, want)
 	}
 }

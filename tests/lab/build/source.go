@@ -77,12 +77,36 @@ func (c *Cache) Download(ctx context.Context, u Upstream) (string, error) {
 		// the checksum decides.
 		err = c.apt(ctx, dir, "apt-get", "source", "--download-only", u.Package+"="+u.Version)
 	}
+	if checkSum(path, u.SHA256) != nil {
+		err = errors.Join(err, c.fromPool(ctx, u, path))
+	}
 	if sumErr := checkSum(path, u.SHA256); sumErr != nil {
 		return "", errors.Join(fmt.Errorf("%w\nThe mirror has no %s %s (any more). Put the file %s, with SHA-256 %s, into %s by hand "+
 			"(snapshot archives keep old versions), or move the base: change UPSTREAM, then `make patches-refresh`",
 			sumErr, u.Package, u.Version, u.File, u.SHA256, dir), err)
 	}
 	return path, nil
+}
+
+// aptHelper is how apt itself fetches a file.
+const aptHelper = "/usr/lib/apt/apt-helper"
+
+// fromPool fetches a file that a newer version has displaced from the mirror's
+// index, but not yet from its pool.
+func (c *Cache) fromPool(ctx context.Context, u Upstream, path string) error {
+	mirror, err := FindMirror(ctx)
+	if err != nil {
+		return err
+	}
+	var all error
+	for _, uri := range mirror.pool(u) {
+		err := c.apt(ctx, filepath.Dir(path), aptHelper, "download-file", uri, path, "SHA256:"+u.SHA256)
+		if err == nil {
+			return nil
+		}
+		all = errors.Join(all, err)
+	}
+	return all
 }
 
 func checkSum(path, want string) error {
