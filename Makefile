@@ -24,13 +24,14 @@ demo: $(BUILD)/labcmd ## the main job: nine steps on real Xen; writes build/demo
 	$(BUILD)/labcmd -name demo demo
 
 .PHONY: test
-test: deps ## lint + unit + page + monitoring + Xen's handlers + lab
+test: deps ## lint + unit + page + monitoring + Xen's handlers + lab + some faults
 	$(MAKE) lint
 	$(MAKE) test-unit
 	$(MAKE) test-page
 	$(MAKE) test-monitoring
 	$(MAKE) test-handlers
 	$(MAKE) test-lab
+	$(MAKE) test-faults
 
 .PHONY: test-unit
 test-unit: ## tests that need neither root nor the lab
