@@ -15,7 +15,8 @@ import (
 // Main runs one of the hand's subcommands; each prints one JSON object.
 //
 //	make ROOT COUNT BYTES       Make
-//	pass ROOT DISK              Pass: each file, in order
+//	pass ROOT COUNT DISK        Pass: each file, in order, so often
+//	evict ROOT                  Evict: no file is cached any more
 //	random PATH COUNT SEED DISK Random: pages of one file, in no order
 //	write NAME ROOT BYTES DISK  Write
 //	database PATH ROWS          MakeDatabase
@@ -23,6 +24,10 @@ import (
 //	stream DEVICE MILLISECONDS  Stream
 //	loop-direct DEVICE          LoopDirect, in dom0 only
 //	memcpy PAGES                Memcpy
+//	sleep MILLISECONDS          nothing
+//	run COMMAND ...             a command of the machine, for what it prints
+//	serve                       Serve
+//	steps JSON                  Plan, in dom0 only
 //	xen                         AskXen, in dom0 only
 //	spread DOMID                SpreadOf, in dom0 only
 //	memory                      MemoryTotal
@@ -33,7 +38,7 @@ func Main(ctx context.Context, args []string, out io.Writer) error {
 		return fmt.Errorf("no command")
 	}
 	command, args := args[0], args[1:]
-	if need := map[string]int{"make": 3, "pass": 2, "random": 4, "write": 4, "database": 2, "query": 5, "stream": 2, "loop-direct": 1, "memcpy": 1, "spread": 1, "await": 2, "drive": 1}[command]; len(args) != need {
+	if need := map[string]int{"make": 3, "pass": 3, "evict": 1, "random": 4, "write": 4, "database": 2, "query": 5, "stream": 2, "loop-direct": 1, "memcpy": 1, "sleep": 1, "steps": 1, "spread": 1, "await": 2, "drive": 1}[command]; command != "run" && len(args) != need {
 		return fmt.Errorf("%s: want %d arguments", command, need)
 	}
 	value, err := perform(ctx, command, args)
@@ -53,7 +58,9 @@ func perform(ctx context.Context, command string, args []string) (any, error) {
 	case "make":
 		return struct{}{}, Make(args[0], numbers[1], numbers[2])
 	case "pass":
-		return Pass(args[0], args[1])
+		return Pass(args[0], numbers[1], args[2])
+	case "evict":
+		return struct{}{}, Evict(args[0])
 	case "random":
 		return Random(args[0], numbers[1], uint64(numbers[2]), args[3])
 	case "write":
@@ -68,6 +75,19 @@ func perform(ctx context.Context, command string, args []string) (any, error) {
 		return struct{}{}, LoopDirect(args[0])
 	case "memcpy":
 		return Memcpy(numbers[0])
+	case "sleep":
+		time.Sleep(time.Duration(numbers[0]) * time.Millisecond)
+		return struct{}{}, nil
+	case "run":
+		return run(ctx, args)
+	case "serve":
+		return nil, Serve(ctx)
+	case "steps":
+		var p Plan
+		if err := json.Unmarshal([]byte(args[0]), &p); err != nil {
+			return nil, err
+		}
+		return p.Run(ctx)
 	case "xen":
 		return AskXen()
 	case "spread":

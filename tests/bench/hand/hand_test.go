@@ -1,6 +1,8 @@
 package hand
 
 import (
+	"encoding/json"
+	"errors"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -26,8 +28,8 @@ func TestReads(t *testing.T) {
 	if r.Files != 1 || r.Bytes != 5000 {
 		t.Errorf("one file: %+v", r)
 	}
-	all, err := Pass(root, anyDisk(t))
-	if err != nil || all.Files != 120 || all.Bytes != 120*5000 || all.LookupSeconds <= 0 || all.LookupSeconds > all.Seconds {
+	all, err := Pass(root, 2, anyDisk(t))
+	if err != nil || all.Files != 240 || all.Bytes != 240*5000 || all.BestSeconds > all.Seconds/2 || all.LookupSeconds <= 0 || all.LookupSeconds > all.Seconds {
 		t.Errorf("all files: %+v, %v", all, err)
 	}
 	random, err := Random(filepath.Join(root, "000/00"), 10, 1, anyDisk(t))
@@ -110,6 +112,39 @@ func TestRecovered(t *testing.T) {
 	}
 	if got := bins(ends, 15)[int(12/Bin)]; got != 5 {
 		t.Errorf("%d answers in a bin, want 5", got)
+	}
+}
+
+// TestServe: a command's answer, its error, and another command after it.
+func TestServe(t *testing.T) {
+	server, client := net.Pipe()
+	go func() { _ = converse(t.Context(), server) }() // ends with the test's connection
+	s := &servant{client, json.NewDecoder(client)}
+	defer client.Close()
+	root := t.TempDir()
+	if _, err := s.ask([]string{"make", root, "3", "5000"}); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := s.ask([]string{"run", "false"}); err == nil {
+		t.Error("a command's failure was not told")
+	}
+	if _, err := s.ask([]string{"evict", root}); err != nil {
+		t.Error(err)
+	}
+	value, err := s.ask([]string{"pass", root, "1", anyDisk(t)})
+	var r Result
+	if err := errors.Join(err, json.Unmarshal(value, &r)); err != nil || r.Files != 3 {
+		t.Errorf("%+v, %v", r, err)
+	}
+	if value, err := s.ask([]string{"run", "echo", "a"}); err != nil || strings.TrimSpace(string(value)) != `"a"` {
+		t.Errorf("%s, %v", value, err)
+	}
+}
+
+func TestMemcpy(t *testing.T) {
+	r, err := Memcpy(256)
+	if err != nil || r.Bytes != 256*PageSize || r.BestSeconds <= 0 || r.LookupSeconds <= 0 {
+		t.Errorf("%+v, %v", r, err)
 	}
 }
 

@@ -12,6 +12,8 @@ import (
 	"syscall"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/warmreboot/warmreboot/tests/lab/agent"
 )
 
@@ -29,6 +31,8 @@ type Result struct {
 	// LookupSeconds is the part of Seconds that it took to find the files: to
 	// list the folders, and to stat and open each file.
 	LookupSeconds float64 `json:"lookup_seconds"`
+	// BestSeconds is what the fastest took of several passes.
+	BestSeconds float64 `json:"best_seconds,omitempty"`
 }
 
 // fileName is the name of the i-th file that Make makes: 100 to a folder.
@@ -71,32 +75,62 @@ func makeFile(path string, content io.Reader, bytes int64, buffer []byte) error 
 	return errors.Join(err, file.Close())
 }
 
-// Pass lists root, and stats and reads each file in it, once, in the order of
-// the names.
-func Pass(root, disk string) (Result, error) {
+// Pass lists root, and stats and reads each file in it, in the order of the
+// names; and that count times.
+func Pass(root string, count int64, disk string) (Result, error) {
 	var r Result
 	buffer := make([]byte, 128<<10)
 	err := measure(&r, disk, func() error {
-		start := time.Now()
-		var paths []string
-		err := filepath.WalkDir(root, func(path string, entry fs.DirEntry, err error) error {
-			if err == nil && entry.Type().IsRegular() {
-				paths = append(paths, path)
-			}
-			return err
-		})
-		if err != nil {
-			return err
-		}
-		r.LookupSeconds = time.Since(start).Seconds()
-		for _, path := range paths {
-			if err := r.read(path, buffer); err != nil {
+		for range count {
+			start := time.Now()
+			paths, err := list(root)
+			if err != nil {
 				return err
+			}
+			r.LookupSeconds += time.Since(start).Seconds()
+			for _, path := range paths {
+				if err := r.read(path, buffer); err != nil {
+					return err
+				}
+			}
+			if took := time.Since(start).Seconds(); r.BestSeconds == 0 || took < r.BestSeconds {
+				r.BestSeconds = took
 			}
 		}
 		return nil
 	})
 	return r, err
+}
+
+// list returns the regular files below root, in the order of the names.
+func list(root string) ([]string, error) {
+	var paths []string
+	err := filepath.WalkDir(root, func(path string, entry fs.DirEntry, err error) error {
+		if err == nil && entry.Type().IsRegular() {
+			paths = append(paths, path)
+		}
+		return err
+	})
+	return paths, err
+}
+
+// Evict has no page of the files below root cached any more.
+func Evict(root string) error {
+	syscall.Sync() // what is dirty stays
+	paths, err := list(root)
+	if err != nil {
+		return err
+	}
+	for _, path := range paths {
+		file, err := os.Open(path)
+		if err != nil {
+			return err
+		}
+		if err := errors.Join(unix.Fadvise(int(file.Fd()), 0, 0, unix.FADV_DONTNEED), file.Close()); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 func (r *Result) read(path string, buffer []byte) error {
@@ -152,19 +186,33 @@ func Random(path string, count int64, seed uint64, disk string) (Result, error) 
 }
 
 // Memcpy copies so many pages, each to a page of its own, after having written
-// to all of them, and so without a page fault.
+// to all of them, and so without a page fault; four times. BestSeconds is what
+// the fastest took. LookupSeconds is what it takes where the pages to copy to
+// have yet to be found, and cleared, by the kernel.
 func Memcpy(pages int64) (Result, error) {
-	from, to := make([]byte, pages*PageSize), make([]byte, pages*PageSize)
-	for i := 0; i < len(from); i += PageSize {
-		from[i], to[i] = 1, 1
-	}
 	r := Result{Bytes: pages * PageSize}
-	start := time.Now()
+	from := make([]byte, r.Bytes)
 	for i := 0; i < len(from); i += PageSize {
-		copy(to[i:i+PageSize], from[i:i+PageSize])
+		from[i] = 1
 	}
-	r.Seconds = time.Since(start).Seconds()
-	return r, nil
+	to, err := syscall.Mmap(-1, 0, int(r.Bytes), syscall.PROT_READ|syscall.PROT_WRITE, syscall.MAP_ANON|syscall.MAP_PRIVATE)
+	if err != nil {
+		return r, err
+	}
+	for i := range 5 {
+		start := time.Now()
+		for at := 0; at < len(from); at += PageSize {
+			copy(to[at:at+PageSize], from[at:at+PageSize])
+		}
+		switch took := time.Since(start).Seconds(); {
+		case i == 0:
+			r.LookupSeconds = took
+		case i == 1 || took < r.BestSeconds:
+			r.BestSeconds = took
+		}
+	}
+	r.Seconds = r.BestSeconds
+	return r, syscall.Munmap(to)
 }
 
 // measure runs work, and says what it took, and what a disk did meanwhile.

@@ -6,12 +6,10 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"maps"
 	"os"
 	"path/filepath"
 	"slices"
 	"strconv"
-	"sync"
 	"time"
 
 	"github.com/warmreboot/warmreboot/tests/bench/hand"
@@ -34,6 +32,7 @@ type bench struct {
 	// untracked is the domU while it is not enabled, or its kernel not patched.
 	untracked bool
 	warm      bool // see warmUp
+	made      bool // the files
 	neighbour *lab.Client
 }
 
@@ -77,13 +76,12 @@ func (b *bench) play(ctx context.Context, handFile, stock string, left bool) err
 	}
 	var errs []error
 	for repetition := range b.Repetitions {
-		// So that whoever has to break a run off has as much of one as of another.
-		for _, group := range []string{Recovery, Scale, Tracking, Minute} {
-			err := b.repeat(ctx, group, repetition)
+		for _, turn := range b.turns(repetition) {
+			err := b.repeat(ctx, turn.group, turn.repetition)
 			if err == nil {
 				continue
 			}
-			err = fmt.Errorf("%s: %w", group, err)
+			err = fmt.Errorf("%s: %w", turn.group, err)
 			b.say(err.Error())
 			errs = append(errs, err)
 			if ctx.Err() != nil {
@@ -97,13 +95,43 @@ func (b *bench) play(ctx context.Context, handFile, stock string, left bool) err
 	return errors.Join(errs...)
 }
 
+// turn is one repetition of one group.
+type turn struct {
+	group      string
+	repetition int
+}
+
+// turns are what is done in one round of all. Reboots are in every one. After
+// some of them comes the rest, as much of it as there were reboots: so whoever has
+// to break a run off has about as much of one as of another. Not after each, for
+// the domU is a new one then, and all files have to be read again.
+func (s Settings) turns(repetition int) []turn {
+	all := []turn{{Recovery, repetition}}
+	if (repetition+1)%between != 0 && repetition+1 < s.Repetitions {
+		return all
+	}
+	first := repetition - repetition%between
+	for i := first; i <= repetition; i++ {
+		all = append(all, turn{Scale, i})
+	}
+	for i := first; i <= repetition; i++ {
+		if i%perBoot == 0 {
+			all = append(all, turn{Tracking, i / perBoot})
+		}
+	}
+	return all
+}
+
+// between is after how many rounds of reboots the other groups have their turn.
+const between = 3
+
 // repeat runs the variants of one group once, unless an earlier run has.
 func (b *bench) repeat(ctx context.Context, group string, repetition int) error {
 	if !slices.Contains(b.groups(), group) {
 		return nil
 	}
 	missing := slices.DeleteFunc(rotated(b.variants(group), repetition), func(variant string) bool {
-		return b.report.has(group, variant, repetition)
+		return b.report.has(group, variant, last(group, repetition))
 	})
 	if len(missing) == 0 {
 		return nil
@@ -119,25 +147,34 @@ func (b *bench) repeat(ctx context.Context, group string, repetition int) error 
 		}
 	}
 	for _, variant := range missing {
-		r := &Round{Group: group, Variant: variant, Repetition: repetition, Values: make(map[string]float64)}
-		if err := b.round(ctx, r); err != nil {
+		start := time.Now()
+		rounds, err := b.measure(ctx, group, variant, repetition)
+		if err != nil {
 			return fmt.Errorf("%s, repetition %d: %w", variant, repetition+1, err)
+		}
+		for _, r := range rounds {
+			r.Took = time.Since(start).Seconds() / float64(len(rounds))
+			b.report.Rounds = append(b.report.Rounds, *r)
+			b.say(fmt.Sprintf("%s %s %d, %.0f s: %s", r.Group, r.Variant, r.Repetition+1, r.Took, r.brief()))
+		}
+		if err := b.report.write(b.dir); err != nil {
+			return err
 		}
 	}
 	return nil
 }
 
-// round makes one measurement, and files it.
-func (b *bench) round(ctx context.Context, r *Round) error {
-	measure := map[string]func(context.Context, *Round) error{Recovery: b.recover, Scale: b.preserve, Tracking: b.track, Minute: b.minute}
-	start := time.Now()
-	if err := measure[r.Group](ctx, r); err != nil {
-		return err
+// measure makes one repetition of one variant; several, if they share a boot.
+func (b *bench) measure(ctx context.Context, group, variant string, repetition int) ([]*Round, error) {
+	if group == Tracking {
+		return b.track(ctx, variant, repetition)
 	}
-	r.Took = time.Since(start).Seconds()
-	b.report.Rounds = append(b.report.Rounds, *r)
-	b.say(fmt.Sprintf("%s %s %d/%d, %.0f s: %s", r.Group, r.Variant, r.Repetition+1, b.Repetitions, r.Took, r.brief()))
-	return b.report.write(b.dir)
+	r := newRound(group, variant, repetition)
+	measure := b.recover
+	if group == Scale {
+		measure = b.preserve
+	}
+	return []*Round{r}, measure(ctx, r)
 }
 
 // begin makes the domU.
@@ -159,8 +196,8 @@ func (b *bench) fit(ctx context.Context) bool {
 	if b.domU.Ping(ctx) != nil {
 		return false
 	}
-	c, err := b.counters(ctx)
-	return err == nil && c.Attached
+	attached, err := b.attached(ctx)
+	return err == nil && attached
 }
 
 // again makes the domU anew, whatever state a failure has left it in.
@@ -194,7 +231,43 @@ func (b *bench) create(ctx context.Context, d domain) error {
 		return err
 	}
 	b.untracked = !d.enable || d.kernel != ""
-	return b.await(ctx)
+	if err := b.await(ctx); err != nil || !b.made {
+		return err
+	}
+	return b.startHand(ctx)
+}
+
+// startHand has the benchmark's hand serve in the domU, and its program and what
+// it needs read from the disk.
+func (b *bench) startHand(ctx context.Context) error {
+	if err := b.serve(ctx, b.domU); err != nil {
+		return err
+	}
+	_, err := b.steps(ctx, 0, step(false, "pass", "/etc/nginx", 2, phy))
+	return err
+}
+
+func (b *bench) serve(ctx context.Context, machine *lab.Client) error {
+	_, err := machine.Shell(ctx, handPath+" serve >/dev/null 2>&1 </dev/null &")
+	return err
+}
+
+// steps has them done by one program in dom0.
+func (b *bench) steps(ctx context.Context, domid int, steps ...hand.Step) ([]hand.Outcome, error) {
+	text, err := json.Marshal(hand.Plan{Domid: domid, Steps: steps})
+	if err != nil {
+		return nil, err
+	}
+	return inHand[[]hand.Outcome](ctx, b.dom0, "steps", string(text))
+}
+
+// step is one in the domU.
+func step(quiet bool, args ...any) hand.Step {
+	s := hand.Step{At: lab.DomainAddress, Quiet: quiet}
+	for _, arg := range args {
+		s.Args = append(s.Args, fmt.Sprint(arg))
+	}
+	return s
 }
 
 // await waits for the domU.
@@ -220,8 +293,9 @@ func (b *bench) makeFiles(ctx context.Context, handFile string) error {
 	if err != nil {
 		return err
 	}
+	b.made = true
 	if _, err := b.domU.Shell(ctx, fmt.Sprintf("[ \"$(cat %s)\" = '%s' ]", madePath, made)); err == nil {
-		return nil
+		return b.startHand(ctx)
 	}
 	if _, err := b.domU.Shell(ctx, "[ -d "+smallRoot+" ] || rm -rf "+build.WebRoot+"; nginx -s reload"); err != nil {
 		return err
@@ -244,7 +318,10 @@ func (b *bench) makeFiles(ctx context.Context, handFile string) error {
 	if _, err = inHand[struct{}](ctx, b.domU, "database", sqlitePath, b.Sizes.Rows); err != nil {
 		return err
 	}
-	return b.domU.PutBytes(ctx, made, madePath)
+	if err := b.domU.PutBytes(ctx, made, madePath); err != nil {
+		return err
+	}
+	return b.startHand(ctx)
 }
 
 // throttle limits reads from both disks by dom0's clock. QEMU's own throttle goes
@@ -277,55 +354,13 @@ func inHand[T any](ctx context.Context, machine *lab.Client, args ...any) (T, er
 	return agent.Decode[T](output)
 }
 
-// settle waits until neither machine is busy with what a boot leaves behind:
-// they share one processor with what is measured.
-func (b *bench) settle(ctx context.Context) error {
-	for deadline := time.Now().Add(5 * time.Minute); ; {
-		var shares [2]float64
-		var errs [2]error
-		var group sync.WaitGroup
-		for i, machine := range []*lab.Client{b.dom0, b.domU} {
-			group.Add(1)
-			go func() {
-				defer group.Done()
-				shares[i], errs[i] = machine.Busy(ctx)
-			}()
-		}
-		group.Wait()
-		if err := errors.Join(errs[:]...); err != nil {
-			return err
-		}
-		busy := shares[0] + shares[1]
-		if busy < mostBusy {
-			return nil
-		}
-		if time.Now().After(deadline) {
-			return fmt.Errorf("%.0f %% of a processor are busy, and do not cease", 100*busy)
-		}
-	}
-}
-
-// mostBusy is the share of the processor that quiet machines may use together.
-const mostBusy = 0.25
-
 // domid is that of the domU now.
-func (b *bench) domid(ctx context.Context) (string, error) {
-	return b.dom0.Shell(ctx, "xl domid "+lab.Domain)
-}
-
-// used is what dom0 and the domU have used.
-type used struct {
-	dom0, domU float64 // seconds of processor time
-	free       float64 // pages that Xen has left
-}
-
-func (u used) since(was used) used {
-	return used{u.dom0 - was.dom0, u.domU - was.domU, u.free - was.free}
-}
-
-func (b *bench) used(ctx context.Context, domid string) (used, error) {
-	xen, err := inHand[hand.Xen](ctx, b.dom0, "xen")
-	return used{xen.Processor["0"], xen.Processor[domid], float64(xen.FreePages)}, err
+func (b *bench) domid(ctx context.Context) (int, error) {
+	text, err := b.dom0.Shell(ctx, "xl domid "+lab.Domain)
+	if err != nil {
+		return 0, err
+	}
+	return strconv.Atoi(text)
 }
 
 // sequence is the number of the last reboot that the agent knows.
@@ -369,20 +404,11 @@ func (b *bench) saveLogs() error {
 	return os.WriteFile(filepath.Join(b.dir, "failure.log"), []byte(text), 0o644)
 }
 
-// take copies a pass into the round's values.
-func (r *Round) take(name string, result hand.Result) {
-	maps.Copy(r.Values, map[string]float64{
-		name + "_seconds": result.Seconds, name + "_lookup_seconds": result.LookupSeconds,
-		name + "_disk_bytes": float64(result.DiskBytes), name + "_disk_requests": float64(result.DiskRequests),
-		name + "_bytes": float64(result.Bytes),
-	})
-}
-
 // brief is a line for who watches.
 func (r *Round) brief() string {
 	var line string
 	for _, name := range []string{"large_recovered", "image_recovered", "small_recovered", "random_recovered", "sqlite_recovered", "web_recovered", "service_seconds",
-		"cold_cpu_seconds", "neighbour_share", "pages_restored", "restore_domU_cpu_seconds"} {
+		"cold_cpu_seconds", "rewrite_cpu_seconds", "neighbour_share", "pages_restored", "restore_domU_cpu_seconds"} {
 		if v, ok := r.Values[name]; ok {
 			line += name + " " + strconv.FormatFloat(v, 'f', 3, 64) + "  "
 		}

@@ -2,8 +2,9 @@ package main
 
 import (
 	"context"
+	"encoding/json"
+	"errors"
 	"fmt"
-	"sync"
 
 	"github.com/warmreboot/warmreboot/tests/bench/hand"
 )
@@ -66,38 +67,33 @@ func (b *bench) startNeighbour(ctx context.Context) error {
 		return err
 	}
 	b.neighbour = b.machine.At(neighbourAddress)
+	if err := b.serve(ctx, b.neighbour); err != nil {
+		return err
+	}
 	_, err := b.dom0.Shell(ctx, "xl pause "+neighbourName)
 	return err
 }
 
-// share measures what another domU gets of a disk while the first one reads, for
-// the first time since it was rebooted, a file in an image that dom0 does not
-// cache.
+// share measures what another domU gets of a disk from when the first one begins
+// to read, for the first time since it was rebooted, a file in an image that dom0
+// does not cache.
 func (b *bench) share(ctx context.Context, r *Round) error {
 	if _, err := b.dom0.Shell(ctx, "xl unpause "+neighbourName+"; sync; echo 1 >/proc/sys/vm/drop_caches"); err != nil {
 		return err
 	}
-	stream := func() (hand.Result, error) {
-		return inHand[hand.Result](ctx, b.neighbour, "stream", "/dev/xvda", int(1000*b.Sizes.Stream))
-	}
-	alone, err := stream()
+	stream := hand.Step{At: neighbourAddress, Args: []string{"stream", "/dev/xvda", fmt.Sprint(int(1000 * b.Sizes.Stream))}}
+	first := step(true, "pass", besideRoot, 1, image)
+	first.Beside = &stream
+	outcomes, err := b.steps(ctx, 0, stream, first)
 	if err != nil {
 		return err
 	}
-	var with hand.Result
-	var streamErr error
-	var group sync.WaitGroup
-	group.Add(1)
-	go func() {
-		defer group.Done()
-		with, streamErr = stream()
-	}()
-	own, err := inHand[hand.Result](ctx, b.domU, "pass", besideRoot, image)
-	group.Wait()
-	if err != nil || streamErr != nil {
-		return fmt.Errorf("read side by side: %v, %v", err, streamErr)
+	var alone, own, with hand.Result
+	err = errors.Join(json.Unmarshal(outcomes[0].Value, &alone), json.Unmarshal(outcomes[1].Value, &own), json.Unmarshal(outcomes[1].Beside, &with))
+	if err != nil {
+		return err
 	}
-	r.take("beside", own)
+	r.take("beside", own, outcomes[1])
 	rate := func(s hand.Result) float64 { return float64(s.Bytes) / s.Seconds / (1 << 20) }
 	r.Values["neighbour_alone_mib_per_second"] = rate(alone)
 	r.Values["neighbour_beside_mib_per_second"] = rate(with)

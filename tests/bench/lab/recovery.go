@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"slices"
+	"strings"
 
 	"github.com/warmreboot/warmreboot/tests/bench/hand"
 	"github.com/warmreboot/warmreboot/tests/lab"
@@ -25,48 +26,70 @@ const (
 
 var reboots = []string{Normal, Prefetch, Graceful, Crash}
 
-// passes are the workloads that read; each is made before the reboot, and some
-// times after it.
-func (b *bench) passes() []pass {
-	tree := func(root, disk string) func(context.Context) (hand.Result, error) {
-		return func(ctx context.Context) (hand.Result, error) {
-			return inHand[hand.Result](ctx, b.domU, "pass", root, disk)
-		}
-	}
-	return []pass{
-		{Read, "large", 3, tree(largeRoot, phy)},
-		{Read, "image", 3, tree(imageRoot, image)},
-		{Small, "small", 2, tree(smallRoot, phy)},
-		{Random, "random", 3, func(ctx context.Context) (hand.Result, error) {
-			return inHand[hand.Result](ctx, b.domU, "random", database, b.Sizes.RandomReads, 1, phy)
-		}},
-		{SQLite, "sqlite", 3, func(ctx context.Context) (hand.Result, error) {
-			return inHand[hand.Result](ctx, b.domU, "query", sqlitePath, b.Sizes.Rows, b.Sizes.Queries, 1, phy)
-		}},
-	}
-}
-
+// pass is a workload that reads. It is made before the reboot, when all has been
+// read so often that nothing moves any more, and some times after it.
 type pass struct {
 	workload string
 	name     string
-	after    int // how often it is made after a reboot
-	make     func(context.Context) (hand.Result, error)
+	after    int
+	// root, if it is to be shown what the first reads cost where nothing is
+	// cached, and the second ones: before the reboot as after it.
+	root string
+	args []any
 }
 
-// selected are those that are run.
-func (b *bench) selected() []pass {
-	return slices.DeleteFunc(b.passes(), func(p pass) bool { return !b.has(p.workload) })
+func (s Settings) passes() []pass {
+	all := []pass{
+		{Read, "large", 3, largeRoot, []any{"pass", largeRoot, 1, phy}},
+		{Read, "image", 3, imageRoot, []any{"pass", imageRoot, 1, image}},
+		{Small, "small", 2, "", []any{"pass", smallRoot, 1, phy}},
+		{Random, "random", 3, "", []any{"random", database, s.Sizes.RandomReads, 1, phy}},
+		{SQLite, "sqlite", 3, "", []any{"query", sqlitePath, s.Sizes.Rows, s.Sizes.Queries, 1, phy}},
+	}
+	return slices.DeleteFunc(all, func(p pass) bool { return !s.has(p.workload) })
+}
+
+// script is a list of steps in the domU, some of them with a name under which
+// what they took is filed.
+type script struct {
+	steps []hand.Step
+	names []string
+}
+
+func (s *script) add(name string, quiet bool, args ...any) {
+	s.steps, s.names = append(s.steps, step(quiet, args...)), append(s.names, name)
+}
+
+func (b *bench) perform(ctx context.Context, r *Round, s script) error {
+	outcomes, err := b.steps(ctx, 0, s.steps...)
+	if err != nil {
+		return err
+	}
+	for i, o := range outcomes {
+		if s.names[i] == "" {
+			continue
+		}
+		var result hand.Result
+		if err := json.Unmarshal(o.Value, &result); err != nil {
+			return err
+		}
+		r.take(s.names[i], result, o)
+	}
+	return nil
 }
 
 // warmUp has the files cached as after a reboot: the first round is to be like
 // the others.
 func (b *bench) warmUp(ctx context.Context) error {
-	for _, p := range b.selected() {
-		for range 2 {
-			if _, err := p.make(ctx); err != nil {
-				return err
-			}
-		}
+	b.say("read all files")
+	var s script
+	for _, p := range b.passes() {
+		s.add("", false, p.args...)
+		s.add("", false, p.args...)
+	}
+	s.add("", false, "pass", build.WebRoot, 2, phy)
+	if err := b.perform(ctx, nil, s); err != nil {
+		return err
 	}
 	b.warm = true
 	if !b.has(Neighbour) {
@@ -77,58 +100,32 @@ func (b *bench) warmUp(ctx context.Context) error {
 
 // recover is one round: read, reboot, read.
 func (b *bench) recover(ctx context.Context, r *Round) error {
-	passes := b.selected()
-	if err := b.settle(ctx); err != nil {
-		return err
-	}
-	for _, p := range passes {
-		result, err := p.make(ctx)
-		if err != nil {
-			return err
+	var before, after script
+	for _, p := range b.passes() {
+		if p.root != "" {
+			before.add("", true, "evict", p.root)
+			before.add(p.name+"_before_1", true, p.args...)
+			before.add(p.name+"_before_2", true, p.args...)
 		}
-		r.take(p.name+"_before", result)
+		before.add(p.name+"_before", true, p.args...)
+		for i := range p.after {
+			after.add(fmt.Sprintf("%s_%d", p.name, i+1), true, p.args...)
+		}
 	}
 	if b.has(Neighbour) {
-		if _, err := inHand[hand.Result](ctx, b.domU, "pass", besideRoot, image); err != nil {
-			return err
-		}
+		before.add("", false, "pass", besideRoot, 1, image)
 	}
-	before, err := b.used(ctx, "")
-	if err != nil {
+	if err := b.perform(ctx, r, before); err != nil {
 		return err
 	}
-	if err := b.reboot(ctx, r, b.client()); err != nil {
+	if err := b.reboot(ctx, r); err != nil {
 		return err
 	}
-	if err := b.settle(ctx); err != nil {
+	if err := b.perform(ctx, r, after); err != nil {
 		return err
 	}
-	domid, err := b.domid(ctx)
-	if err != nil {
-		return err
-	}
-	after, err := b.used(ctx, domid)
-	if err != nil {
-		return err
-	}
-	// With the web's client, but for that the same in all variants.
-	r.Values["reboot_dom0_cpu_seconds"], r.Values["reboot_domU_cpu_seconds"] = after.dom0-before.dom0, after.domU
-	// The hand itself has to come from the disk first.
-	if _, err := inHand[hand.Result](ctx, b.domU, "pass", "/etc/nginx", phy); err != nil {
-		return err
-	}
-	for _, p := range passes {
-		for i := range p.after {
-			result, err := p.make(ctx)
-			if err != nil {
-				return err
-			}
-			name := fmt.Sprintf("%s_%d", p.name, i+1)
-			r.take(name, result)
-			if i == 0 {
-				r.Values[p.name+"_recovered"] = r.Values[p.name+"_before_seconds"] / result.Seconds
-			}
-		}
+	for _, p := range b.passes() {
+		r.Values[p.name+"_recovered"] = r.Values[p.name+"_before_seconds"] / r.Values[p.name+"_1_seconds"]
 	}
 	if !b.has(Neighbour) {
 		return nil
@@ -136,33 +133,14 @@ func (b *bench) recover(ctx context.Context, r *Round) error {
 	return b.share(ctx, r)
 }
 
-// client asks the web server for the workload's time, or no longer than it takes
-// to see that the service is back.
-func (b *bench) client() hand.Drive {
-	d := hand.Drive{Address: lab.DomainAddress, Files: b.Sizes.WebFiles, Think: b.Sizes.Think}
-	if b.has(Web) {
-		d.Before, d.After = b.Sizes.Before, b.Sizes.After
-	}
-	return d
-}
-
-// minute looks at the web server alone, and for longer: its client asks less
-// often, for the emulator takes some ten times as long.
-func (b *bench) minute(ctx context.Context, r *Round) error {
-	// All files are in the page cache before.
-	if _, err := inHand[hand.Result](ctx, b.domU, "pass", build.WebRoot, phy); err != nil {
-		return err
-	}
-	if err := b.settle(ctx); err != nil {
-		return err
-	}
-	return b.reboot(ctx, r, hand.Drive{Address: lab.DomainAddress, Files: b.Sizes.WebFiles, Think: b.Sizes.MinuteThink,
-		Before: b.Sizes.MinuteBefore, After: b.Sizes.MinuteAfter})
-}
-
 // reboot reboots the domU in the round's way, while a client asks its web
-// server.
-func (b *bench) reboot(ctx context.Context, r *Round, drive hand.Drive) error {
+// server: for the workload's time, or no longer than it takes to see that the
+// service is back.
+func (b *bench) reboot(ctx context.Context, r *Round) error {
+	drive := hand.Drive{Address: lab.DomainAddress, Files: b.Sizes.WebFiles, Think: b.Sizes.Think}
+	if b.has(Web) {
+		drive.Before, drive.After = b.Sizes.Before, b.Sizes.After
+	}
 	sequence, err := b.sequence(ctx)
 	if err != nil {
 		return err
@@ -180,15 +158,19 @@ func (b *bench) reboot(ctx context.Context, r *Round, drive hand.Drive) error {
 		drive.Kill = "echo c >/proc/sysrq-trigger"
 	}
 	if r.Variant == Prefetch {
-		drive.Prefetch = []string{"sh", "-c", fmt.Sprintf("find %s %s %s %s %s %s %s -type f -exec cat {} + >/dev/null",
-			build.WebRoot, largeRoot, imageRoot, besideRoot, database, sqlitePath, smallRoot)}
+		roots := []string{build.WebRoot, largeRoot, imageRoot, besideRoot, database, sqlitePath, smallRoot}
+		drive.Prefetch = []string{"sh", "-c", "find " + strings.Join(roots, " ") + " -type f -exec cat {} + >/dev/null"}
 	}
 	text, err := json.Marshal(drive)
 	if err != nil {
 		return err
 	}
-	timeline, err := inHand[hand.Timeline](ctx, b.dom0, "drive", string(text))
+	outcomes, err := b.steps(ctx, 0, hand.Step{Args: []string{"drive", string(text)}, Quiet: true})
 	if err != nil {
+		return err
+	}
+	var t hand.Timeline
+	if err := json.Unmarshal(outcomes[0].Value, &t); err != nil {
 		return err
 	}
 	reboot, err := b.awaitReboot(ctx, sequence)
@@ -198,20 +180,24 @@ func (b *bench) reboot(ctx context.Context, r *Round, drive hand.Drive) error {
 	if warm := r.Variant == Graceful || r.Variant == Crash; warm && reboot.Outcome != "warm" {
 		return fmt.Errorf("the reboot was not a warm one: %s", reboot.Reason)
 	}
-	if drive.After > 0 {
-		r.Timeline = &timeline
-		r.Values["web_before_per_second"] = timeline.Rate
-		r.Values["web_after_per_second"] = timeline.AfterRate
-		r.Values["web_recovered"] = timeline.AfterRate / timeline.Rate
-		r.Values["web_lost"] = (timeline.Rate - timeline.AfterRate) * (timeline.End - timeline.Service)
-		r.Values["web_99_percent_after_seconds"] = timeline.Recovered
+	v := r.Values
+	if b.has(Web) {
+		r.Timeline = &t
+		v["web_before_per_second"], v["web_after_per_second"] = t.Rate, t.AfterRate
+		v["web_recovered"] = t.AfterRate / t.Rate
+		v["web_lost"] = (t.Rate - t.AfterRate) * (t.End - t.Service)
+		v["web_99_percent_after_seconds"] = t.Recovered
 	}
 	if r.Variant == Prefetch {
-		r.Values["prefetch_seconds"] = timeline.PrefetchSeconds
+		v["prefetch_seconds"] = t.PrefetchSeconds
 	}
-	r.Values["service_seconds"] = timeline.Service - timeline.Command
-	r.Values["silent_seconds"] = timeline.Service - timeline.Down
-	r.Values["pages_preserved"] = float64(reboot.PagesPreserved)
-	r.Values["pages_restored"] = float64(reboot.PagesRestored)
-	return b.await(ctx)
+	// With the web's client, but for that the same in all variants.
+	v["reboot_dom0_cpu_seconds"], v["reboot_domU_cpu_seconds"] = outcomes[0].Dom0, outcomes[0].DomU
+	v["service_seconds"] = t.Service - t.Command
+	v["silent_seconds"] = t.Service - t.Down
+	v["pages_preserved"], v["pages_restored"] = float64(reboot.PagesPreserved), float64(reboot.PagesRestored)
+	if err := b.await(ctx); err != nil {
+		return err
+	}
+	return b.startHand(ctx)
 }

@@ -5,14 +5,13 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"math"
 	"os"
 	"path/filepath"
 	"runtime"
 	"slices"
 	"strings"
 	"time"
-
-	"github.com/warmreboot/warmreboot/tests/bench/hand"
 )
 
 // Report is what report.json holds.
@@ -27,22 +26,12 @@ type Report struct {
 	// Summary has, for each group of rounds, variant and value, what it was.
 	Summary map[string]map[string]map[string]Statistics `json:"summary"`
 	Fits    []Fit                                       `json:"fits"`
+	Targets []Target                                    `json:"targets"`
 	Rounds  []Round                                     `json:"rounds"`
 }
 
 const clock = "Times are those of the emulated machine's clock: 2 ns for each instruction that its one processor executes, " +
 	"and real time while all of it is idle. What the emulator itself takes, and what else its host does, is not in them."
-
-// Round is one measurement of one variant. Values are by name; the unit is the
-// end of the name, where there is one.
-type Round struct {
-	Group      string             `json:"group"`
-	Variant    string             `json:"variant"`
-	Repetition int                `json:"repetition"`
-	Values     map[string]float64 `json:"values"`
-	Timeline   *hand.Timeline     `json:"timeline,omitempty"`
-	Took       float64            `json:"took_host_seconds"`
-}
 
 // Statistics of a value over the repetitions.
 type Statistics struct {
@@ -103,9 +92,9 @@ func (r *Report) has(group, variant string, repetition int) bool {
 	})
 }
 
-// summarise computes Summary and Fits.
+// summarise computes Summary, Fits and Targets.
 func (r *Report) summarise() {
-	r.Fits = r.fits()
+	r.Fits, r.Targets = r.fits(), r.targets()
 	r.Summary = make(map[string]map[string]map[string]Statistics)
 	for _, round := range r.Rounds {
 		variants := entry(r.Summary, round.Group)
@@ -136,6 +125,22 @@ func statistics(values []float64) Statistics {
 	sorted := slices.Sorted(slices.Values(values))
 	n := len(sorted)
 	return Statistics{Median: (sorted[(n-1)/2] + sorted[n/2]) / 2, Minimum: sorted[0], Maximum: sorted[n-1], Values: values}
+}
+
+// interval returns between which two of the sorted values the median lies of what
+// they were drawn from, with nine chances in ten. That takes five values: then
+// it is the least and the greatest.
+func interval(sorted []float64) (low, high float64, ok bool) {
+	n := len(sorted)
+	chance := math.Pow(0.5, float64(n)) // that exactly k values are below the median
+	below := chance                     // that at most k are
+	k := 0
+	for ; k < n/2 && 2*below <= 0.1; k++ {
+		low, high, ok = sorted[k], sorted[n-1-k], true
+		chance *= float64(n-k) / float64(k+1)
+		below += chance
+	}
+	return low, high, ok
 }
 
 // write leaves report.json and report.html in dir.

@@ -53,12 +53,13 @@ func TestReport(t *testing.T) {
 	r := newReport(Short)
 	for repetition := range 2 {
 		for _, variant := range reboots {
-			round := Round{Group: Recovery, Variant: variant, Repetition: repetition, Values: map[string]float64{}}
+			round := newRound(Recovery, variant, repetition)
+			round.Values["large_recovered"] = 0.98
 			for _, pass := range []string{"before", "1", "2", "3"} {
-				round.take("large_"+pass, hand.Result{Bytes: 1 << 20, Seconds: float64(repetition + 1)})
+				round.take("large_"+pass, hand.Result{Bytes: 1 << 20, Seconds: float64(repetition + 1)}, hand.Outcome{})
 			}
 			round.Timeline = &hand.Timeline{Answers: []int{3, 0, 2}, Command: 0.3, Service: 0.5, End: 0.7}
-			r.Rounds = append(r.Rounds, round)
+			r.Rounds = append(r.Rounds, *round)
 		}
 	}
 	if err := r.write(dir); err != nil {
@@ -86,7 +87,7 @@ func TestReport(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, want := range []string{"Figure 3", "Figure 5", "<polyline", "1.5 <small>(1 … 2)"} {
+	for _, want := range []string{"Figure 3", "Figure 5", "<polyline", "1.5 <small>(1 … 2)", "cannot be told"} {
 		if !bytes.Contains(page, []byte(want)) {
 			t.Errorf("the page has no %q", want)
 		}
@@ -96,5 +97,46 @@ func TestReport(t *testing.T) {
 	}
 	if other := newReport(Full); other.resume(dir) == nil {
 		t.Error("went on with a report of other sizes")
+	}
+}
+
+// TestVerdict: a few values tell something only if they agree.
+func TestVerdict(t *testing.T) {
+	for _, test := range []struct {
+		bound  bound
+		values []float64
+		want   string
+	}{
+		{atLeast(0.97), []float64{0.97, 0.98, 1, 1, 1.1}, Holds},
+		{atLeast(0.97), []float64{0.96, 0.98, 1, 1, 1.1}, Unclear},
+		{atLeast(0.97), []float64{0.9, 0.91, 0.92, 0.93, 0.94}, Missed},
+		{atLeast(0.97), []float64{1, 1, 1, 1}, Unclear}, // too few
+		{atMost(2), []float64{1, 1, 1, 1, 1, 1, 1, 1, 3}, Holds},
+		{atMost(2), []float64{1, 1, 1, 3, 3, 3, 3, 3}, Unclear},
+	} {
+		if got := test.bound.verdict(test.values); got != test.want {
+			t.Errorf("%v of %v: %s, want %s", test.bound, test.values, got, test.want)
+		}
+	}
+}
+
+// TestTurns: each repetition of each group has its turn, once.
+func TestTurns(t *testing.T) {
+	for _, repetitions := range []int{1, 2, 5, 6, 7} {
+		s := Settings{Repetitions: repetitions}
+		seen := map[turn]int{}
+		for i := range repetitions {
+			for _, turn := range s.turns(i) {
+				seen[turn]++
+			}
+		}
+		for i := range repetitions {
+			if seen[turn{Recovery, i}] != 1 || seen[turn{Scale, i}] != 1 {
+				t.Errorf("%d repetitions: %v", repetitions, seen)
+			}
+		}
+		if boots := (repetitions + perBoot - 1) / perBoot; len(seen) != 2*repetitions+boots {
+			t.Errorf("%d repetitions: %d turns, %d boots", repetitions, len(seen), boots)
+		}
 	}
 }

@@ -2,95 +2,97 @@ package main
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
+	"strconv"
 
 	"github.com/warmreboot/warmreboot/tests/bench/hand"
 	"github.com/warmreboot/warmreboot/tests/lab"
+	"github.com/warmreboot/warmreboot/tests/lab/agent"
+	"github.com/warmreboot/warmreboot/tests/lab/build"
 )
 
 // Scale's only variant: each repetition has another number of pages cached.
 const pages = "pages"
 
-// part is how much of the files is cached in each repetition. However few there
-// are, they are far apart.
+// part is how much of the files is cached in each repetition.
 func (s Settings) part(repetition int) int64 {
-	quarters := []int64{0, 4, 2, 1, 3}[repetition%5]
-	return (s.Sizes.FileBytes + s.Sizes.DatabaseBytes) / 4 * quarters
+	fifths := []int64{1, 5, 3, 2, 4}[repetition%5]
+	return (2*s.Sizes.FileBytes + s.Sizes.DatabaseBytes + s.Sizes.WebFiles*s.Sizes.WebBytes) / 5 * fifths
 }
 
-// preserve reboots with a part of some files cached, and little else. The agent
-// is away meanwhile, so that what the reboot costs can be told from what judging
-// and restoring cost. It finds afterwards that it has missed something, and
-// compares each page with the disk.
+// preserve ends the domU and makes it again, with a part of some files cached,
+// and little else. The agent is away meanwhile, so that what that costs can be
+// told from what judging and restoring cost. It finds afterwards that it has
+// missed something, and compares each page with the disk.
+//
+// File systems are made read-only first, so that the next boot has no journal to
+// replay.
 func (b *bench) preserve(ctx context.Context, r *Round) error {
 	b.warm = false
-	_, err := b.domU.Shell(ctx, fmt.Sprintf("sync; echo 3 >/proc/sys/vm/drop_caches; cat %s/000/00 %s | head -c %d >/dev/null", largeRoot, database, b.part(r.Repetition)))
+	_, err := b.domU.Shell(ctx, fmt.Sprintf("sync; echo 3 >/proc/sys/vm/drop_caches; find %s %s %s %s -type f -exec cat {} + | head -c %d >/dev/null; "+
+		"echo u >/proc/sysrq-trigger; sleep 1", largeRoot, database, imageRoot, build.WebRoot, b.part(r.Repetition)))
 	if err != nil {
-		return err
-	}
-	if err := b.settle(ctx); err != nil {
 		return err
 	}
 	sequence, err := b.sequence(ctx)
 	if err != nil {
 		return err
 	}
-	before, boot, err := b.rebootUnseen(ctx)
+	if err := b.product.StopAgent(ctx, "TERM"); err != nil {
+		return err
+	}
+	here := func(quiet bool, args ...string) hand.Step { return hand.Step{Quiet: quiet, Args: args} }
+	made, err := b.steps(ctx, 0,
+		here(true, "run", "xl", "destroy", lab.Domain),
+		here(true, "run", "xl", "create", "-p", configPath),
+		here(true, "run", "sh", "-c", fmt.Sprintf("xl unpause %s; %s await %s:%d 60", lab.Domain, handPath, lab.DomainAddress, agent.Port)))
 	if err != nil {
 		return err
 	}
-	domid, err := b.domid(ctx)
+	init, err := b.domU.Shell(ctx, `dmesg | sed -n 's/^\[ *\([0-9.]*\)\] Run .* as init process$/\1/p'`)
 	if err != nil {
 		return err
 	}
-	if err := b.product.StartAgent(ctx); err != nil {
+	if err := b.startHand(ctx); err != nil {
+		return err
+	}
+	// Judging, and restoring, take as long as they take; what goes on beside is
+	// measured afterwards.
+	judged, err := b.steps(ctx, 0,
+		here(true, "run", "sh", "-c", "setsid warmrebootd >>/var/log/warmrebootd.log 2>&1 </dev/null & "+
+			fmt.Sprintf("until warmreboot plan >/dev/null 2>&1; do sleep 0.2; done; until warmreboot status -o json %s | grep -q '\"sequence\": *%d\\b'; do sleep 0.2; done; ", lab.Domain, sequence+1)+
+			"warmreboot status --wait --timeout 10m "+lab.Domain),
+		step(true, "sleep", 1000),
+		step(true, "memcpy", 6144))
+	if err != nil {
 		return err
 	}
 	reboot, err := b.awaitReboot(ctx, sequence)
 	if err != nil {
 		return err
 	}
-	end, err := b.used(ctx, domid)
-	if err != nil {
+	var copied hand.Result
+	if err := json.Unmarshal(judged[2].Value, &copied); err != nil {
 		return err
 	}
-	copied, err := inHand[hand.Result](ctx, b.domU, "memcpy", 4096)
-	if err != nil {
-		return err
-	}
+	idle := judged[1]
 	v := r.Values
 	v["pages_preserved"], v["pages_restored"] = float64(reboot.PagesPreserved), float64(reboot.PagesRestored)
-	v["boot_dom0_cpu_seconds"], v["boot_domU_cpu_seconds"] = boot.dom0-before.dom0, boot.domU
-	v["judge_dom0_cpu_seconds"], v["restore_domU_cpu_seconds"] = end.dom0-boot.dom0, end.domU-boot.domU
-	v["memcpy_ns_per_page"] = copied.Seconds * 1e9 / 4096
+	v["destroy_seconds"], v["destroy_dom0_cpu_seconds"] = made[0].Seconds, made[0].Dom0
+	v["create_seconds"], v["create_dom0_cpu_seconds"] = made[1].Seconds, made[1].Dom0
+	v["boot_seconds"], v["boot_domU_cpu_seconds"] = made[2].Seconds, made[2].DomU
+	if v["kernel_seconds"], err = strconv.ParseFloat(init, 64); err != nil {
+		return fmt.Errorf("when init was run: %w", err)
+	}
+	share := judged[0].Seconds / idle.Seconds
+	v["judge_dom0_cpu_seconds"] = judged[0].Dom0 - share*idle.Dom0
+	v["restore_domU_cpu_seconds"] = judged[0].DomU - share*idle.DomU
+	v["memcpy_ns_per_page"] = copied.BestSeconds * 1e9 / 6144
+	v["memcpy_new_ns_per_page"] = copied.LookupSeconds * 1e9 / 6144
+	if restored := v["pages_restored"]; restored > 0 {
+		v["restore_ns_per_page"] = v["restore_domU_cpu_seconds"] * 1e9 / restored
+		v["restore_faster"] = v["memcpy_ns_per_page"] / v["restore_ns_per_page"]
+	}
 	return nil
-}
-
-// rebootUnseen ends the agent, and reboots. It returns
-// what was used before the reboot, and when the new domain has booted.
-func (b *bench) rebootUnseen(ctx context.Context) (before, booted used, err error) {
-	domid, err := b.domid(ctx)
-	if err != nil {
-		return before, booted, err
-	}
-	if err := b.product.StopAgent(ctx, "TERM"); err != nil {
-		return before, booted, err
-	}
-	if before, err = b.used(ctx, domid); err != nil {
-		return before, booted, err
-	}
-	if _, err := b.dom0.Shell(ctx, "xl reboot "+lab.Domain); err != nil {
-		return before, booted, err
-	}
-	if err := b.product.AwaitNewDomid(ctx, domid); err != nil {
-		return before, booted, err
-	}
-	if err := b.await(ctx); err != nil {
-		return before, booted, err
-	}
-	if domid, err = b.domid(ctx); err != nil {
-		return before, booted, err
-	}
-	booted, err = b.used(ctx, domid)
-	return before, booted, err
 }

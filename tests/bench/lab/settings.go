@@ -12,17 +12,16 @@ const (
 	Random    = "random"    // pages of a file like a database
 	SQLite    = "sqlite"    // queries
 	Web       = "web"       // a web server
-	Minute    = "minute"    // the same, for a minute after the reboot
 	Tracking  = "tracking"  // what being tracked costs
 	Neighbour = "neighbour" // another domU on the same disk
 	Scale     = "scale"     // what a preserved page costs
 )
 
 // Names of all workloads, in the order in which they are run.
-var Names = []string{Read, Small, Random, SQLite, Web, Minute, Tracking, Neighbour, Scale}
+var Names = []string{Read, Small, Random, SQLite, Web, Tracking, Neighbour, Scale}
 
 // variantsOf are the kinds of rounds, and the variants that each compares.
-var variantsOf = map[string][]string{Recovery: reboots, Scale: {pages}, Tracking: {Stock, Off, Mapped, On}, Minute: {Normal, Graceful}}
+var variantsOf = map[string][]string{Recovery: reboots, Scale: {pages}, Tracking: {Stock, Off, Mapped, On}}
 
 // Settings say what is run.
 type Settings struct {
@@ -65,9 +64,7 @@ type Sizes struct {
 	Think         float64 `json:"think"`     // see hand.Drive
 	Before        float64 `json:"before"`
 	After         float64 `json:"after"`
-	MinuteThink   float64 `json:"minute_think"`
-	MinuteBefore  float64 `json:"minute_before"`
-	MinuteAfter   float64 `json:"minute_after"`
+	CachedPasses  int64   `json:"cached_passes"` // of the large file, where the cost of a cached read is measured
 	// Stream is how long the neighbour reads, alone and with the other.
 	Stream      float64 `json:"stream"`
 	BesideBytes int64   `json:"beside_bytes"` // what the other reads meanwhile
@@ -81,18 +78,18 @@ type Sizes struct {
 // The emulated processor copies some 2 GiB of cached files per second, a third
 // of what a real one does; the disk is as much slower than an SSD that shares
 // its bandwidth among several domains. There is as little to do as still
-// shows something: a busy host takes twenty seconds for one of the machine's.
+// shows something: the host takes some seconds for each of the machine's.
 var (
 	Full = Settings{Workloads: Names, Repetitions: 5, Disk: Disk{64, 1500}, Sizes: Sizes{
-		MemoryMiB: 768, FileBytes: 64 << 20, SmallFiles: 4000, SmallBytes: 3000, DatabaseBytes: 16 << 20, RandomReads: 2048, Rows: 80000, Queries: 500,
-		WebFiles: 400, WebBytes: 64 << 10, Think: 0.006, Before: 1, After: 3,
-		MinuteThink: 0.02, MinuteBefore: 10, MinuteAfter: 60, Stream: 1.5, BesideBytes: 32 << 20,
-		WriteBytes: 16 << 20, SyncBytes: 256 << 10, ChurnBytes: 3 << 20,
+		MemoryMiB: 768, FileBytes: 64 << 20, SmallFiles: 20000, SmallBytes: 3000, DatabaseBytes: 16 << 20, RandomReads: 20000, Rows: 80000, Queries: 1500,
+		WebFiles: 1000, WebBytes: 64 << 10, Think: 0.04, Before: 15, After: 60, CachedPasses: 16,
+		Stream: 1, BesideBytes: 32 << 20,
+		WriteBytes: 32 << 20, SyncBytes: 512 << 10, ChurnBytes: 6 << 20,
 	}}
 	Short = Settings{Workloads: Names, Repetitions: 1, Disk: Disk{64, 1500}, Sizes: Sizes{
 		MemoryMiB: 512, FileBytes: 8 << 20, SmallFiles: 300, SmallBytes: 3000, DatabaseBytes: 4 << 20, RandomReads: 500, Rows: 2000, Queries: 100,
-		WebFiles: 40, WebBytes: 64 << 10, Think: 0.004, Before: 1, After: 1.5,
-		MinuteThink: 0.01, MinuteBefore: 1, MinuteAfter: 3, Stream: 1, BesideBytes: 8 << 20,
+		WebFiles: 40, WebBytes: 64 << 10, Think: 0.02, Before: 1, After: 3, CachedPasses: 4,
+		Stream: 1, BesideBytes: 8 << 20,
 		WriteBytes: 2 << 20, SyncBytes: 64 << 10, ChurnBytes: 1 << 20,
 	}}
 )

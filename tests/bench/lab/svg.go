@@ -27,7 +27,7 @@ const (
 	plotWidth                 = figureWidth - left - 20
 )
 
-var colours = []string{"#34495e", "#c0392b", "#e59866", "#2e86c1", "#27ae60"}
+var colours = []string{"#34495e", "#c0392b", "#e59866", "#2e86c1", "#27ae60", "#8e44ad"}
 
 func begin(b *strings.Builder, title string) {
 	fmt.Fprintf(b, `<svg xmlns="http://www.w3.org/2000/svg" width="%d" height="%d" font-family="sans-serif" font-size="11">`+"\n", figureWidth, figureHeight)
@@ -37,7 +37,7 @@ func begin(b *strings.Builder, title string) {
 // legend names the colours in order.
 func legend(b *strings.Builder, labels []string) {
 	for i, label := range labels {
-		x := left + 150*i
+		x := left + 135*i
 		fmt.Fprintf(b, `<rect x="%d" y="22" width="10" height="10" fill="%s"/><text x="%d" y="31">%s</text>`+"\n",
 			x, colours[i%len(colours)], x+14, label)
 	}

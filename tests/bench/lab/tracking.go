@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
 	"time"
 
@@ -23,31 +24,38 @@ const (
 // stockPath is the kernel without the patches, in dom0.
 const stockPath = "/boot/guest-kernel-stock"
 
-// operation is something whose cost is measured.
-type operation struct {
-	name string
-	make func(context.Context) (hand.Result, error)
+// perBoot is how often each operation is measured in each domU: to make one takes
+// longer than to measure all of them.
+const perBoot = 3
+
+// last is the number of the last measurement of a repetition.
+func last(group string, repetition int) int {
+	if group == Tracking {
+		return perBoot*repetition + perBoot - 1
+	}
+	return repetition
 }
 
-func (b *bench) operations() []operation {
+// operation is something whose cost is measured, and what comes before it.
+type operation struct {
+	name string
+	args []any
+}
+
+func (s Settings) operations() []operation {
 	write := func(name string, bytes int64) operation {
-		return operation{name, func(ctx context.Context) (hand.Result, error) {
-			return inHand[hand.Result](ctx, b.domU, "write", name, writeRoot, bytes, phy)
-		}}
-	}
-	read := func(ctx context.Context) (hand.Result, error) {
-		return inHand[hand.Result](ctx, b.domU, "pass", largeRoot, phy)
+		return operation{name, []any{"write", name, writeRoot, bytes, phy}}
 	}
 	return []operation{
-		// What it costs to start the hand, and to ask Xen: it is subtracted.
-		{"nothing", func(ctx context.Context) (hand.Result, error) {
-			return inHand[hand.Result](ctx, b.domU, "pass", "/etc/nginx", phy)
-		}},
-		{"cold", read},
-		{"cached", read}, // the second read moves the pages to the active list
-		{"cached", read},
-		write("write", b.Sizes.WriteBytes), write("rewrite", b.Sizes.WriteBytes), write("mmap", b.Sizes.WriteBytes),
-		write("fsync", b.Sizes.SyncBytes), write("churn", b.Sizes.ChurnBytes),
+		{"", []any{"run", "rm", "-rf", writeRoot}},
+		{"", []any{"evict", largeRoot}},
+		{"cold", []any{"pass", largeRoot, 1, phy}},
+		{"", []any{"pass", largeRoot, 2, phy}}, // moves the pages to the active list
+		{"cached", []any{"pass", largeRoot, s.Sizes.CachedPasses, phy}},
+		write("write", s.Sizes.WriteBytes), write("rewrite", s.Sizes.WriteBytes), write("mmap", s.Sizes.WriteBytes),
+		write("fsync", s.Sizes.SyncBytes), write("churn", s.Sizes.ChurnBytes),
+		// What goes on beside: it is subtracted, for the time that each took.
+		{"nothing", []any{"sleep", 2000}},
 	}
 }
 
@@ -64,24 +72,18 @@ func (b *bench) recreate(ctx context.Context, d domain) error {
 	return b.create(ctx, d)
 }
 
-// counters are those of the warm cache, as `warmreboot status` has them.
-type counters struct {
-	Attached    bool    `json:"attached"`
-	Hypercalls  float64 `json:"hypercalls"`
-	WriteFaults float64 `json:"write_faults"`
-	Registered  float64 `json:"registered"`
-	Commits     float64 `json:"commits"`
-	Committed   float64 `json:"committed"` // pages, now
+// attached asks whether the guest is tracked.
+func (b *bench) attached(ctx context.Context) (bool, error) {
+	status, err := lab.JSON[struct {
+		Attached bool `json:"attached"`
+	}](ctx, b.dom0, "warmreboot", "status", "-o", "json", lab.Domain)
+	return status.Attached, err
 }
 
-func (b *bench) counters(ctx context.Context) (counters, error) {
-	return lab.JSON[counters](ctx, b.dom0, "warmreboot", "status", "-o", "json", lab.Domain)
-}
-
-// track makes the domU anew, and measures each operation in it.
-func (b *bench) track(ctx context.Context, r *Round) error {
-	d := domain{enable: r.Variant == On, memory: b.Sizes.MemoryMiB}
-	switch r.Variant {
+// track makes the domU anew, and measures each operation in it, some times.
+func (b *bench) track(ctx context.Context, variant string, boot int) ([]*Round, error) {
+	d := domain{enable: variant == On, memory: b.Sizes.MemoryMiB}
+	switch variant {
 	case Stock:
 		d.kernel = stockPath
 	case Mapped:
@@ -89,92 +91,76 @@ func (b *bench) track(ctx context.Context, r *Round) error {
 	}
 	b.warm = false
 	if err := b.recreate(ctx, d); err != nil {
-		return err
+		return nil, err
 	}
-	if _, err := b.domU.Shell(ctx, "rm -rf "+writeRoot+"; sync"); err != nil {
-		return err
-	}
-	if err := b.settle(ctx); err != nil {
-		return err
-	}
-	// Brings in the hand, and has Go's files and the libraries cached.
-	for range 2 {
-		if _, err := b.operations()[0].make(ctx); err != nil {
-			return err
-		}
+	if attached, err := b.attached(ctx); err != nil || attached != d.enable {
+		return nil, fmt.Errorf("the guest is tracked: %t, want %t: %v", attached, d.enable, err)
 	}
 	domid, err := b.domid(ctx)
 	if err != nil {
-		return err
-	}
-	c, err := b.counters(ctx)
-	if err != nil {
-		return err
-	}
-	if c.Attached != d.enable {
-		return fmt.Errorf("the guest is tracked: %t, want %t", c.Attached, d.enable)
-	}
-	was, err := b.sample(ctx, domid)
-	if err != nil {
-		return err
-	}
-	for _, o := range b.operations() {
-		if was, err = b.cost(ctx, r, domid, was, o); err != nil {
-			return fmt.Errorf("%s: %w", o.name, err)
-		}
+		return nil, err
 	}
 	total, err := inHand[float64](ctx, b.domU, "memory")
 	if err != nil {
-		return err
+		return nil, err
 	}
-	r.Values["guest_memory_bytes"] = total
+	var rounds []*Round
+	for i := range perBoot {
+		r := newRound(Tracking, variant, perBoot*boot+i)
+		if err := b.costs(ctx, r, domid); err != nil {
+			return nil, err
+		}
+		r.Values["guest_memory_bytes"] = total
+		rounds = append(rounds, r)
+	}
 	if !d.enable {
-		return nil
+		return rounds, nil
 	}
 	spread, err := inHand[hand.Spread](ctx, b.dom0, "spread", domid)
-	r.Values["reusable_pages"], r.Values["split_regions"], r.Values["regions"] = float64(spread.Pages), float64(spread.Regions), float64(spread.All)
-	return err
+	v := rounds[perBoot-1].Values
+	v["reusable_pages"], v["split_regions"], v["regions"] = float64(spread.Pages), float64(spread.Regions), float64(spread.All)
+	return rounds, err
 }
 
-// sample is what has been used and counted so far.
-type sample struct {
-	counters
-	used
+// costs measures each operation once.
+func (b *bench) costs(ctx context.Context, r *Round, domid int) error {
+	var steps []hand.Step
+	all := b.operations()
+	for _, o := range all {
+		steps = append(steps, step(o.name != "", o.args...))
+	}
+	outcomes, err := b.steps(ctx, domid, steps...)
+	if err != nil {
+		return err
+	}
+	idle := outcomes[len(outcomes)-1]
+	for i, o := range outcomes {
+		if all[i].name == "" {
+			continue
+		}
+		var result hand.Result
+		if err := json.Unmarshal(o.Value, &result); err != nil {
+			return err
+		}
+		r.cost(all[i].name, result, o, idle)
+	}
+	return nil
 }
 
-func (b *bench) sample(ctx context.Context, domid string) (sample, error) {
-	c, err := b.counters(ctx)
-	if err != nil {
-		return sample{}, err
-	}
-	u, err := b.used(ctx, domid)
-	return sample{c, u}, err
-}
-
-// cost measures one operation, and returns the sample after it. In what is used
-// between two samples one of them is included.
-func (b *bench) cost(ctx context.Context, r *Round, domid string, was sample, o operation) (sample, error) {
-	result, err := o.make(ctx)
-	if err != nil {
-		return was, err
-	}
-	is, err := b.sample(ctx, domid)
-	if err != nil {
-		return was, err
-	}
-	spent := is.since(was.used)
+// cost files what an operation took, and of the processor what goes on beside
+// would not have taken.
+func (r *Round) cost(name string, result hand.Result, o, idle hand.Outcome) {
 	v := r.Values
-	v[o.name+"_seconds"] = result.Seconds
-	v[o.name+"_requests"] = float64(result.DiskRequests + result.DiskWrites)
-	v[o.name+"_dom0_cpu_seconds"] = spent.dom0
-	v[o.name+"_domU_cpu_seconds"] = spent.domU
-	v[o.name+"_cpu_seconds"] = spent.dom0 + spent.domU - v["nothing_dom0_cpu_seconds"] - v["nothing_domU_cpu_seconds"]
-	v[o.name+"_hypercalls"] = is.Hypercalls - was.Hypercalls
-	v[o.name+"_write_faults"] = is.WriteFaults - was.WriteFaults
-	v[o.name+"_registered"] = is.Registered - was.Registered
-	v[o.name+"_commits"], v[o.name+"_committed"] = is.Commits-was.Commits, is.Committed
-	if o.name == "cold" {
-		v["cold_xen_bytes"] = -spent.free * hand.PageSize
+	share := o.Seconds / idle.Seconds
+	v[name+"_seconds"] = result.Seconds
+	if result.BestSeconds != 0 {
+		v[name+"_best_seconds"] = result.BestSeconds
 	}
-	return is, nil
+	v[name+"_requests"] = float64(result.DiskRequests + result.DiskWrites)
+	v[name+"_dom0_cpu_seconds"] = o.Dom0 - share*idle.Dom0
+	v[name+"_domU_cpu_seconds"] = o.DomU - share*idle.DomU
+	v[name+"_cpu_seconds"] = v[name+"_dom0_cpu_seconds"] + v[name+"_domU_cpu_seconds"]
+	v[name+"_hypercalls"], v[name+"_write_faults"] = o.Counters.Hypercalls, o.Counters.WriteFaults
+	v[name+"_registered"], v[name+"_commits"], v[name+"_committed"] = o.Counters.Registered, o.Counters.Commits, o.Counters.Committed
+	v[name+"_xen_bytes"] = -o.FreePages * hand.PageSize
 }
