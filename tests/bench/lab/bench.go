@@ -148,14 +148,22 @@ func (b *bench) repeat(ctx context.Context, group string, repetition int) error 
 	}
 	for _, variant := range missing {
 		start := time.Now()
+		before, err := b.machine.ProcessorTime()
+		if err != nil {
+			return err
+		}
 		rounds, err := b.measure(ctx, group, variant, repetition)
 		if err != nil {
 			return fmt.Errorf("%s, repetition %d: %w", variant, repetition+1, err)
 		}
+		after, err := b.machine.ProcessorTime()
+		if err != nil {
+			return err
+		}
 		for _, r := range rounds {
-			r.Took = time.Since(start).Seconds() / float64(len(rounds))
+			r.Took, r.Emulator = time.Since(start).Seconds()/float64(len(rounds)), (after-before)/float64(len(rounds))
 			b.report.Rounds = append(b.report.Rounds, *r)
-			b.say(fmt.Sprintf("%s %s %d, %.0f s: %s", r.Group, r.Variant, r.Repetition+1, r.Took, r.brief()))
+			b.say(fmt.Sprintf("%s %s %d, %.0f s, %.0f of a processor: %s", r.Group, r.Variant, r.Repetition+1, r.Took, r.Emulator, r.brief()))
 		}
 		if err := b.report.write(b.dir); err != nil {
 			return err

@@ -14,7 +14,10 @@ type Round struct {
 	Repetition int                `json:"repetition"`
 	Values     map[string]float64 `json:"values"`
 	Timeline   *hand.Timeline     `json:"timeline,omitempty"`
-	Took       float64            `json:"took_host_seconds"`
+	// Took is the host's time, and Emulator what the emulator had of a processor
+	// of it.
+	Took     float64 `json:"took_host_seconds"`
+	Emulator float64 `json:"emulator_seconds"`
 }
 
 func newRound(group, variant string, repetition int) *Round {
