@@ -93,9 +93,8 @@ func (d Drive) Run(ctx context.Context) (Timeline, error) {
 		}
 		c.think()
 	}
-	before := len(c.ends)
 	t.Command = c.since()
-	t.Rate = float64(before) / t.Command
+	t.Rate = rate(c.ends)
 	command := make(chan error, 1)
 	go func() { command <- d.reboot(ctx) }()
 	c.http.Timeout = rebootingTimeout
@@ -125,7 +124,7 @@ func (d Drive) Run(ctx context.Context) (Timeline, error) {
 		c.think()
 	}
 	t.End = c.since()
-	t.AfterRate = float64(len(c.ends)-first) / (t.End - t.Service)
+	t.AfterRate = rate(c.ends[first:])
 	t.Recovered = recovered(c.ends[first:], t.Service, t.End, t.Rate)
 	t.Answers = bins(c.ends, t.End)
 	if err := wait(); err != nil {
@@ -229,6 +228,15 @@ func (d Drive) inDomU(ctx context.Context, args []string) error {
 			return nil
 		}
 	}
+}
+
+// rate is answers per second, from the first one to the last.
+func rate(ends []float64) float64 {
+	n := len(ends)
+	if n < 2 {
+		return 0
+	}
+	return float64(n-1) / (ends[n-1] - ends[0])
 }
 
 // bins counts the times in each bin up to end.

@@ -16,6 +16,7 @@ import (
 //
 //	make ROOT COUNT BYTES       Make
 //	pass ROOT COUNT DISK        Pass: each file, in order, so often
+//	fill ROOT                   Fill: has all files cached
 //	evict ROOT                  Evict: no file is cached any more
 //	random PATH COUNT SEED DISK Random: pages of one file, in no order
 //	write NAME ROOT BYTES DISK  Write
@@ -38,7 +39,7 @@ func Main(ctx context.Context, args []string, out io.Writer) error {
 		return fmt.Errorf("no command")
 	}
 	command, args := args[0], args[1:]
-	if need := map[string]int{"make": 3, "pass": 3, "evict": 1, "random": 4, "write": 4, "database": 2, "query": 5, "stream": 2, "loop-direct": 1, "memcpy": 1, "sleep": 1, "steps": 1, "spread": 1, "await": 2, "drive": 1}[command]; command != "run" && len(args) != need {
+	if need := map[string]int{"make": 3, "pass": 3, "evict": 1, "fill": 1, "random": 4, "write": 4, "database": 2, "query": 5, "stream": 2, "loop-direct": 1, "memcpy": 1, "sleep": 1, "steps": 1, "spread": 1, "await": 2, "drive": 1}[command]; command != "run" && len(args) != need {
 		return fmt.Errorf("%s: want %d arguments", command, need)
 	}
 	value, err := perform(ctx, command, args)
@@ -59,6 +60,8 @@ func perform(ctx context.Context, command string, args []string) (any, error) {
 		return struct{}{}, Make(args[0], numbers[1], numbers[2])
 	case "pass":
 		return Pass(args[0], numbers[1], args[2])
+	case "fill":
+		return struct{}{}, Fill(args[0])
 	case "evict":
 		return struct{}{}, Evict(args[0])
 	case "random":

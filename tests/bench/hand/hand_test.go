@@ -131,6 +131,9 @@ func TestServe(t *testing.T) {
 	if _, err := s.ask([]string{"evict", root}); err != nil {
 		t.Error(err)
 	}
+	if _, err := s.ask([]string{"fill", root}); err != nil {
+		t.Error(err)
+	}
 	value, err := s.ask([]string{"pass", root, "1", anyDisk(t)})
 	var r Result
 	if err := errors.Join(err, json.Unmarshal(value, &r)); err != nil || r.Files != 3 {

@@ -32,6 +32,7 @@ type bench struct {
 	// untracked is the domU while it is not enabled, or its kernel not patched.
 	untracked bool
 	warm      bool // see warmUp
+	filled    bool // see fill
 	made      bool // the files
 	neighbour *lab.Client
 }
@@ -71,7 +72,7 @@ func (b *bench) play(ctx context.Context, handFile, stock string, left bool) err
 	if err := b.makeFiles(ctx, handFile); err != nil {
 		return err
 	}
-	if err := b.throttle(ctx); err != nil {
+	if err := b.throttle(ctx, b.Disk); err != nil {
 		return err
 	}
 	var errs []error
@@ -80,6 +81,10 @@ func (b *bench) play(ctx context.Context, handFile, stock string, left bool) err
 			err := b.repeat(ctx, turn.group, turn.repetition)
 			if err == nil {
 				continue
+			}
+			if errors.Is(err, errLate) {
+				b.say("the time is over")
+				return errors.Join(errs...)
 			}
 			err = fmt.Errorf("%s: %w", turn.group, err)
 			b.say(err.Error())
@@ -94,6 +99,9 @@ func (b *bench) play(ctx context.Context, handFile, stock string, left bool) err
 	}
 	return errors.Join(errs...)
 }
+
+// errLate ends a run whose time is over.
+var errLate = errors.New("too late to begin another round")
 
 // turn is one repetition of one group.
 type turn struct {
@@ -147,6 +155,9 @@ func (b *bench) repeat(ctx context.Context, group string, repetition int) error 
 		}
 	}
 	for _, variant := range missing {
+		if !b.deadline.IsZero() && time.Now().After(b.deadline) {
+			return errLate
+		}
 		start := time.Now()
 		before, err := b.machine.ProcessorTime()
 		if err != nil {
@@ -336,7 +347,7 @@ func (b *bench) makeFiles(ctx context.Context, handFile string) error {
 // by the host's, of which the emulated one is a share that depends on the load.
 // Writes are not limited: those that are put off are submitted later, by a thread
 // of the kernel's, and the agent takes that for somebody else's.
-func (b *bench) throttle(ctx context.Context) error {
+func (b *bench) throttle(ctx context.Context, d Disk) error {
 	_, err := b.dom0.Shell(ctx, fmt.Sprintf(`set -e
 mkdir -p /run/blkio
 [ -e /run/blkio/cgroup.procs ] || mount -t cgroup -o blkio none /run/blkio
@@ -344,7 +355,7 @@ for disk in vda vdb; do
 	number=$(cat /sys/block/$disk/dev)
 	echo "$number %.0f" >/run/blkio/blkio.throttle.read_bps_device
 	echo "$number %.0f" >/run/blkio/blkio.throttle.read_iops_device
-done`, b.Disk.MiBPerSecond*(1<<20), b.Disk.RequestsPerSecond))
+done`, d.MiBPerSecond*(1<<20), d.RequestsPerSecond))
 	return err
 }
 

@@ -30,6 +30,7 @@ func main() {
 	flag.Float64Var(&disk.MiBPerSecond, "disk-mib", disk.MiBPerSecond, "MiB per second that the disk gives")
 	flag.Float64Var(&disk.RequestsPerSecond, "disk-requests", disk.RequestsPerSecond, "requests per second that it takes")
 	dir := flag.String("dir", "build/bench", "where the report goes")
+	minutes := flag.Float64("minutes", 65, "begin no other round after so many minutes")
 	resume := flag.Bool("resume", false, "go on with the report that is there")
 	keep := flag.Bool("keep", false, "leave the lab running, and take the one that was left, whose files have to be of the same sizes")
 	name := flag.String("name", "bench", "of the lab")
@@ -42,6 +43,7 @@ func main() {
 		s = Short
 	}
 	s.Workloads, s.Repetitions, s.Disk = strings.Split(*workloads, ","), *repetitions, disk
+	s.deadline = time.Now().Add(time.Duration(*minutes * float64(time.Minute)))
 	if err := run(ctx, s, v, *name, *dir, *resume, *keep, progress()); err != nil {
 		fmt.Fprintln(os.Stderr, "bench:", err)
 		os.Exit(1)

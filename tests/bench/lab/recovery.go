@@ -38,16 +38,27 @@ type pass struct {
 	args []any
 }
 
-func (s Settings) passes() []pass {
+// passes are those of a variant. Those of many small files take long after a
+// normal reboot: they are made once.
+func (s Settings) passes(variant string, repetition int) []pass {
 	all := []pass{
 		{Read, "large", 3, largeRoot, []any{"pass", largeRoot, 1, phy}},
 		{Read, "image", 3, imageRoot, []any{"pass", imageRoot, 1, image}},
+		{Random, "random", 2, "", []any{"random", database, s.Sizes.RandomReads, 1, phy}},
+		{SQLite, "sqlite", 2, "", []any{"query", sqlitePath, s.Sizes.Rows, s.Sizes.Queries, 1, phy}},
 		{Small, "small", 2, "", []any{"pass", smallRoot, 1, phy}},
-		{Random, "random", 3, "", []any{"random", database, s.Sizes.RandomReads, 1, phy}},
-		{SQLite, "sqlite", 3, "", []any{"query", sqlitePath, s.Sizes.Rows, s.Sizes.Queries, 1, phy}},
 	}
-	return slices.DeleteFunc(all, func(p pass) bool { return !s.has(p.workload) })
+	return slices.DeleteFunc(all, func(p pass) bool {
+		return !s.has(p.workload) || p.workload == Small && !isWarm(variant) && repetition > 0
+	})
 }
+
+func isWarm(variant string) bool { return variant == Graceful || variant == Crash }
+
+// thorough are the variants after which the web server is watched for longer, the
+// neighbour is looked at, and before which the first reads of the large files are,
+// too.
+func thorough(variant string) bool { return variant == Normal || variant == Graceful }
 
 // script is a list of steps in the domU, some of them with a name under which
 // what they took is filed.
@@ -83,26 +94,50 @@ func (b *bench) perform(ctx context.Context, r *Round, s script) error {
 func (b *bench) warmUp(ctx context.Context) error {
 	b.say("read all files")
 	var s script
-	for _, p := range b.passes() {
-		s.add("", false, p.args...)
-		s.add("", false, p.args...)
+	for _, p := range b.passes(Graceful, 0) {
+		if p.workload != Small { // see fill
+			s.add("", false, p.args...)
+			s.add("", false, p.args...)
+		}
 	}
 	s.add("", false, "pass", build.WebRoot, 2, phy)
 	if err := b.perform(ctx, nil, s); err != nil {
 		return err
 	}
-	b.warm = true
+	b.warm, b.filled = true, false
 	if !b.has(Neighbour) {
 		return nil
 	}
 	return b.startNeighbour(ctx)
 }
 
+// fill has the small files cached, without waiting for the disk.
+func (b *bench) fill(ctx context.Context) error {
+	if err := b.throttle(ctx, Disk{1 << 20, 1 << 20}); err != nil {
+		return err
+	}
+	var s script
+	s.add("", false, "fill", smallRoot)
+	s.add("", false, "pass", smallRoot, 1, phy)
+	if err := b.perform(ctx, nil, s); err != nil {
+		return err
+	}
+	b.filled = true
+	return b.throttle(ctx, b.Disk)
+}
+
 // recover is one round: read, reboot, read.
 func (b *bench) recover(ctx context.Context, r *Round) error {
+	passes := b.passes(r.Variant, r.Repetition)
+	small := slices.ContainsFunc(passes, func(p pass) bool { return p.workload == Small })
+	if small && !b.filled {
+		if err := b.fill(ctx); err != nil {
+			return err
+		}
+	}
 	var before, after script
-	for _, p := range b.passes() {
-		if p.root != "" {
+	for _, p := range passes {
+		if p.root != "" && thorough(r.Variant) {
 			before.add("", true, "evict", p.root)
 			before.add(p.name+"_before_1", true, p.args...)
 			before.add(p.name+"_before_2", true, p.args...)
@@ -112,22 +147,24 @@ func (b *bench) recover(ctx context.Context, r *Round) error {
 			after.add(fmt.Sprintf("%s_%d", p.name, i+1), true, p.args...)
 		}
 	}
-	if b.has(Neighbour) {
+	neighbour := b.has(Neighbour) && thorough(r.Variant)
+	if neighbour {
 		before.add("", false, "pass", besideRoot, 1, image)
 	}
 	if err := b.perform(ctx, r, before); err != nil {
 		return err
 	}
-	if err := b.reboot(ctx, r); err != nil {
+	if err := b.reboot(ctx, r, small); err != nil {
 		return err
 	}
+	b.filled = small
 	if err := b.perform(ctx, r, after); err != nil {
 		return err
 	}
-	for _, p := range b.passes() {
+	for _, p := range passes {
 		r.Values[p.name+"_recovered"] = r.Values[p.name+"_before_seconds"] / r.Values[p.name+"_1_seconds"]
 	}
-	if !b.has(Neighbour) {
+	if !neighbour {
 		return nil
 	}
 	return b.share(ctx, r)
@@ -136,10 +173,14 @@ func (b *bench) recover(ctx context.Context, r *Round) error {
 // reboot reboots the domU in the round's way, while a client asks its web
 // server: for the workload's time, or no longer than it takes to see that the
 // service is back.
-func (b *bench) reboot(ctx context.Context, r *Round) error {
+// A prefetch is of the small files only if they are to be read afterwards.
+func (b *bench) reboot(ctx context.Context, r *Round, small bool) error {
 	drive := hand.Drive{Address: lab.DomainAddress, Files: b.Sizes.WebFiles, Think: b.Sizes.Think}
 	if b.has(Web) {
-		drive.Before, drive.After = b.Sizes.Before, b.Sizes.After
+		drive.Before, drive.After = b.Sizes.Before, b.Sizes.AfterOthers
+		if thorough(r.Variant) {
+			drive.After = b.Sizes.After
+		}
 	}
 	sequence, err := b.sequence(ctx)
 	if err != nil {
@@ -158,7 +199,10 @@ func (b *bench) reboot(ctx context.Context, r *Round) error {
 		drive.Kill = "echo c >/proc/sysrq-trigger"
 	}
 	if r.Variant == Prefetch {
-		roots := []string{build.WebRoot, largeRoot, imageRoot, besideRoot, database, sqlitePath, smallRoot}
+		roots := []string{build.WebRoot, largeRoot, imageRoot, besideRoot, database, sqlitePath}
+		if small {
+			roots = append(roots, smallRoot)
+		}
 		drive.Prefetch = []string{"sh", "-c", "find " + strings.Join(roots, " ") + " -type f -exec cat {} + >/dev/null"}
 	}
 	text, err := json.Marshal(drive)
@@ -177,7 +221,7 @@ func (b *bench) reboot(ctx context.Context, r *Round) error {
 	if err != nil {
 		return err
 	}
-	if warm := r.Variant == Graceful || r.Variant == Crash; warm && reboot.Outcome != "warm" {
+	if isWarm(r.Variant) && reboot.Outcome != "warm" {
 		return fmt.Errorf("the reboot was not a warm one: %s", reboot.Reason)
 	}
 	v := r.Values

@@ -84,12 +84,13 @@ func (r *Report) targets() []Target {
 	for _, variant := range warm {
 		add("read from the vbds in the first pass ÷ the files' size", variant, atMost(0.005), r.each(Recovery, variant, r.readShare))
 	}
+	after := map[string]float64{Graceful: r.Settings.Sizes.After, Crash: r.Settings.Sizes.AfterOthers}
 	for _, variant := range warm {
-		add(fmt.Sprintf("web: requests in the first %s s ÷ before", number(r.Settings.Sizes.After)), variant, atLeast(0.99), r.each(Recovery, variant, value("web_recovered")))
+		add(fmt.Sprintf("web: requests in the first %s s ÷ before", number(after[variant])), variant, atLeast(0.99), r.each(Recovery, variant, value("web_recovered")))
 		add("web: first second with 99 % of the requests, s after the first answer", variant, atMost(1), r.each(Recovery, variant, func(v map[string]float64) (float64, bool) {
 			at, ok := v["web_99_percent_after_seconds"]
 			if at < 0 { // never
-				at = r.Settings.Sizes.After
+				at = after[variant]
 			}
 			return at, ok
 		}))

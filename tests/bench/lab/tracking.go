@@ -26,7 +26,7 @@ const stockPath = "/boot/guest-kernel-stock"
 
 // perBoot is how often each operation is measured in each domU: to make one takes
 // longer than to measure all of them.
-const perBoot = 3
+const perBoot = 5
 
 // last is the number of the last measurement of a repetition.
 func last(group string, repetition int) int {
