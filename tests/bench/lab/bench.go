@@ -29,6 +29,7 @@ type bench struct {
 	report  *Report
 	dir     string
 	say     func(string)
+	stock   func() (string, error) // finds or builds the kernel without the patches
 	// untracked is the domU while it is not enabled, or its kernel not patched.
 	untracked bool
 	warm      bool // see warmUp
@@ -55,15 +56,10 @@ const (
 
 // play sets the lab up, unless it was left by an earlier run, and runs the
 // groups of workloads. A group that fails does not keep the others from it.
-func (b *bench) play(ctx context.Context, handFile, stock string, left bool) error {
+func (b *bench) play(ctx context.Context, handFile string, left bool) error {
 	b.dom0, b.domU, b.product = b.machine.Dom0(), b.machine.DomU(), demo.Product{Dom0: b.machine.Dom0()}
 	if err := b.dom0.Put(ctx, handFile, handPath, 0o755); err != nil {
 		return err
-	}
-	if stock != "" {
-		if err := b.dom0.Put(ctx, stock, stockPath, 0o644); err != nil {
-			return err
-		}
 	}
 	if err := b.begin(ctx, left); err != nil {
 		return err
@@ -348,15 +344,23 @@ func (b *bench) makeFiles(ctx context.Context, handFile string) error {
 // Writes are not limited: those that are put off are submitted later, by a thread
 // of the kernel's, and the agent takes that for somebody else's.
 func (b *bench) throttle(ctx context.Context, d Disk) error {
-	_, err := b.dom0.Shell(ctx, fmt.Sprintf(`set -e
+	_, err := b.dom0.Shell(ctx, limit(d))
+	return err
+}
+
+// unlimited is a disk as fast as the emulator's.
+var unlimited = Disk{1 << 20, 1 << 20}
+
+// limit is a script.
+func limit(d Disk) string {
+	return fmt.Sprintf(`set -e
 mkdir -p /run/blkio
 [ -e /run/blkio/cgroup.procs ] || mount -t cgroup -o blkio none /run/blkio
 for disk in vda vdb; do
 	number=$(cat /sys/block/$disk/dev)
 	echo "$number %.0f" >/run/blkio/blkio.throttle.read_bps_device
 	echo "$number %.0f" >/run/blkio/blkio.throttle.read_iops_device
-done`, d.MiBPerSecond*(1<<20), d.RequestsPerSecond))
-	return err
+done`, d.MiBPerSecond*(1<<20), d.RequestsPerSecond)
 }
 
 // inHand runs one of the hand's subcommands in a machine.

@@ -151,7 +151,7 @@ func (r *Report) throughput(name, title string) string {
 // trackingFigure compares what work costs, tracked and not.
 func (r *Report) trackingFigure() string {
 	var groups []bars
-	for _, name := range []string{"cold", "cached", "write", "rewrite", "mmap", "fsync", "churn"} {
+	for _, name := range []string{"fast", "cached", "write", "rewrite", "mmap", "fsync", "churn"} {
 		base := r.Summary[Tracking][Stock][name+"_cpu_seconds"].Median
 		if base == 0 {
 			return ""

@@ -76,16 +76,12 @@ func run(ctx context.Context, s Settings, v lab.Variant, name, dir string, resum
 	if err != nil {
 		return err
 	}
-	v.StockKernel, v.KernelFile = true, ""
-	stock := ""
-	if s.has(Tracking) {
-		other, err := lab.Prepare(ctx, cache, checkout, v)
-		if err != nil {
-			return err
-		}
-		stock = other.Config.Kernel
-	}
 	place := filepath.Join(cache.Dir, "labs", name)
+	// A kernel that need not be decompressed boots in fewer instructions; there are
+	// many boots.
+	if parts.Config.Kernel, err = plain(ctx, parts, filepath.Join(place, "vmlinux")); err != nil {
+		return err
+	}
 	machine, err := lab.Open(place)
 	left := keep && err == nil
 	if !left {
@@ -95,7 +91,15 @@ func run(ctx context.Context, s Settings, v lab.Variant, name, dir string, resum
 		}
 	}
 	b := &bench{Settings: s, machine: machine, report: report, dir: dir, say: say}
-	err = b.play(ctx, hand, stock, left)
+	b.stock = func() (string, error) {
+		v.StockKernel, v.KernelFile = true, ""
+		other, err := lab.Prepare(ctx, cache, checkout, v)
+		if err != nil {
+			return "", err
+		}
+		return plain(ctx, other, filepath.Join(place, "vmlinux-stock"))
+	}
+	err = b.play(ctx, hand, left)
 	if err != nil {
 		err = errors.Join(err, b.saveLogs())
 	}
@@ -104,6 +108,14 @@ func run(ctx context.Context, s Settings, v lab.Variant, name, dir string, resum
 		return err
 	}
 	return errors.Join(err, machine.Stop())
+}
+
+// plain writes the parts' kernel to a file, not compressed.
+func plain(ctx context.Context, parts lab.Parts, file string) (string, error) {
+	if err := os.MkdirAll(filepath.Dir(file), 0o755); err != nil {
+		return "", err
+	}
+	return file, build.PlainKernel(ctx, parts.Config.Root, parts.Config.Kernel, file)
 }
 
 // progress tells a person at a terminal, or a log, what is going on.

@@ -38,8 +38,8 @@ type pass struct {
 	args []any
 }
 
-// passes are those of a variant. Those of many small files take long after a
-// normal reboot: they are made once.
+// passes are those of a variant. Those of many small files take long: but for
+// graceful reboots they are made once.
 func (s Settings) passes(variant string, repetition int) []pass {
 	all := []pass{
 		{Read, "large", 3, largeRoot, []any{"pass", largeRoot, 1, phy}},
@@ -49,15 +49,14 @@ func (s Settings) passes(variant string, repetition int) []pass {
 		{Small, "small", 2, "", []any{"pass", smallRoot, 1, phy}},
 	}
 	return slices.DeleteFunc(all, func(p pass) bool {
-		return !s.has(p.workload) || p.workload == Small && !isWarm(variant) && repetition > 0
+		return !s.has(p.workload) || p.workload == Small && variant != Graceful && (repetition > 0 || variant == Prefetch)
 	})
 }
 
 func isWarm(variant string) bool { return variant == Graceful || variant == Crash }
 
-// thorough are the variants after which the web server is watched for longer, the
-// neighbour is looked at, and before which the first reads of the large files are,
-// too.
+// thorough are the variants after which the neighbour is looked at, and before
+// which the first reads of the large files are, too.
 func thorough(variant string) bool { return variant == Normal || variant == Graceful }
 
 // script is a list of steps in the domU, some of them with a name under which
@@ -113,7 +112,7 @@ func (b *bench) warmUp(ctx context.Context) error {
 
 // fill has the small files cached, without waiting for the disk.
 func (b *bench) fill(ctx context.Context) error {
-	if err := b.throttle(ctx, Disk{1 << 20, 1 << 20}); err != nil {
+	if err := b.throttle(ctx, unlimited); err != nil {
 		return err
 	}
 	var s script
@@ -178,7 +177,7 @@ func (b *bench) reboot(ctx context.Context, r *Round, small bool) error {
 	drive := hand.Drive{Address: lab.DomainAddress, Files: b.Sizes.WebFiles, Think: b.Sizes.Think}
 	if b.has(Web) {
 		drive.Before, drive.After = b.Sizes.Before, b.Sizes.AfterOthers
-		if thorough(r.Variant) {
+		if r.Variant == Graceful {
 			drive.After = b.Sizes.After
 		}
 	}

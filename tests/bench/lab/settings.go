@@ -65,7 +65,7 @@ type Sizes struct {
 	WebBytes      int64   `json:"web_bytes"` // of each
 	Think         float64 `json:"think"`     // see hand.Drive
 	Before        float64 `json:"before"`
-	After         float64 `json:"after"`         // after a normal and a graceful warm reboot
+	After         float64 `json:"after"`         // after a graceful warm reboot
 	AfterOthers   float64 `json:"after_others"`  // after the others
 	CachedPasses  int64   `json:"cached_passes"` // of the large file, where the cost of a cached read is measured
 	// Stream is how long the neighbour reads, alone and with the other.
@@ -85,9 +85,9 @@ type Sizes struct {
 var (
 	Full = Settings{Workloads: Names, Repetitions: 5, Disk: Disk{64, 1500}, Sizes: Sizes{
 		MemoryMiB: 768, FileBytes: 64 << 20, SmallFiles: 20000, SmallBytes: 3000, DatabaseBytes: 16 << 20, RandomReads: 20000, Rows: 80000, Queries: 1500,
-		WebFiles: 1000, WebBytes: 64 << 10, Think: 0.04, Before: 10, After: 60, AfterOthers: 12, CachedPasses: 16,
+		WebFiles: 300, WebBytes: 64 << 10, Think: 0.04, Before: 10, After: 60, AfterOthers: 15, CachedPasses: 6,
 		Stream: 1, BesideBytes: 32 << 20,
-		WriteBytes: 32 << 20, SyncBytes: 512 << 10, ChurnBytes: 6 << 20,
+		WriteBytes: 16 << 20, SyncBytes: 256 << 10, ChurnBytes: 3 << 20,
 	}}
 	Short = Settings{Workloads: Names, Repetitions: 1, Disk: Disk{64, 1500}, Sizes: Sizes{
 		MemoryMiB: 512, FileBytes: 8 << 20, SmallFiles: 300, SmallBytes: 3000, DatabaseBytes: 4 << 20, RandomReads: 500, Rows: 2000, Queries: 100,
