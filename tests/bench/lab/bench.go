@@ -72,25 +72,23 @@ func (b *bench) play(ctx context.Context, handFile string, left bool) error {
 		return err
 	}
 	var errs []error
-	for repetition := range b.Repetitions {
-		for _, turn := range b.turns(repetition) {
-			err := b.repeat(ctx, turn.group, turn.repetition)
-			if err == nil {
-				continue
-			}
-			if errors.Is(err, errLate) {
-				b.say("the time is over")
-				return errors.Join(errs...)
-			}
-			err = fmt.Errorf("%s: %w", turn.group, err)
-			b.say(err.Error())
-			errs = append(errs, err)
-			if ctx.Err() != nil {
-				return errors.Join(errs...)
-			}
-			if err := b.again(ctx); err != nil {
-				return errors.Join(append(errs, err)...)
-			}
+	for _, turn := range b.turns() {
+		err := b.repeat(ctx, turn)
+		if err == nil {
+			continue
+		}
+		if errors.Is(err, errLate) {
+			b.say("the time is over")
+			return errors.Join(errs...)
+		}
+		err = fmt.Errorf("%s: %w", turn.group, err)
+		b.say(err.Error())
+		errs = append(errs, err)
+		if ctx.Err() != nil {
+			return errors.Join(errs...)
+		}
+		if err := b.again(ctx); err != nil {
+			return errors.Join(append(errs, err)...)
 		}
 	}
 	return errors.Join(errs...)
@@ -99,42 +97,39 @@ func (b *bench) play(ctx context.Context, handFile string, left bool) error {
 // errLate ends a run whose time is over.
 var errLate = errors.New("too late to begin another round")
 
-// turn is one repetition of one group.
+// turn is one repetition of some variants of a group.
 type turn struct {
 	group      string
+	variants   []string
 	repetition int
 }
 
-// turns are what is done in one round of all. Reboots are in every one. After
-// some of them comes the rest, as much of it as there were reboots: so whoever has
-// to break a run off has about as much of one as of another. Not after each, for
-// the domU is a new one then, and all files have to be read again.
-func (s Settings) turns(repetition int) []turn {
-	all := []turn{{Recovery, repetition}}
-	if (repetition+1)%between != 0 && repetition+1 < s.Repetitions {
-		return all
-	}
-	first := repetition - repetition%between
-	for i := first; i <= repetition; i++ {
-		all = append(all, turn{Scale, i})
-	}
-	for i := first; i <= repetition; i++ {
-		if i%perBoot == 0 {
-			all = append(all, turn{Tracking, i / perBoot})
+// turns are what is done, in order. Warm reboots come first, one after the other,
+// so that the many small files have to be read from the disk once; and graceful ones
+// first, as two more reads of those would be needed after a panic. Of the other
+// reboots one of each comes next, and the rest at the end: so whoever has to break a
+// run off has something of everything.
+func (s Settings) turns() []turn {
+	var all []turn
+	add := func(group string, variants []string, first, end int) {
+		for i := first; i < end; i++ {
+			all = append(all, turn{group, s.variants(variants), i})
 		}
 	}
-	return all
+	n := s.Repetitions
+	add(Recovery, []string{Graceful}, 0, n)
+	add(Recovery, []string{Crash}, 0, n)
+	add(Recovery, []string{Normal, Prefetch}, 0, 1)
+	add(Tracking, variantsOf[Tracking], 0, (n+perBoot-1)/perBoot)
+	add(Scale, variantsOf[Scale], 0, n)
+	add(Recovery, []string{Normal, Prefetch}, 1, n)
+	return slices.DeleteFunc(all, func(t turn) bool { return !slices.Contains(s.groups(), t.group) })
 }
 
-// between is after how many rounds of reboots the other groups have their turn.
-const between = 3
-
 // repeat runs the variants of one group once, unless an earlier run has.
-func (b *bench) repeat(ctx context.Context, group string, repetition int) error {
-	if !slices.Contains(b.groups(), group) {
-		return nil
-	}
-	missing := slices.DeleteFunc(rotated(b.variants(group), repetition), func(variant string) bool {
+func (b *bench) repeat(ctx context.Context, t turn) error {
+	group, repetition := t.group, t.repetition
+	missing := slices.DeleteFunc(rotated(t.variants, repetition), func(variant string) bool {
 		return b.report.has(group, variant, last(group, repetition))
 	})
 	if len(missing) == 0 {

@@ -42,10 +42,10 @@ func onTheLab(t *testing.T, s Settings) {
 	if err := json.Unmarshal(text, &r); err != nil {
 		t.Fatal(err)
 	}
-	for _, group := range s.groups() {
-		for _, variant := range s.variants(group) {
-			if !r.has(group, variant, 0) {
-				t.Errorf("%s %s was not measured", group, variant)
+	for _, turn := range s.turns() {
+		for _, variant := range turn.variants {
+			if !r.has(turn.group, variant, turn.repetition) {
+				t.Errorf("%s %s was not measured", turn.group, variant)
 			}
 		}
 	}

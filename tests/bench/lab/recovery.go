@@ -38,9 +38,9 @@ type pass struct {
 	args []any
 }
 
-// passes are those of a variant. Those of many small files take long: but for
-// graceful reboots they are made once.
-func (s Settings) passes(variant string, repetition int) []pass {
+// passes are those of a variant. Those of many small files take long: there is time
+// for them after graceful reboots only.
+func (s Settings) passes(variant string) []pass {
 	all := []pass{
 		{Read, "large", 3, largeRoot, []any{"pass", largeRoot, 1, phy}},
 		{Read, "image", 3, imageRoot, []any{"pass", imageRoot, 1, image}},
@@ -49,7 +49,7 @@ func (s Settings) passes(variant string, repetition int) []pass {
 		{Small, "small", 2, "", []any{"pass", smallRoot, 1, phy}},
 	}
 	return slices.DeleteFunc(all, func(p pass) bool {
-		return !s.has(p.workload) || p.workload == Small && variant != Graceful && (repetition > 0 || variant == Prefetch)
+		return !s.has(p.workload) || p.workload == Small && variant != Graceful
 	})
 }
 
@@ -93,7 +93,7 @@ func (b *bench) perform(ctx context.Context, r *Round, s script) error {
 func (b *bench) warmUp(ctx context.Context) error {
 	b.say("read all files")
 	var s script
-	for _, p := range b.passes(Graceful, 0) {
+	for _, p := range b.passes(Graceful) {
 		if p.workload != Small { // see fill
 			s.add("", false, p.args...)
 			s.add("", false, p.args...)
@@ -127,7 +127,7 @@ func (b *bench) fill(ctx context.Context) error {
 
 // recover is one round: read, reboot, read.
 func (b *bench) recover(ctx context.Context, r *Round) error {
-	passes := b.passes(r.Variant, r.Repetition)
+	passes := b.passes(r.Variant)
 	small := slices.ContainsFunc(passes, func(p pass) bool { return p.workload == Small })
 	if small && !b.filled {
 		if err := b.fill(ctx); err != nil {
@@ -153,10 +153,10 @@ func (b *bench) recover(ctx context.Context, r *Round) error {
 	if err := b.perform(ctx, r, before); err != nil {
 		return err
 	}
-	if err := b.reboot(ctx, r, small); err != nil {
+	if err := b.reboot(ctx, r); err != nil {
 		return err
 	}
-	b.filled = small
+	b.filled = b.filled && isWarm(r.Variant)
 	if err := b.perform(ctx, r, after); err != nil {
 		return err
 	}
@@ -172,8 +172,7 @@ func (b *bench) recover(ctx context.Context, r *Round) error {
 // reboot reboots the domU in the round's way, while a client asks its web
 // server: for the workload's time, or no longer than it takes to see that the
 // service is back.
-// A prefetch is of the small files only if they are to be read afterwards.
-func (b *bench) reboot(ctx context.Context, r *Round, small bool) error {
+func (b *bench) reboot(ctx context.Context, r *Round) error {
 	drive := hand.Drive{Address: lab.DomainAddress, Files: b.Sizes.WebFiles, Think: b.Sizes.Think}
 	if b.has(Web) {
 		drive.Before, drive.After = b.Sizes.Before, b.Sizes.AfterOthers
@@ -199,9 +198,6 @@ func (b *bench) reboot(ctx context.Context, r *Round, small bool) error {
 	}
 	if r.Variant == Prefetch {
 		roots := []string{build.WebRoot, largeRoot, imageRoot, besideRoot, database, sqlitePath}
-		if small {
-			roots = append(roots, smallRoot)
-		}
 		drive.Prefetch = []string{"sh", "-c", "find " + strings.Join(roots, " ") + " -type f -exec cat {} + >/dev/null"}
 	}
 	text, err := json.Marshal(drive)

@@ -35,9 +35,8 @@ type Settings struct {
 	deadline   time.Time // no round is begun after it, unless it is zero
 }
 
-// variants are those that are run of a kind of rounds.
-func (s Settings) variants(group string) []string {
-	all := variantsOf[group]
+// variants are those that are run.
+func (s Settings) variants(all []string) []string {
 	if s.OneVariant {
 		return all[len(all)-1:]
 	}
