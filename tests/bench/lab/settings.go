@@ -22,7 +22,7 @@ const (
 var Names = []string{Read, Small, Random, SQLite, Web, Tracking, Neighbour, Scale}
 
 // variantsOf are the kinds of rounds, and the variants that each compares.
-var variantsOf = map[string][]string{Recovery: reboots, Scale: {pages}, Tracking: {Stock, Off, Mapped, On}}
+var variantsOf = map[string][]string{Recovery: reboots, Scale: {pages}, Tracking: {Stock, On, Off, Mapped}}
 
 // Settings say what is run.
 type Settings struct {
