@@ -127,11 +127,16 @@ func (m *Machine) awaitDom0(ctx context.Context) error {
 // instructionShift is the binary logarithm of the nanoseconds that one
 // instruction takes on the machine's clock. What time the emulator itself needs
 // does not count, so neither does what else the host is doing. While the
-// machine is idle its clock goes with the host's.
+// machine is idle its clock goes with the host's; if its state can be saved, the
+// clock then goes at once to when the machine has something to do, as the host
+// waits for it and not the other way round.
 const instructionShift = 1
 
 func (c Config) arguments(m *Machine) []string {
-	throttle := ""
+	throttle, sleep := "", "on"
+	if c.Saveable {
+		sleep = "off"
+	}
 	if !c.Unthrottled {
 		throttle = fmt.Sprintf(",throttling.bps-total=%d", Throttle.BytesPerSecond)
 	}
@@ -139,7 +144,7 @@ func (c Config) arguments(m *Machine) []string {
 		// One virtual CPU, so that the clock can count its instructions. With
 		// MONITOR Xen takes a #GP in mwait; with RDTSCP PVH guests stall.
 		"-accel", "tcg,thread=single", "-cpu", "EPYC,+svm,-monitor,-rdtscp",
-		"-icount", fmt.Sprintf("shift=%d,sleep=on", instructionShift),
+		"-icount", fmt.Sprintf("shift=%d,sleep=%s", instructionShift, sleep),
 		"-smp", "1", "-m", "2560", "-nodefaults", "-no-reboot", "-display", "none",
 		"-kernel", c.Xen,
 		"-initrd", c.Dom0.Kernel+" root=/dev/vda rw console=hvc0 quiet loglevel=4 mitigations=off,"+c.Dom0.Initrd,

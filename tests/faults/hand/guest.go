@@ -32,11 +32,12 @@ type Seen struct {
 	Differ []string `json:"differ"` // when read through the page cache and past it
 }
 
-// process is the domU's only one. What it needs for a run it has in memory.
-type process struct {
-	module []byte
-	lookup string // address of kallsyms_lookup_name
-}
+// injector is the module's file, which takes its orders.
+const injector = "/proc/faults"
+
+// watched is how long the work goes on while the injector notes which functions
+// of the kernel it runs through.
+const watched = 20 * time.Second
 
 // Guest is the domU's init: it does what it is told on the console. It ends
 // only by an error, of which the kernel panics.
@@ -45,7 +46,6 @@ func Guest() error {
 		return moveToMemory()
 	}
 	fmt.Println(sayUp)
-	var p process
 	for lines := bufio.NewReader(os.Stdin); ; {
 		line, err := lines.ReadString('\n')
 		if err != nil {
@@ -57,7 +57,7 @@ func Guest() error {
 		}
 		var order Order
 		if err = json.Unmarshal([]byte(text), &order); err == nil {
-			err = p.do(command, order)
+			err = do(command, order)
 		}
 		if err != nil {
 			fmt.Printf("%s%v\n", sayFailed, err)
@@ -80,12 +80,12 @@ func moveToMemory() error {
 	return syscall.Exec(Program, []string{Program, "guest"}, os.Environ())
 }
 
-func (p *process) do(command string, order Order) error {
+func do(command string, order Order) error {
 	switch command {
 	case "prepare":
-		return say(sayPrepared)(p.prepare(order))
+		return say(sayPrepared)(prepareGuest(order))
 	case "work":
-		return p.work(order)
+		return work(order)
 	case "see":
 		return say(saySeen)(see(order.Seen, order.Seed))
 	}
@@ -106,29 +106,52 @@ func say(what string) func(value any, err error) error {
 	}
 }
 
-func (p *process) prepare(order Order) (inodes []uint64, err error) {
-	if p.module, err = os.ReadFile(GuestModule); err != nil {
+// prepareGuest loads the injector, has it watch some work, and then fills the cache.
+func prepareGuest(order Order) (inodes []uint64, err error) {
+	if err := loadInjector(); err != nil {
 		return nil, err
+	}
+	if err := os.WriteFile(injector, []byte("watch"), 0); err != nil {
+		return nil, err
+	}
+	if _, err := Prepare(order.Served, order.Work); err != nil {
+		return nil, err
+	}
+	if err := Work(order.Served, order.Work, 0, watched); err != nil {
+		return nil, err
+	}
+	if err := os.WriteFile(injector, []byte("enough"), 0); err != nil {
+		return nil, err
+	}
+	return Prepare(order.Served, order.Work)
+}
+
+func loadInjector() error {
+	module, err := os.ReadFile(GuestModule)
+	if err != nil {
+		return err
 	}
 	symbols, err := os.ReadFile("/proc/kallsyms")
 	if err != nil {
-		return nil, err
+		return err
 	}
 	before, _, ok := bytes.Cut(symbols, []byte(" T kallsyms_lookup_name\n"))
 	if !ok {
-		return nil, errors.New("the kernel has no kallsyms_lookup_name")
+		return errors.New("the kernel has no kallsyms_lookup_name")
 	}
-	p.lookup = string(before[bytes.LastIndexByte(before, '\n')+1:])
-	return Prepare(order.Served, order.Work)
+	lookup := before[bytes.LastIndexByte(before, '\n')+1:]
+	if err := unix.InitModule(module, "lookup=0x"+string(lookup)); err != nil {
+		return fmt.Errorf("the injector: %w", err)
+	}
+	return nil
 }
 
 // work makes the faults and the work, then the kernel panics, even if the work
 // hangs.
-func (p *process) work(order Order) error {
-	parameters := fmt.Sprintf("type=%s seed=%d count=%d milliseconds=%d lookup=0x%s", order.Type, order.Seed, order.Faults,
-		order.Seconds*1000/2, p.lookup)
-	if err := unix.InitModule(p.module, parameters); err != nil {
-		return fmt.Errorf("the injector (%s): %w", parameters, err)
+func work(order Order) error {
+	faults := fmt.Sprintf("inject %s %d %d %d", order.Type, order.Seed, order.Faults, order.Seconds*1000/2)
+	if err := os.WriteFile(injector, []byte(faults), 0); err != nil {
+		return fmt.Errorf("%s: %w", faults, err)
 	}
 	duration := time.Duration(order.Seconds) * time.Second
 	go func() {

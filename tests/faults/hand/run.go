@@ -48,8 +48,8 @@ type Phases struct {
 
 // How long things may take on the machine's clock.
 const (
-	grace    = 10 * time.Second // to panic, and to be up again, once the time is over
-	patience = time.Minute      // for everything else
+	grace    = 4 * time.Second // to panic, and to be up again, once the time is over
+	patience = time.Minute     // for everything else
 )
 
 // prepare fills the domU's cache.
@@ -66,7 +66,7 @@ func prepare(ctx context.Context, order Order) error {
 		return err
 	}
 	var inodes []uint64
-	if err := d.awaitJSON(sayPrepared, patience, &inodes); err != nil {
+	if err := d.awaitJSON(sayPrepared, patience+watched, &inodes); err != nil {
 		return fmt.Errorf("%w: %s", err, d.text)
 	}
 	text, err := json.Marshal(inodes)

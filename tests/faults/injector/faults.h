@@ -43,6 +43,29 @@ extern int (*find_function)(unsigned long address, unsigned long *size, unsigned
 extern int (*decode)(struct insn *insn, const void *text, int length, enum insn_mode mode);
 int symbols_init(unsigned long lookup);
 
+/*
+ * A part of the kernel's text, from one symbol to another, whose functions are
+ * watched; and how many faults in ten it gets.
+ */
+struct window {
+	const char *from, *to;
+	unsigned int share;
+	unsigned long start, end;
+	unsigned int first, count; /* functions, in the list of all that are watched */
+};
+
+extern struct window windows[];
+extern const unsigned int nr_windows;
+
+extern unsigned int nr_functions, nr_ran; /* those that are watched; of these, those that ran */
+
+/* Between the two, the functions that run are marked. */
+int watch_start(void);
+int watch_stop(void);
+
+/* A function of the window that ran, or 0. */
+unsigned long watch_choose(const struct window *window, struct plan *plan, unsigned long *size);
+
 /* Logs, then replaces @length bytes of the kernel's text. */
 int text_write(const char *fault, unsigned long address, const u8 *bytes, unsigned int length);
 

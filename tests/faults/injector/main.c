@@ -7,24 +7,10 @@
 #include <linux/delay.h>
 #include <linux/kthread.h>
 #include <linux/module.h>
+#include <linux/proc_fs.h>
+#include <linux/uaccess.h>
 
 #include "faults.h"
-
-static char *type = "none";
-module_param(type, charp, 0444);
-MODULE_PARM_DESC(type, "type of the faults; none: no fault");
-
-static unsigned long seed;
-module_param(seed, ulong, 0444);
-MODULE_PARM_DESC(seed, "with the type it decides everything");
-
-static unsigned int count = 10;
-module_param(count, uint, 0444);
-MODULE_PARM_DESC(count, "number of faults");
-
-static unsigned int milliseconds;
-module_param(milliseconds, uint, 0444);
-MODULE_PARM_DESC(milliseconds, "spread over this time; 0: all at once");
 
 static unsigned long lookup;
 module_param(lookup, ulong, 0444);
@@ -64,45 +50,87 @@ static const struct fault *find_fault(const char *name)
 	return NULL;
 }
 
-static int inject_all(void *data)
+/* What was asked for; once. */
+static struct {
+	const struct fault *fault;
+	unsigned long seed;
+	unsigned int count;
+	unsigned int milliseconds; /* spread over this time; 0: all at once */
+} order;
+
+static int inject_all(void *unused)
 {
-	const struct fault *fault = data;
-	struct plan plan = plan_for(fault->name, seed);
+	const struct fault *fault = order.fault;
+	struct plan plan = plan_for(fault->name, order.seed);
 	unsigned int i, done = 0;
 
-	for (i = 0; i < count; i++) {
+	fault_log(fault->name, "%u of %u functions of mm, fs, block and drivers ran before\n", nr_ran, nr_functions);
+	for (i = 0; i < order.count; i++) {
 		fault_log(fault->name, "number %u\n", i + 1);
 		if (fault->inject(fault, &plan))
 			fault_log(fault->name, "found nothing to do it to\n");
 		else
 			done++;
-		if (milliseconds)
-			msleep(milliseconds / count);
+		if (order.milliseconds)
+			msleep(order.milliseconds / order.count);
 	}
-	fault_log(fault->name, "%u of %u injected\n", done, count);
+	fault_log(fault->name, "%u of %u injected\n", done, order.count);
 	/* Nobody waits for the thread, and the module is never removed. */
 	return 0;
 }
 
-static int __init faults_init(void)
+/* @name none: no fault. */
+static int inject(const char *name)
 {
-	const struct fault *fault = find_fault(type);
+	const struct fault *fault = find_fault(name);
 	struct task_struct *task;
-	int rc = symbols_init(lookup);
+	int rc;
 
-	if (rc)
-		return rc;
-	if (!strcmp(type, "none"))
+	if (!strcmp(name, "none"))
 		return 0;
-	if (!fault || !count)
+	if (!fault || !order.count)
 		return -EINVAL;
+	if (order.fault)
+		return -EBUSY;
 	if (fault->prepare) {
 		rc = fault->prepare();
 		if (rc)
 			return rc;
 	}
-	task = kthread_run(inject_all, (void *)fault, "faults");
+	order.fault = fault;
+	task = kthread_run(inject_all, NULL, "faults");
 	return PTR_ERR_OR_ZERO(task);
+}
+
+/* /proc/faults takes "watch", "enough" and "inject TYPE SEED COUNT MILLISECONDS". */
+static ssize_t faults_write(struct file *file, const char __user *from, size_t length, loff_t *offset)
+{
+	char line[100], name[32];
+	int rc = -EINVAL;
+
+	if (length >= sizeof(line))
+		return -EINVAL;
+	if (copy_from_user(line, from, length))
+		return -EFAULT;
+	line[length] = '\0';
+	if (!strcmp(line, "watch"))
+		rc = watch_start();
+	else if (!strcmp(line, "enough"))
+		rc = watch_stop();
+	else if (sscanf(line, "inject %31s %lu %u %u", name, &order.seed, &order.count, &order.milliseconds) == 4)
+		rc = inject(name);
+	return rc ?: length;
+}
+
+static const struct proc_ops faults_ops = { .proc_write = faults_write };
+
+static int __init faults_init(void)
+{
+	int rc = symbols_init(lookup);
+
+	if (rc)
+		return rc;
+	return proc_create("faults", 0200, NULL, &faults_ops) ? 0 : -ENOMEM;
 }
 module_init(faults_init);
 

@@ -15,6 +15,8 @@ static void (*poke_sync)(void);
 
 int symbols_init(unsigned long lookup)
 {
+	unsigned int i;
+
 	if (!lookup)
 		return -EINVAL;
 	find_symbol = (void *)lookup;
@@ -22,6 +24,12 @@ int symbols_init(unsigned long lookup)
 	decode = (void *)find_symbol("insn_decode");
 	poke = (void *)find_symbol("text_poke");
 	poke_sync = (void *)find_symbol("text_poke_sync");
+	for (i = 0; i < nr_windows; i++) {
+		windows[i].start = find_symbol(windows[i].from);
+		windows[i].end = find_symbol(windows[i].to);
+		if (!windows[i].start || windows[i].end <= windows[i].start)
+			return -ENOENT;
+	}
 	return find_function && decode && poke && poke_sync ? 0 : -ENOENT;
 }
 

@@ -10,17 +10,13 @@ enum {
 	FLIP, SOURCE, DESTINATION, INVERT, DELETE, BOUND, INIT, LOCK, ALLOCATION,
 };
 
-/* Parts of the text; [from, to) by symbols, and how many faults in ten they get. */
-static const struct {
-	const char *from, *to;
-	unsigned int share;
-} windows[] = {
+struct window windows[] = {
 	/* mm, fs, block: what a file's page goes through. */
-	{ "filemap_add_folio", "bust_spinlocks", 6 },
+	{ "filemap_add_folio", "bust_spinlocks", 7 },
 	/* Drivers from Xen's to blkfront. */
-	{ "xen_warmcache_tracks", "blkif_interrupt", 2 },
-	{ "_stext", "_etext", 2 },
+	{ "xen_warmcache_tracks", "blkif_interrupt", 3 },
 };
+const unsigned int nr_windows = ARRAY_SIZE(windows);
 
 static const char *const lock_names[] = {
 	"_raw_spin_lock", "_raw_spin_lock_irq", "_raw_spin_lock_irqsave", "_raw_spin_lock_bh",
@@ -235,16 +231,10 @@ static bool fits(int how, struct insn *insn, unsigned int nth, struct change *ch
 static unsigned long random_function(struct plan *plan, unsigned long *size)
 {
 	unsigned int share = plan_below(plan, 10), i = 0;
-	unsigned long from, to, address, offset;
 
 	while (share >= windows[i].share)
 		share -= windows[i++].share;
-	from = find_symbol(windows[i].from);
-	to = find_symbol(windows[i].to);
-	if (!from || to <= from)
-		return 0;
-	address = from + plan_below(plan, to - from);
-	return find_function(address, size, &offset) ? address - offset : 0;
+	return watch_choose(&windows[i], plan, size);
 }
 
 /* One of the places in the function where the fault fits, each with the same probability. */
