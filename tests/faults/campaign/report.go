@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"os"
 	"path/filepath"
 	"slices"
@@ -127,6 +128,17 @@ func Table(results []Result) string {
 	if t := Total(results, Protected); t.wrong() == 0 && warm(t) > 0 {
 		fmt.Fprintf(&b, "\nProtected, no wrong page came back in %d runs with faults after which pages came back (%d pages): "+
 			"with 95 %% confidence fewer than %.1f %% of such runs bring one back.\n", warm(t), t.Pages, 100*Bound(warm(t)))
+	}
+	states := make(map[string]int)
+	for _, r := range results {
+		states[r.State]++
+	}
+	if len(states) > 1 {
+		b.WriteString("\nRuns by the state that they began with:")
+		for _, state := range slices.Sorted(maps.Keys(states)) {
+			fmt.Fprintf(&b, " %s %d,", state, states[state])
+		}
+		b.WriteString(" each for another lab, hypervisor, kernel or agent.\n")
 	}
 	return b.String()
 }
