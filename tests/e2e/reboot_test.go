@@ -167,10 +167,10 @@ func TestOrderlyShutdown(t *testing.T) {
 	if got := b.domU(t, sums); got != want {
 		t.Errorf("the files are\n%s\nwant\n%s", got, want)
 	}
-	// What the shutdown allocates after it has unmounted the disk comes from
-	// pages that held the files: that was 276 KiB at most. XFS has its metadata
-	// in a cache of its own, which is not kept.
-	if read := (b.sectors(t, "xvdb") - before) * 512; read*20 > bytes {
+	// The guest sets pages of what is unmounted aside, else what the shutdown
+	// allocates after that comes from them. XFS has its metadata in a cache of its
+	// own, which is not kept.
+	if read := (b.sectors(t, "xvdb") - before) * 512; read*1000 > bytes {
 		t.Errorf("%d bytes were read from the disk, of files of %d", read, bytes)
 	} else {
 		t.Logf("%d bytes were read from the disk, of files of %d", read, bytes)
