@@ -64,6 +64,10 @@ test-lab-all: lab-parts test-handlers test-faults ## every test on the lab; the 
 	CGO_ENABLED=0 go test -count=1 -v -timeout 90m ./tests/bench/lab -lab -run '^TestShortOnLab$$'
 	CGO_ENABLED=0 go test -count=1 -v -parallel 2 -timeout 240m ./tests/e2e -lab -all
 
+.PHONY: lab-debug
+lab-debug: deps ## the guest's patches under a kernel with its own checks; builds that kernel first
+	CGO_ENABLED=0 go test -count=1 -v -timeout 80m ./tests/e2e -lab -run '^TestDebugKernel$$'
+
 # What `make faults` does; see docs/consistency.md.
 RUNS = 50
 TYPES =

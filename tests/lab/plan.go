@@ -15,6 +15,7 @@ type Variant struct {
 	StockXen    bool   // without the patches
 	TrustingXen bool   // with the patches, but the guest is trusted: a test's counterpart
 	StockKernel bool   // without the patches
+	DebugKernel bool   // with the patches, and with the kernel's own checks
 	XenFile     string // instead of building one; may be gzipped
 	KernelFile  string // instead of building one
 	HangFile    string // the module that goes with KernelFile
@@ -110,7 +111,11 @@ func (p *Parts) kernel(ctx context.Context, cache *build.Cache, from build.Check
 	if v.StockKernel {
 		series, variant = series.First(0), "stock"
 	}
-	kernel, err := cache.Kernel(ctx, p.Config.Root, series, from.GuestConfig(), variant)
+	config := []string{from.GuestConfig()}
+	if v.DebugKernel {
+		config, variant = append(config, from.GuestDebugConfig()), "debug"
+	}
+	kernel, err := cache.Kernel(ctx, p.Config.Root, series, config, variant)
 	p.Config.Kernel, p.Hang = kernel.Image, kernel.Hang
 	return err
 }

@@ -8,6 +8,8 @@ import (
 	"os"
 	"sync"
 
+	"github.com/cespare/xxhash/v2"
+
 	"github.com/warmreboot/warmreboot/cachemap"
 	"github.com/warmreboot/warmreboot/internal/disk"
 	"github.com/warmreboot/warmreboot/internal/hypervisor"
@@ -51,14 +53,7 @@ type Mismatch struct {
 
 // Sum is a fingerprint of a block. Whoever would want to forge it could; faults
 // don't want to.
-func Sum(block []byte) uint64 {
-	sum := uint64(14695981039346656037)
-	for ; len(block) >= 8; block = block[8:] {
-		sum = (sum ^ binary.LittleEndian.Uint64(block)) * 1099511628211
-		sum ^= sum >> 29
-	}
-	return sum
-}
+func Sum(block []byte) uint64 { return xxhash.Sum64(block) }
 
 // watchedDisk notes which blocks are not what they were.
 type watchedDisk struct {

@@ -14,6 +14,7 @@ import (
 //
 //	serve                     listen on Port
 //	read ROOT [DISK...]       ReadTree
+//	folios PATH               CountFolios
 //	content PATH SEED SIZE    WriteContent and sync
 //	dataset ROOT SEED BYTES   Dataset.Write
 //	prepare-writes ROOT       PrepareScenarios
@@ -23,7 +24,7 @@ func Main(args []string, out io.Writer) error {
 		return fmt.Errorf("no command")
 	}
 	command, args := args[0], args[1:]
-	if need := map[string]int{"read": 1, "content": 3, "dataset": 3, "prepare-writes": 1, "writes": 1}[command]; len(args) < need {
+	if need := map[string]int{"read": 1, "folios": 1, "content": 3, "dataset": 3, "prepare-writes": 1, "writes": 1}[command]; len(args) < need {
 		return fmt.Errorf("%s: too few arguments", command)
 	}
 	switch command {
@@ -35,6 +36,8 @@ func Main(args []string, out io.Writer) error {
 		return http.ListenAndServe(fmt.Sprintf(":%d", Port), Handler())
 	case "read":
 		return printJSON(out)(ReadTree(args[0], args[1:]))
+	case "folios":
+		return printJSON(out)(CountFolios(args[0]))
 	case "content":
 		numbers, err := parseNumbers(args[1:])
 		if err != nil {

@@ -41,6 +41,12 @@ type DiskReads struct {
 	Bytes    int64 `json:"bytes"`
 }
 
+// FolioCount tells how the pages of a file lie in memory.
+type FolioCount struct {
+	Pages int `json:"pages"`
+	Large int `json:"large"` // of these, how many are part of a large folio
+}
+
 // Sums maps a path, relative to the tree's root, to its SHA-256 in hex.
 type Sums map[string]string
 

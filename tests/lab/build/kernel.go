@@ -21,15 +21,20 @@ type Kernel struct {
 	Hang  string // module that hangs it, or "" if there is none
 }
 
-// Kernel builds the guest kernel from its series and configuration.
-func (c *Cache) Kernel(ctx context.Context, tools Root, series Series, config, variant string) (Kernel, error) {
+// Kernel builds the guest kernel from its series and the files of its
+// configuration, of which a later one overrides an earlier one.
+func (c *Cache) Kernel(ctx context.Context, tools Root, series Series, config []string, variant string) (Kernel, error) {
 	key, err := series.Key()
 	if err != nil {
 		return Kernel{}, err
 	}
-	settings, err := os.ReadFile(config)
-	if err != nil {
-		return Kernel{}, err
+	var settings []byte
+	for _, path := range config {
+		content, err := os.ReadFile(path)
+		if err != nil {
+			return Kernel{}, err
+		}
+		settings = append(settings, content...)
 	}
 	module, err := KeyOfTree(hangSource)
 	if err != nil {

@@ -201,7 +201,7 @@ func (b *packageBuild) guestKernel(ctx context.Context, tools Root) error {
 		return err
 	}
 	b.kernel = series.Upstream
-	kernel, err := b.Kernel(ctx, tools, series, b.from.GuestConfig(), "patched")
+	kernel, err := b.Kernel(ctx, tools, series, []string{b.from.GuestConfig()}, "patched")
 	if err != nil {
 		return err
 	}

@@ -58,6 +58,11 @@ func (c Checkout) GuestConfig() string {
 	return filepath.Join(c.Dir, "guest-kernel-patches", "config")
 }
 
+// GuestDebugConfig is what a kernel for debugging has beside GuestConfig.
+func (c Checkout) GuestDebugConfig() string {
+	return c.GuestConfig() + ".debug"
+}
+
 // Agent builds the lab's agent.
 func (c *Cache) Agent(ctx context.Context, tools Root, from Checkout) (string, error) {
 	path := filepath.Join(from.Dir, "build", "lab", "labagent")
