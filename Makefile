@@ -73,7 +73,7 @@ RUNS = 50
 TYPES =
 SEED = 1
 MODE = both
-SECONDS = 60
+SECONDS = 10
 LABS = 1
 FLAGS =
 

@@ -117,7 +117,7 @@ func prepareGuest(order Order) (inodes []uint64, err error) {
 	if _, err := Prepare(order.Served, order.Work); err != nil {
 		return nil, err
 	}
-	if err := Work(order.Served, order.Work, 0, watched); err != nil {
+	if err := Work(order.Served, order.Work, 0, watched, watched/100); err != nil {
 		return nil, err
 	}
 	if err := os.WriteFile(injector, []byte("enough"), 0); err != nil {
@@ -155,7 +155,7 @@ func work(order Order) error {
 	}
 	duration := time.Duration(order.Seconds) * time.Second
 	go func() {
-		if err := Work(order.Served, order.Work, order.Seed, duration); err != nil {
+		if err := Work(order.Served, order.Work, order.Seed, duration, duration/operations); err != nil {
 			fmt.Printf("work: %v\n", err)
 		}
 	}()

@@ -30,7 +30,7 @@ func TestWorkLeavesServedFilesAlone(t *testing.T) {
 	if err != nil || len(before) != workFiles {
 		t.Fatalf("%d files, %v", len(before), err)
 	}
-	if err := Work(root, work, 1, 300*time.Millisecond); err != nil {
+	if err := Work(root, work, 1, 300*time.Millisecond, time.Millisecond); err != nil {
 		t.Fatal(err)
 	}
 	got, err := os.ReadFile(filepath.Join(root, "file"))

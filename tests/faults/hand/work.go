@@ -15,9 +15,9 @@ import (
 const (
 	workFiles = 24
 	workSize  = 256 << 10
-	// pause is between two operations: a machine that is idle costs the emulator
-	// little.
-	pause = 200 * time.Millisecond
+	// operations are in a run, however long it is: between them the machine is
+	// idle, which costs the emulator little, and what the kernel does late happens.
+	operations = 60
 )
 
 // Prepare creates the files that Work writes to, and reads all files below root
@@ -55,21 +55,22 @@ type worker struct {
 }
 
 // Work reads files below root, which it never changes, and does with those
-// below work what programs do with files, for as long as it is told to. Which
-// operations, on what and in which order, follows from the seed. An operation
-// that fails is no reason to stop: faults happen meanwhile.
-func Work(root, work string, seed uint64, duration time.Duration) error {
+// below work what programs do with files, for as long as it is told to, with a
+// pause after each operation. Which operations, on what and in which order,
+// follows from the seed. One that fails is no reason to stop: faults happen
+// meanwhile.
+func Work(root, work string, seed uint64, duration, pause time.Duration) error {
 	served, err := files(root)
 	if err != nil {
 		return err
 	}
 	w := &worker{root: root, work: work, served: served, random: rand.New(rand.NewPCG(seed, 2))}
-	operations := []func() error{
+	choice := []func() error{
 		w.read, w.read, w.read, w.readAnew, w.readAnew, w.readMapped, w.overwrite, w.overwriteSynced, w.appendTo,
 		w.writeMapped, w.replace, w.remove, w.truncate, w.direct, w.directories,
 	}
 	for end := time.Now().Add(duration); time.Now().Before(end); time.Sleep(pause) {
-		if err := operations[w.random.IntN(len(operations))](); err != nil {
+		if err := choice[w.random.IntN(len(choice))](); err != nil {
 			fmt.Fprintln(os.Stderr, err)
 		}
 	}

@@ -14,7 +14,15 @@ import (
 // page cache. The fault injection compares with it.
 const Trusting = "trusting"
 
-const trustingSettings = "CONFIG_DEBUG=y\nCONFIG_WARMCACHE_TRUST_GUEST=y\n"
+// trustingSettings leave out what else CONFIG_DEBUG brings, which the variant that
+// it is compared with does not have.
+const trustingSettings = `CONFIG_DEBUG=y
+CONFIG_WARMCACHE_TRUST_GUEST=y
+# CONFIG_DEBUG_LOCKS is not set
+# CONFIG_SCRUB_DEBUG is not set
+# CONFIG_VERBOSE_DEBUG is not set
+# CONFIG_XMEM_POOL_POISON is not set
+`
 
 // Xen builds Xen from its series and returns the file that QEMU boots: the
 // 32-bit ELF, not compressed. variant names the working copy, so that the

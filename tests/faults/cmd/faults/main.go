@@ -30,7 +30,7 @@ func run(ctx context.Context) error {
 	seed := flag.Uint64("seed", 1, "of the first run of each type")
 	mode := flag.String("mode", "both", "protected, trusting or both")
 	faults := flag.Int("faults", 10, "faults per run")
-	seconds := flag.Int("seconds", 60, "how long the guest works on its own clock, if it doesn't crash")
+	seconds := flag.Int("seconds", 10, "how long the guest works on its own clock, if it doesn't crash")
 	labs := flag.Int("labs", 1, "labs side by side, with some 2.5 GB of memory each")
 	name := flag.String("name", "faults", "name of the lab")
 	until := flag.Duration("for", 0, "begin no run after this time; the same command goes on later")
