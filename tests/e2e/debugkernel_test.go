@@ -1,10 +1,8 @@
 package e2e
 
 import (
-	"context"
 	"strconv"
 	"testing"
-	"time"
 
 	"github.com/warmreboot/warmreboot/tests/lab"
 	"github.com/warmreboot/warmreboot/tests/lab/agent"
@@ -41,12 +39,7 @@ func TestDebugKernel(t *testing.T) {
 		domid := b.dom0(t, "xl domid domU-web")
 		switch trigger {
 		case "crash":
-			ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
-			_, err := b.DomU().Shell(ctx, "echo c >/proc/sysrq-trigger")
-			cancel()
-			if err == nil {
-				t.Fatal("the guest survived its panic")
-			}
+			panicGuest(t, b.DomU())
 		case "force":
 			b.dom0(t, "warmreboot --force domU-web")
 		default:

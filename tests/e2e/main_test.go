@@ -185,6 +185,16 @@ func (b *bed) awaitDomU(t *testing.T) {
 	}
 }
 
+// panicGuest makes a guest's kernel panic.
+func panicGuest(t *testing.T, guest *lab.Client) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+	defer cancel()
+	if _, err := guest.Shell(ctx, "echo c >/proc/sysrq-trigger"); err == nil {
+		t.Fatal("the guest survived its panic")
+	}
+}
+
 // read is one pass over the served files.
 func (b *bed) read(t *testing.T) agent.ReadResult {
 	t.Helper()

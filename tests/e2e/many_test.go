@@ -1,14 +1,12 @@
 package e2e
 
 import (
-	"context"
 	"errors"
 	"flag"
 	"fmt"
 	"math/rand/v2"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/warmreboot/warmreboot/tests/lab"
 	"github.com/warmreboot/warmreboot/tests/lab/demo"
@@ -52,12 +50,7 @@ func TestManyReboots(t *testing.T) {
 		before := b.dom0(t, "xl domid "+s.name)
 		if trigger == "" {
 			trigger = "panic"
-			ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
-			_, err := domU.Shell(ctx, "echo c >/proc/sysrq-trigger")
-			cancel()
-			if err == nil {
-				t.Fatal("the guest survived its panic")
-			}
+			panicGuest(t, domU)
 		} else {
 			b.dom0(t, "setsid "+trigger+" >/tmp/reboot.out 2>&1 </dev/null &")
 		}
