@@ -21,6 +21,9 @@ type Client struct {
 
 var _ Service = (*Client)(nil)
 
+// DefaultSocket is where the daemon listens, unless told otherwise.
+const DefaultSocket = "/run/warmreboot/agent.sock"
+
 // NewClient returns a client of the daemon at a socket. It connects when it is
 // used.
 func NewClient(socket string) *Client {

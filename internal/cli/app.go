@@ -16,7 +16,6 @@ import (
 	"golang.org/x/term"
 
 	"github.com/warmreboot/warmreboot/internal/api"
-	"github.com/warmreboot/warmreboot/internal/daemon"
 	"github.com/warmreboot/warmreboot/internal/page"
 	"github.com/warmreboot/warmreboot/internal/version"
 )
@@ -132,7 +131,7 @@ func outputFlag() cli.Flag {
 }
 
 func socketFlag() cli.Flag {
-	return &cli.StringFlag{Name: "socket", Value: daemon.DefaultSocket, Usage: "`SOCKET` of the agent"}
+	return &cli.StringFlag{Name: "socket", Value: api.DefaultSocket, Usage: "`SOCKET` of the agent"}
 }
 
 // call is one command as it was called: urfave/cli stops looking for flags at

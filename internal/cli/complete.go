@@ -9,7 +9,7 @@ import (
 
 	"github.com/urfave/cli/v2"
 
-	"github.com/warmreboot/warmreboot/internal/daemon"
+	"github.com/warmreboot/warmreboot/internal/api"
 )
 
 // completeWait is how long a shell's prompt may wait for the names of domains.
@@ -90,7 +90,7 @@ func (e *env) domainNames(ctx context.Context, socket string) []string {
 	ctx, cancel := context.WithTimeout(ctx, completeWait)
 	defer cancel()
 	if socket == "" {
-		socket = daemon.DefaultSocket
+		socket = api.DefaultSocket
 	}
 	all, err := e.service(socket).List(ctx)
 	if isAgentDown(err) {

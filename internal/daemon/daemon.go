@@ -33,11 +33,8 @@ import (
 	"github.com/warmreboot/warmreboot/xenctl/xenstore"
 )
 
-// Where the daemon is and keeps its state, unless told otherwise.
-const (
-	DefaultSocket   = "/run/warmreboot/agent.sock"
-	DefaultStateDir = "/var/lib/warmreboot"
-)
+// DefaultStateDir is where the daemon keeps its state, unless told otherwise.
+const DefaultStateDir = "/var/lib/warmreboot"
 
 type options struct {
 	socket, stateDir, listen string
@@ -48,7 +45,7 @@ type options struct {
 // flags are the daemon's, which end up in o.
 func (o *options) flags() *flag.FlagSet {
 	f := flag.NewFlagSet("warmrebootd", flag.ContinueOnError)
-	f.StringVar(&o.socket, "socket", DefaultSocket, "UNIX `socket` to listen on")
+	f.StringVar(&o.socket, "socket", api.DefaultSocket, "UNIX `socket` to listen on")
 	f.StringVar(&o.stateDir, "state-dir", DefaultStateDir, "`directory` of the journal")
 	f.StringVar(&o.listen, "listen", "", "serve read-only status pages and /metrics at `ADDRESS`: unix:/PATH, or a loopback address as 127.0.0.1:9816; off unless given")
 	f.StringVar(&o.configDir, "config-dir", config.DefaultDir, "`directory` of the schedules, *.toml")

@@ -14,6 +14,7 @@ import (
 
 	"github.com/warmreboot/warmreboot/cachemap"
 	"github.com/warmreboot/warmreboot/tests/faults"
+	"github.com/warmreboot/warmreboot/tests/faults/guest"
 	"github.com/warmreboot/warmreboot/tests/faults/hand"
 	"github.com/warmreboot/warmreboot/tests/lab"
 	"github.com/warmreboot/warmreboot/tests/lab/build"
@@ -22,7 +23,7 @@ import (
 
 // order is the same for all runs. What is served are some 30 MB of small and
 // middle-sized files.
-var order = hand.Order{
+var order = guest.Order{
 	Domain: lab.Domain,
 	Served: build.WebRoot + "/00," + build.WebRoot + "/03," + build.WebRoot + "/07",
 	Work:   "/srv/work",
@@ -53,7 +54,7 @@ const (
 uuid = "5c0f3a60-7d0b-4a57-9d2b-77a26d6c0b01"
 type = "pvh"
 kernel = "/boot/guest-kernel"
-cmdline = "root=/dev/xvda rootfstype=ext4 rootflags=commit=1 rw console=hvc0 panic=-1 oops=panic loglevel=5 mitigations=off sysctl.vm.dirty_expire_centisecs=600 sysctl.vm.dirty_writeback_centisecs=100 init=` + hand.GuestProgram + ` -- guest"
+cmdline = "root=/dev/xvda rootfstype=ext4 rootflags=commit=1 rw console=hvc0 panic=-1 oops=panic loglevel=5 mitigations=off sysctl.vm.dirty_expire_centisecs=600 sysctl.vm.dirty_writeback_centisecs=100 init=` + guest.Program + `"
 memory = 160
 vcpus = 1
 disk = [ "format=raw,vdev=xvda,access=rw,backendtype=phy,script=block-lab,target=/dev/vdb" ]
@@ -67,7 +68,7 @@ on_crash = "restart"
 const state = "ready"
 
 // Tools are what is put into the machines.
-type Tools struct{ Hand, Module string }
+type Tools struct{ Hand, Guest, Module string }
 
 // BuildTools builds them, or finds them in the cache.
 func BuildTools(ctx context.Context, cache *build.Cache, checkout build.Checkout) (Tools, error) {
@@ -77,6 +78,9 @@ func BuildTools(ctx context.Context, cache *build.Cache, checkout build.Checkout
 		return t, err
 	}
 	if t.Hand, err = cache.Program(ctx, root, checkout, "./tests/faults/cmd/faulthand"); err != nil {
+		return t, err
+	}
+	if t.Guest, err = cache.Program(ctx, root, checkout, "./tests/faults/cmd/faultguest"); err != nil {
 		return t, err
 	}
 	series, err := checkout.GuestKernel()
@@ -200,14 +204,14 @@ func (b *Bench) install(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	const module = "/tmp/faults.ko"
+	const module, program = "/tmp/faults.ko", "/tmp/faultguest"
 	if err := errors.Join(dom0.PutBytes(ctx, pristine, hand.Pristine), dom0.PutBytes(ctx, []byte(config), configPath),
 		dom0.PutBytes(ctx, []byte(blockScriptText), blockScript), dom0.Put(ctx, b.tools.Module, module, 0o644),
-		dom0.Put(ctx, b.tools.Hand, hand.Program, 0o755)); err != nil {
+		dom0.Put(ctx, b.tools.Guest, program, 0o755), dom0.Put(ctx, b.tools.Hand, hand.Program, 0o755)); err != nil {
 		return err
 	}
 	_, err = dom0.Shell(ctx, strings.Join([]string{"chmod +x " + blockScript, "sed -i s/DEVICE/$(stat -c %t:%T /dev/vdb)/ " + blockScript, "mount /dev/vdb /mnt",
-		"cp " + hand.Program + " /mnt" + hand.GuestProgram, "cp " + module + " /mnt" + hand.GuestModule, "umount /mnt"}, " && "))
+		"cp " + program + " /mnt" + guest.Program, "cp " + module + " /mnt" + guest.Module, "umount /mnt"}, " && "))
 	return err
 }
 

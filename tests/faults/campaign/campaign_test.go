@@ -11,6 +11,7 @@ import (
 	"testing"
 
 	"github.com/warmreboot/warmreboot/internal/api"
+	"github.com/warmreboot/warmreboot/tests/faults/guest"
 	"github.com/warmreboot/warmreboot/tests/faults/hand"
 )
 
@@ -87,11 +88,11 @@ func TestClassify(t *testing.T) {
 		"corrupt page":            {hand.Outcome{Up: true, Reboot: warm, Pages: pages(mismatch(true, false, true))}, Inconsistent},
 		"both corrupt":            {hand.Outcome{Up: true, Reboot: warm, Pages: pages(mismatch(true, false, false))}, Inconsistent},
 		"disk wrong, cache right": {hand.Outcome{Up: true, Reboot: warm, Pages: pages(mismatch(true, true, false))}, Exception},
-		"the guest sees it too":   {hand.Outcome{Up: true, Reboot: warm, Pages: pages(mismatch(true, true, false)), Seen: hand.Seen{Differ: []string{"a"}}}, Exception},
+		"the guest sees it too":   {hand.Outcome{Up: true, Reboot: warm, Pages: pages(mismatch(true, true, false)), Seen: guest.Seen{Differ: []string{"a"}}}, Exception},
 		"a written file":          {hand.Outcome{Up: true, Reboot: warm, Pages: pages(mismatch(false, false, false))}, Stale},
 		"a library":               {hand.Outcome{Up: true, Reboot: warm, Pages: pages(mismatch(false, false, true))}, Inconsistent},
 		"written and served":      {hand.Outcome{Up: true, Reboot: warm, Pages: pages(mismatch(false, false, false), mismatch(true, false, true))}, Inconsistent},
-		"only the guest sees it":  {hand.Outcome{Up: true, Reboot: warm, Seen: hand.Seen{Differ: []string{"a"}}}, Inconsistent},
+		"only the guest sees it":  {hand.Outcome{Up: true, Reboot: warm, Seen: guest.Seen{Differ: []string{"a"}}}, Inconsistent},
 		"wrong on the disk":       {hand.Outcome{Up: true, Reboot: warm, Pages: hand.Pages{Corrupt: 2}}, DiskCorrupt},
 		"wrong though not up":     {hand.Outcome{Pages: pages(mismatch(true, false, true))}, Inconsistent},
 	} {

@@ -59,8 +59,8 @@ func copyState(from, to string) error {
 // load it. The parts of the lab lie in folders that are named by their content.
 func (b *Bench) key() (string, error) {
 	c := b.parts.Config
-	list := []any{"state 3", c.Xen, c.Dom0, c.Guest.Disk, c.Kernel, config, blockScriptText, order}
-	for _, program := range []string{c.QEMU, b.parts.Product.CLI, b.parts.Product.Daemon, b.tools.Hand, b.tools.Module} {
+	list := []any{"state 4", c.Xen, c.Dom0, c.Guest.Disk, c.Kernel, config, blockScriptText, order}
+	for _, program := range []string{c.QEMU, b.parts.Product.CLI, b.parts.Product.Daemon, b.tools.Hand, b.tools.Guest, b.tools.Module} {
 		content, err := os.ReadFile(program)
 		if err != nil {
 			return "", err

@@ -13,6 +13,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/warmreboot/warmreboot/tests/faults/guest"
 	"github.com/warmreboot/warmreboot/xenctl"
 	"github.com/warmreboot/warmreboot/xenctl/xenstore"
 )
@@ -118,7 +119,7 @@ func (d *domU) domid(ctx context.Context) (xenctl.Domid, error) {
 }
 
 // tell types a line on the domU's console.
-func (d *domU) tell(ctx context.Context, command string, order Order) error {
+func (d *domU) tell(ctx context.Context, command string, order guest.Order) error {
 	domid, err := d.domid(ctx)
 	if err != nil {
 		return err

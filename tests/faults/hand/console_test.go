@@ -6,7 +6,7 @@ import (
 	"testing"
 	"time"
 
-	"golang.org/x/sys/unix"
+	"github.com/warmreboot/warmreboot/tests/faults/guest"
 )
 
 // listen returns a domU of which the console's file is given, and what appends
@@ -36,10 +36,10 @@ func listen(t *testing.T) (*domU, func(text string)) {
 func TestAwait(t *testing.T) {
 	d, print := listen(t)
 	print("[    0.1] boot\nhand: up\n")
-	if _, ok := d.await(sayUp, time.Second); !ok {
+	if _, ok := d.await(guest.SayUp, time.Second); !ok {
 		t.Error("what was printed before was not found")
 	}
-	if _, ok := d.await(sayUp, 10*time.Millisecond); ok {
+	if _, ok := d.await(guest.SayUp, 10*time.Millisecond); ok {
 		t.Error("one line was found twice")
 	}
 	go func() {
@@ -49,24 +49,10 @@ func TestAwait(t *testing.T) {
 		print(",2]\r\nmore\n")
 	}()
 	var inodes []uint64
-	if err := d.awaitJSON(sayPrepared, 10*time.Second, &inodes); err != nil || len(inodes) != 2 {
+	if err := d.awaitJSON(guest.SayPrepared, 10*time.Second, &inodes); err != nil || len(inodes) != 2 {
 		t.Errorf("%v, %v", inodes, err)
 	}
-	if err := d.awaitJSON(saySeen, 10*time.Millisecond, &inodes); err == nil {
+	if err := d.awaitJSON(guest.SaySeen, 10*time.Millisecond, &inodes); err == nil {
 		t.Error("an answer was found that was not given")
-	}
-}
-
-func TestSee(t *testing.T) {
-	root := t.TempDir()
-	for name, size := range map[string]int{"empty": 0, "small": 100, "page": 4096, "large": 2<<20 + 17} {
-		if err := os.WriteFile(filepath.Join(root, name), make([]byte, size), 0o644); err != nil {
-			t.Fatal(err)
-		}
-	}
-	unix.Sync()
-	seen, err := see(root, 1)
-	if err != nil || seen.Files != 1 || len(seen.Differ) != 0 {
-		t.Errorf("%+v, %v", seen, err)
 	}
 }

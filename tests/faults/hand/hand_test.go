@@ -3,41 +3,12 @@ package hand
 import (
 	"bytes"
 	"encoding/binary"
-	"os"
-	"path/filepath"
 	"testing"
-	"time"
 
 	"github.com/warmreboot/warmreboot/cachemap"
 	"github.com/warmreboot/warmreboot/internal/hypervisor"
 	"github.com/warmreboot/warmreboot/xenctl"
 )
-
-func TestWorkLeavesServedFilesAlone(t *testing.T) {
-	root, work := filepath.Join(t.TempDir(), "served"), filepath.Join(t.TempDir(), "work")
-	want := bytes.Repeat([]byte("served"), 20_000)
-	if err := os.MkdirAll(root, 0o755); err != nil {
-		t.Fatal(err)
-	}
-	if err := os.WriteFile(filepath.Join(root, "file"), want, 0o644); err != nil {
-		t.Fatal(err)
-	}
-	inodes, err := Prepare(root, work)
-	if err != nil || len(inodes) != 1 {
-		t.Fatalf("%v, %v", inodes, err)
-	}
-	before, err := files(work)
-	if err != nil || len(before) != workFiles {
-		t.Fatalf("%d files, %v", len(before), err)
-	}
-	if err := Work(root, work, 1, 300*time.Millisecond, time.Millisecond); err != nil {
-		t.Fatal(err)
-	}
-	got, err := os.ReadFile(filepath.Join(root, "file"))
-	if err != nil || !bytes.Equal(got, want) {
-		t.Errorf("a served file was changed: %v", err)
-	}
-}
 
 func TestSum(t *testing.T) {
 	block := make([]byte, cachemap.PageSize)
@@ -52,17 +23,17 @@ func TestSum(t *testing.T) {
 	}
 }
 
-// guest is a domain with pages, of which Xen knows some.
-type guest struct {
+// domain is one with pages, of which Xen knows some.
+type domain struct {
 	entries     []cachemap.Entry
 	reuse, held uint64
 	pages       [][]byte
 }
 
-func (g *guest) MapTable(xenctl.Domid) (hypervisor.Table, error)  { return table{g.entries}, nil }
-func (g *guest) MapReuse(xenctl.Domid) (hypervisor.Bitmap, error) { return bitmap{g.reuse}, nil }
-func (g *guest) MapHeld(xenctl.Domid) (hypervisor.Bitmap, error)  { return bitmap{g.held}, nil }
-func (g *guest) MapPages(_ xenctl.Domid, pfns []cachemap.PFN) (hypervisor.Pages, error) {
+func (g *domain) MapTable(xenctl.Domid) (hypervisor.Table, error)  { return table{g.entries}, nil }
+func (g *domain) MapReuse(xenctl.Domid) (hypervisor.Bitmap, error) { return bitmap{g.reuse}, nil }
+func (g *domain) MapHeld(xenctl.Domid) (hypervisor.Bitmap, error)  { return bitmap{g.held}, nil }
+func (g *domain) MapPages(_ xenctl.Domid, pfns []cachemap.PFN) (hypervisor.Pages, error) {
 	var m pageList
 	for _, pfn := range pfns {
 		m = append(m, g.pages[pfn])
@@ -96,7 +67,7 @@ func (d memoryDisk) Size() int64 { return int64(len(d)) }
 // that is corrupt, a block that is, both alike, and one that was written.
 func TestComparison(t *testing.T) {
 	const n = 20
-	g := &guest{entries: make([]cachemap.Entry, 64), pages: make([][]byte, 64)}
+	g := &domain{entries: make([]cachemap.Entry, 64), pages: make([][]byte, 64)}
 	disk := make(memoryDisk, n*cachemap.PageSize)
 	var pristine []byte
 	for i := range n {
@@ -151,7 +122,7 @@ func TestComparison(t *testing.T) {
 // TestComparisonNamesAll: more pages differ than a check names.
 func TestComparisonNamesAll(t *testing.T) {
 	const n = 40
-	g := &guest{entries: make([]cachemap.Entry, 64), pages: make([][]byte, 64)}
+	g := &domain{entries: make([]cachemap.Entry, 64), pages: make([][]byte, 64)}
 	for i := range n {
 		g.pages[i+1] = bytes.Repeat([]byte{byte(i % 2)}, cachemap.PageSize) // every other one differs
 		g.entries[i+1] = cachemap.Entry{Inode: 1, Sector: cachemap.Sector(8 * i), VBD: VBD}

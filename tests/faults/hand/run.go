@@ -10,7 +10,7 @@ import (
 	"time"
 
 	"github.com/warmreboot/warmreboot/internal/api"
-	"github.com/warmreboot/warmreboot/internal/daemon"
+	"github.com/warmreboot/warmreboot/tests/faults/guest"
 )
 
 // Ending is how the guest went down.
@@ -30,9 +30,9 @@ type Outcome struct {
 	Up     bool        `json:"up"`
 	Reboot api.Summary `json:"reboot"`
 	// Pages is what dom0 found, Seen what the guest did.
-	Pages Pages  `json:"pages"`
-	Seen  Seen   `json:"seen"`
-	Note  string `json:"note,omitempty"`
+	Pages Pages      `json:"pages"`
+	Seen  guest.Seen `json:"seen"`
+	Note  string     `json:"note,omitempty"`
 	// Console is what the guest printed.
 	Console string `json:"console,omitempty"`
 	Phases  Phases `json:"phases"`
@@ -53,20 +53,20 @@ const (
 )
 
 // prepare fills the domU's cache.
-func prepare(ctx context.Context, order Order) error {
+func prepare(ctx context.Context, order guest.Order) error {
 	d, err := openDomU(order.Domain, true)
 	if err != nil {
 		return err
 	}
 	defer d.close()
-	if _, ok := d.await(sayUp, patience); !ok {
+	if _, ok := d.await(guest.SayUp, patience); !ok {
 		return fmt.Errorf("the guest is not up: %s", d.text)
 	}
 	if err := d.tell(ctx, "prepare", order); err != nil {
 		return err
 	}
 	var inodes []uint64
-	if err := d.awaitJSON(sayPrepared, patience+watched, &inodes); err != nil {
+	if err := d.awaitJSON(guest.SayPrepared, patience+guest.Watched, &inodes); err != nil {
 		return fmt.Errorf("%w: %s", err, d.text)
 	}
 	text, err := json.Marshal(inodes)
@@ -79,19 +79,19 @@ func prepare(ctx context.Context, order Order) error {
 // supervision is of one run.
 type supervision struct {
 	*domU
-	order Order
+	order guest.Order
 	agent *api.Client
 	Outcome
 }
 
 // run makes a run. An error means that nothing can be said about it.
-func run(ctx context.Context, order Order) (Outcome, error) {
+func run(ctx context.Context, order guest.Order) (Outcome, error) {
 	d, err := openDomU(order.Domain, false)
 	if err != nil {
 		return Outcome{}, err
 	}
 	defer d.close()
-	s := &supervision{domU: d, order: order, agent: api.NewClient(daemon.DefaultSocket)}
+	s := &supervision{domU: d, order: order, agent: api.NewClient(api.DefaultSocket)}
 	before := time.Now()
 	phase := func(took *float64) {
 		*took = time.Since(before).Round(time.Millisecond).Seconds()
@@ -108,7 +108,7 @@ func run(ctx context.Context, order Order) (Outcome, error) {
 	phase(&s.Phases.Compare)
 	s.see(ctx)
 	phase(&s.Phases.See)
-	if _, why, failed := strings.Cut(s.text, sayFailed); failed {
+	if _, why, failed := strings.Cut(s.text, guest.SayFailed); failed {
 		err = errors.Join(err, fmt.Errorf("the guest failed: %s", why))
 	}
 	s.Console = s.text
@@ -126,7 +126,7 @@ func (s *supervision) note(what string, err error) {
 // its time is over. One that does not is hanging, and taken down.
 func (s *supervision) awaitReboot(ctx context.Context) {
 	s.Ending = Crashed
-	_, s.Up = s.await(sayUp, time.Duration(s.order.Seconds)*time.Second+grace)
+	_, s.Up = s.await(guest.SayUp, time.Duration(s.order.Seconds)*time.Second+grace)
 	if !s.Up && s.hangs(ctx) {
 		s.Ending = Forced
 		ctx, cancel := context.WithTimeout(ctx, 2*patience)
@@ -135,9 +135,9 @@ func (s *supervision) awaitReboot(ctx context.Context) {
 		s.note("forced", err)
 	}
 	if !s.Up {
-		_, s.Up = s.await(sayUp, patience)
+		_, s.Up = s.await(guest.SayUp, patience)
 	}
-	if s.Ending == Crashed && strings.Contains(s.text, sayTimeOver) {
+	if s.Ending == Crashed && strings.Contains(s.text, guest.SayTimeOver) {
 		s.Ending = Panicked
 	}
 }
@@ -185,7 +185,7 @@ func (s *supervision) see(ctx context.Context) {
 	}
 	err := s.tell(ctx, "see", s.order)
 	if err == nil {
-		err = s.awaitJSON(saySeen, patience, &s.Seen)
+		err = s.awaitJSON(guest.SaySeen, patience, &s.Seen)
 	}
 	s.note("files", err)
 }

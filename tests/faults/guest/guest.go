@@ -1,4 +1,8 @@
-package hand
+// Package guest is what the fault injection does in the domU, where it is the
+// only process: the work during which the faults happen. It talks with package
+// hand, in dom0, over the domU's console. A program of little more than this is
+// its init, as every reboot reads all of it.
+package guest
 
 import (
 	"bufio"
@@ -17,13 +21,33 @@ import (
 	"github.com/warmreboot/warmreboot/internal/disk"
 )
 
+// Where things are in the domU.
+const (
+	Program  = "/usr/local/sbin/faultguest" // its init
+	Module   = "/usr/local/lib/faults.ko"   // the injector
+	inMemory = "/tmp/faultguest"            // what Program goes on as: no fault gets at it through the disk
+	injector = "/proc/faults"               // takes its orders
+)
+
+// Order is what a run is to do.
+type Order struct {
+	Domain  string `json:"domain"`
+	Served  string `json:"served"` // folders of files that are never written, separated by commas
+	Work    string `json:"work"`   // folder that is written to
+	Seen    string `json:"seen"`   // folder of served files that the guest compares with the disk
+	Type    string `json:"type"`   // of the faults
+	Seed    uint64 `json:"seed"`
+	Faults  int    `json:"faults"`
+	Seconds int    `json:"seconds"` // that the guest works, with the faults spread over the first half
+}
+
 // What the guest prints for dom0, at the start of a line.
 const (
-	sayUp       = "hand: up"
-	sayPrepared = "hand: prepared "
-	saySeen     = "hand: seen "
-	sayFailed   = "hand: failed: "
-	sayTimeOver = "hand: the time is over"
+	SayUp       = "hand: up"
+	SayPrepared = "hand: prepared "
+	SaySeen     = "hand: seen "
+	SayFailed   = "hand: failed: "
+	SayTimeOver = "hand: the time is over"
 )
 
 // Seen is what the guest sees of some of its served files.
@@ -32,20 +56,17 @@ type Seen struct {
 	Differ []string `json:"differ"` // when read through the page cache and past it
 }
 
-// injector is the module's file, which takes its orders.
-const injector = "/proc/faults"
-
-// watched is how long the work goes on while the injector notes which functions
+// Watched is how long the work goes on while the injector notes which functions
 // of the kernel it runs through.
-const watched = 20 * time.Second
+const Watched = 20 * time.Second
 
-// Guest is the domU's init: it does what it is told on the console. It ends
+// Main is the domU's init: it does what it is told on the console. It ends
 // only by an error, of which the kernel panics.
-func Guest() error {
-	if os.Args[0] != Program {
+func Main() error {
+	if os.Args[0] != inMemory {
 		return moveToMemory()
 	}
-	fmt.Println(sayUp)
+	fmt.Println(SayUp)
 	for lines := bufio.NewReader(os.Stdin); ; {
 		line, err := lines.ReadString('\n')
 		if err != nil {
@@ -60,34 +81,34 @@ func Guest() error {
 			err = do(command, order)
 		}
 		if err != nil {
-			fmt.Printf("%s%v\n", sayFailed, err)
+			fmt.Printf("%s%v\n", SayFailed, err)
 		}
 	}
 }
 
-// moveToMemory mounts what is needed and goes on as Program.
+// moveToMemory mounts what is needed and goes on as inMemory.
 func moveToMemory() error {
 	if err := errors.Join(syscall.Mount("proc", "/proc", "proc", 0, ""), syscall.Mount("tmpfs", "/tmp", "tmpfs", 0, "")); err != nil {
 		return err
 	}
-	content, err := os.ReadFile(GuestProgram)
+	content, err := os.ReadFile(Program)
 	if err != nil {
 		return err
 	}
-	if err := os.WriteFile(Program, content, 0o755); err != nil {
+	if err := os.WriteFile(inMemory, content, 0o755); err != nil {
 		return err
 	}
-	return syscall.Exec(Program, []string{Program, "guest"}, os.Environ())
+	return syscall.Exec(inMemory, []string{inMemory}, os.Environ())
 }
 
 func do(command string, order Order) error {
 	switch command {
 	case "prepare":
-		return say(sayPrepared)(prepareGuest(order))
+		return say(SayPrepared)(prepareGuest(order))
 	case "work":
 		return work(order)
 	case "see":
-		return say(saySeen)(see(order.Seen, order.Seed))
+		return say(SaySeen)(see(order.Seen, order.Seed))
 	}
 	return fmt.Errorf("unknown command %q", command)
 }
@@ -117,17 +138,37 @@ func prepareGuest(order Order) (inodes []uint64, err error) {
 	if _, err := Prepare(order.Served, order.Work); err != nil {
 		return nil, err
 	}
-	if err := Work(order.Served, order.Work, 0, watched, watched/100); err != nil {
+	if err := Work(order.Served, order.Work, 0, Watched, Watched/100); err != nil {
 		return nil, err
 	}
 	if err := os.WriteFile(injector, []byte("enough"), 0); err != nil {
 		return nil, err
 	}
-	return Prepare(order.Served, order.Work)
+	if inodes, err = Prepare(order.Served, order.Work); err != nil {
+		return nil, err
+	}
+	return inodes, emptyJournal("/")
+}
+
+// emptyJournal has a file system write all that is in its journal where it
+// belongs, so that the next boot replays what a run has written, and no more.
+func emptyJournal(mountpoint string) error {
+	root, err := os.Open(mountpoint)
+	if err != nil {
+		return err
+	}
+	defer root.Close()
+	const freeze, thaw = 0xc0045877, 0xc0045878 // FIFREEZE, FITHAW
+	for _, request := range []uint{freeze, thaw} {
+		if err := unix.IoctlSetInt(int(root.Fd()), request, 0); err != nil {
+			return fmt.Errorf("freeze and thaw %s: %w", mountpoint, err)
+		}
+	}
+	return nil
 }
 
 func loadInjector() error {
-	module, err := os.ReadFile(GuestModule)
+	module, err := os.ReadFile(Module)
 	if err != nil {
 		return err
 	}
@@ -147,8 +188,13 @@ func loadInjector() error {
 }
 
 // work makes the faults and the work, then the kernel panics, even if the work
-// hangs.
+// hangs. Should the faults keep it even from that, dom0 takes the domain down.
 func work(order Order) error {
+	sysrq, err := os.OpenFile("/proc/sysrq-trigger", os.O_WRONLY, 0) // while the kernel still can
+	if err != nil {
+		return err
+	}
+	defer sysrq.Close()
 	faults := fmt.Sprintf("inject %s %d %d %d", order.Type, order.Seed, order.Faults, order.Seconds*1000/2)
 	if err := os.WriteFile(injector, []byte(faults), 0); err != nil {
 		return fmt.Errorf("%s: %w", faults, err)
@@ -160,8 +206,11 @@ func work(order Order) error {
 		}
 	}()
 	time.Sleep(duration)
-	fmt.Println(sayTimeOver)
-	return os.WriteFile("/proc/sysrq-trigger", []byte("c"), 0)
+	fmt.Println(SayTimeOver)
+	if _, err := sysrq.WriteString("c"); err != nil {
+		fmt.Printf("panic: %v\n", err)
+	}
+	return nil
 }
 
 // see compares what files hold when read through the page cache with what they
