@@ -32,6 +32,7 @@ func main() {
 	dir := flag.String("dir", "build/bench", "where the report goes")
 	minutes := flag.Float64("minutes", 65, "begin no other round after so many minutes")
 	resume := flag.Bool("resume", false, "go on with the report that is there")
+	drawOnly := flag.Bool("draw", false, "only draw the report that is there anew")
 	keep := flag.Bool("keep", false, "leave the lab running, and take the one that was left, whose files have to be of the same sizes")
 	name := flag.String("name", "bench", "of the lab")
 	var v lab.Variant
@@ -44,6 +45,13 @@ func main() {
 	}
 	s.Workloads, s.Repetitions, s.Disk = strings.Split(*workloads, ","), *repetitions, disk
 	s.deadline = time.Now().Add(time.Duration(*minutes * float64(time.Minute)))
+	if *drawOnly {
+		if err := draw(*dir); err != nil {
+			fmt.Fprintln(os.Stderr, "bench:", err)
+			os.Exit(1)
+		}
+		return
+	}
 	if err := run(ctx, s, v, *name, *dir, *resume, *keep, progress()); err != nil {
 		fmt.Fprintln(os.Stderr, "bench:", err)
 		os.Exit(1)

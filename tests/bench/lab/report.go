@@ -157,7 +157,21 @@ func (r *Report) write(dir string) error {
 	if err != nil {
 		return err
 	}
-	return errors.Join(replace(filepath.Join(dir, "report.json"), append(text, '\n')), replace(filepath.Join(dir, "report.html"), page))
+	return errors.Join(replace(filepath.Join(dir, "report.json"), append(text, '\n')), replace(filepath.Join(dir, "report.html"), page),
+		replace(filepath.Join(dir, "first-read.svg"), []byte(r.firstRead())))
+}
+
+// draw makes the figures of the report that is there anew.
+func draw(dir string) error {
+	text, err := os.ReadFile(filepath.Join(dir, "report.json"))
+	if err != nil {
+		return err
+	}
+	var r Report
+	if err := json.Unmarshal(text, &r); err != nil {
+		return fmt.Errorf("%s/report.json: %w", dir, err)
+	}
+	return r.write(dir)
 }
 
 // replace writes a file so that whoever reads it sees all of the old one, or of

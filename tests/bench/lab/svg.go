@@ -14,8 +14,9 @@ type bars struct {
 	bars  []bar
 }
 
+// bar is the one of a series, which is a number that all groups share.
 type bar struct {
-	label              string
+	series             int
 	value, least, most float64
 }
 
@@ -30,16 +31,17 @@ const (
 var colours = []string{"#34495e", "#c0392b", "#e59866", "#2e86c1", "#27ae60", "#8e44ad"}
 
 func begin(b *strings.Builder, title string) {
-	fmt.Fprintf(b, `<svg xmlns="http://www.w3.org/2000/svg" width="%d" height="%d" font-family="sans-serif" font-size="11">`+"\n", figureWidth, figureHeight)
+	fmt.Fprintf(b, `<svg xmlns="http://www.w3.org/2000/svg" width="%d" height="%d" font-family="sans-serif" font-size="11"><rect width="100%%" height="100%%" fill="#fff"/>`+"\n", figureWidth, figureHeight)
 	fmt.Fprintf(b, `<text x="%d" y="16" font-size="14">%s</text>`+"\n", left, title)
 }
 
 // legend names the colours in order.
 func legend(b *strings.Builder, labels []string) {
+	x := left
 	for i, label := range labels {
-		x := left + 135*i
 		fmt.Fprintf(b, `<rect x="%d" y="22" width="10" height="10" fill="%s"/><text x="%d" y="31">%s</text>`+"\n",
 			x, colours[i%len(colours)], x+14, label)
+		x += 40 + 6*len(label)
 	}
 }
 
@@ -61,8 +63,8 @@ func scaleTo(b *strings.Builder, most float64, unit string) func(float64) float6
 	return y
 }
 
-// barChart draws groups of bars that have the same labels in each group.
-func barChart(title, unit string, groups []bars) string {
+// barChart draws groups of bars. labels are those of the series.
+func barChart(title, unit string, labels []string, groups []bars) string {
 	var b strings.Builder
 	begin(&b, title)
 	most := 0.0
@@ -72,17 +74,13 @@ func barChart(title, unit string, groups []bars) string {
 		}
 	}
 	y := scaleTo(&b, most, unit)
-	var labels []string
 	width := float64(plotWidth) / float64(len(groups))
 	for i, g := range groups {
-		each := (width - 16) / float64(len(g.bars))
-		for j, v := range g.bars {
-			if i == 0 {
-				labels = append(labels, v.label)
-			}
-			x := left + float64(i)*width + 8 + float64(j)*each
+		each := (width - 16) / float64(len(labels))
+		for _, v := range g.bars {
+			x := left + float64(i)*width + 8 + float64(v.series)*each
 			fmt.Fprintf(&b, `<rect x="%.1f" y="%.1f" width="%.1f" height="%.1f" fill="%s"><title>%s, %s: %s %s</title></rect>`,
-				x, y(v.value), each-3, y(0)-y(v.value), colours[j%len(colours)], g.label, v.label, number(v.value), unit)
+				x, y(v.value), each-3, y(0)-y(v.value), colours[v.series%len(colours)], g.label, labels[v.series], number(v.value), unit)
 			fmt.Fprintf(&b, `<line x1="%.1f" x2="%.1f" y1="%.1f" y2="%.1f" stroke="#000"/>`+"\n",
 				x+each/2-1.5, x+each/2-1.5, y(v.least), y(v.most))
 		}
