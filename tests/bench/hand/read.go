@@ -173,7 +173,7 @@ func (r *Result) read(path string, buffer []byte) error {
 	}
 	r.LookupSeconds += time.Since(start).Seconds()
 	for {
-		n, err := syscall.Read(file, buffer)
+		n, err := rawRead(file, buffer)
 		if err != nil {
 			return errors.Join(err, syscall.Close(file))
 		}
@@ -202,8 +202,8 @@ func Random(path string, count int64, seed uint64, disk string) (Result, error) 
 			return err
 		}
 		for range count {
-			n, err := file.ReadAt(buffer, order.Int64N(info.Size()/PageSize)*PageSize)
-			if err != nil && err != io.EOF {
+			n, err := rawReadAt(file, buffer, order.Int64N(info.Size()/PageSize)*PageSize)
+			if err != nil {
 				return err
 			}
 			r.Bytes += int64(n)

@@ -42,9 +42,9 @@ func writeFile(path string, flags int, bytes int64) error {
 	}
 	buffer := make([]byte, 128<<10)
 	for at := int64(0); at < bytes && err == nil; at += int64(len(buffer)) {
-		_, err = file.Write(buffer)
+		err = rawWrite(file, buffer)
 	}
-	return errors.Join(err, file.Sync(), file.Close())
+	return errors.Join(err, rawSync(file), file.Close())
 }
 
 // mmapFile changes a word in each page of the file that is there.
@@ -61,7 +61,7 @@ func mmapFile(root string, bytes int64) error {
 	for i := 0; i < len(memory); i += PageSize {
 		memory[i]++
 	}
-	return errors.Join(file.Sync(), syscall.Munmap(memory))
+	return errors.Join(rawSync(file), syscall.Munmap(memory))
 }
 
 // fsyncOften appends page by page, as a log does.
@@ -73,8 +73,7 @@ func fsyncOften(root string, bytes int64) error {
 	}
 	page := make([]byte, PageSize)
 	for at := int64(0); at < bytes && err == nil; at += PageSize {
-		_, err = file.Write(page)
-		err = errors.Join(err, file.Sync())
+		err = errors.Join(rawWrite(file, page), rawSync(file))
 	}
 	return errors.Join(err, file.Close(), os.Remove(path))
 }
