@@ -231,8 +231,7 @@ type domain struct {
 }
 
 // create makes the domU, as the lab's configuration has it but for what d says,
-// and with one vCPU: two that share the machine's one processor wait for each
-// other while that runs neither, for as long as Xen lets dom0 have it.
+// and with as many vCPUs as the machine has processors: one.
 func (b *bench) create(ctx context.Context, d domain) error {
 	script := fmt.Sprintf(`sed -e 's/^memory = .*/memory = %d/' -e 's/^vcpus = .*/vcpus = 1/' -e 's|^kernel = .*|kernel = "%s"|' -e 's|^cmdline = "|&%s |' /etc/xen/%s.cfg >%s; xl create -p %[5]s`,
 		d.memory, cmp.Or(d.kernel, "/boot/guest-kernel"), d.words, lab.Domain, configPath)
