@@ -24,7 +24,7 @@ func Stream(device string, seconds float64) (Result, error) {
 	}
 	start := time.Now()
 	for r.Seconds < seconds {
-		n, err := syscall.Read(int(file.Fd()), buffer)
+		n, err := rawRead(int(file.Fd()), buffer)
 		if err != nil {
 			return r, err
 		}

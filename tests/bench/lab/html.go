@@ -118,7 +118,7 @@ func (r *Report) firstRead() string {
 	labels := []string{"normal reboot", "normal reboot, then a prefetch", "warm reboot", "panic, warm reboot"} // as reboots
 	var groups []bars
 	for _, workload := range []struct{ name, label string }{
-		{"large", "large file, block device"}, {"image", "large file, image file"}, {"small", "20 000 small files"}, {"random", "random reads"}, {"sqlite", "SQLite queries"},
+		{"large", "large file, block device"}, {"image", "large file, image file"}, {"small", "small files"}, {"random", "random reads"}, {"sqlite", "SQLite queries"},
 	} {
 		g := bars{label: workload.label}
 		for i, variant := range reboots {

@@ -45,14 +45,13 @@ func main() {
 	}
 	s.Workloads, s.Repetitions, s.Disk = strings.Split(*workloads, ","), *repetitions, disk
 	s.deadline = time.Now().Add(time.Duration(*minutes * float64(time.Minute)))
+	var err error
 	if *drawOnly {
-		if err := draw(*dir); err != nil {
-			fmt.Fprintln(os.Stderr, "bench:", err)
-			os.Exit(1)
-		}
-		return
+		err = draw(*dir)
+	} else {
+		err = run(ctx, s, v, *name, *dir, *resume, *keep, progress())
 	}
-	if err := run(ctx, s, v, *name, *dir, *resume, *keep, progress()); err != nil {
+	if err != nil {
 		fmt.Fprintln(os.Stderr, "bench:", err)
 		os.Exit(1)
 	}

@@ -59,15 +59,11 @@ func machine() string {
 
 // resume takes over the rounds of an earlier report, if there is one.
 func (r *Report) resume(dir string) error {
-	text, err := os.ReadFile(filepath.Join(dir, "report.json"))
+	earlier, err := readReport(dir)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil
 	}
 	if err != nil {
-		return err
-	}
-	var earlier Report
-	if err := json.Unmarshal(text, &earlier); err != nil {
 		return err
 	}
 	if fmt.Sprint(earlier.Settings.Sizes, earlier.Settings.Disk) != fmt.Sprint(r.Settings.Sizes, r.Settings.Disk) {
@@ -163,15 +159,24 @@ func (r *Report) write(dir string) error {
 
 // draw makes the figures of the report that is there anew.
 func draw(dir string) error {
-	text, err := os.ReadFile(filepath.Join(dir, "report.json"))
+	r, err := readReport(dir)
 	if err != nil {
 		return err
 	}
-	var r Report
-	if err := json.Unmarshal(text, &r); err != nil {
-		return fmt.Errorf("%s/report.json: %w", dir, err)
-	}
 	return r.write(dir)
+}
+
+// readReport reads the report that was written to a folder.
+func readReport(dir string) (*Report, error) {
+	text, err := os.ReadFile(filepath.Join(dir, "report.json"))
+	if err != nil {
+		return nil, err
+	}
+	r := new(Report)
+	if err := json.Unmarshal(text, r); err != nil {
+		return nil, fmt.Errorf("%s/report.json: %w", dir, err)
+	}
+	return r, nil
 }
 
 // replace writes a file so that whoever reads it sees all of the old one, or of

@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"testing"
 
 	"github.com/warmreboot/warmreboot/tests/bench/hand"
@@ -45,6 +46,16 @@ func TestFit(t *testing.T) {
 	}
 	if !f.line([]float64{0, 1, 0, 1}, []float64{0, 0, 1, 1}) || f.Determination != 0 {
 		t.Errorf("%+v: it explains nothing", f)
+	}
+}
+
+// TestBarChart: a series has its colour also in a group that lacks the ones before.
+func TestBarChart(t *testing.T) {
+	chart := barChart("title", "×", []string{"first", "second"}, []bars{{"both", []bar{{0, 1, 1, 1}, {1, 2, 2, 2}}}, {"one", []bar{{1, 3, 3, 3}}}})
+	for _, want := range []string{colours[0] + `"><title>both, first: 1`, colours[1] + `"><title>both, second: 2`, colours[1] + `"><title>one, second: 3`} {
+		if !strings.Contains(chart, want) {
+			t.Errorf("no %s in\n%s", want, chart)
+		}
 	}
 }
 
