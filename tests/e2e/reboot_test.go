@@ -51,6 +51,10 @@ func TestFiveWarmReboots(t *testing.T) {
 			t.Fatalf("reboot %d: %v", i, err)
 		}
 		b.awaitDomU(t)
+		active := b.domUNumber(t, "awk '/^Active.file/ { print int($2 / 4) }' /proc/meminfo")
+		if float64(active) < 0.95*float64(reboot.PagesRestored) {
+			t.Errorf("reboot %d: %d pages are active of %d restored", i, active, reboot.PagesRestored)
+		}
 		pass := b.read(t)
 		t.Logf("reboot %d: %d pages restored, first pass %.2f s, %d bytes from disk, %.0f s in all", i, reboot.PagesRestored,
 			pass.Seconds, pass.Disks["xvda"].Bytes, time.Since(start).Seconds())

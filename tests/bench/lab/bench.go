@@ -230,11 +230,11 @@ type domain struct {
 	words  string // further ones for its command line
 }
 
-// create makes the domU, as the lab's configuration has it but for what d says,
-// and with as many vCPUs as the machine has processors: one.
+// create makes the domU, as the lab's configuration has it but for what d and
+// the sizes say.
 func (b *bench) create(ctx context.Context, d domain) error {
-	script := fmt.Sprintf(`sed -e 's/^memory = .*/memory = %d/' -e 's/^vcpus = .*/vcpus = 1/' -e 's|^kernel = .*|kernel = "%s"|' -e 's|^cmdline = "|&%s |' /etc/xen/%s.cfg >%s; xl create -p %[5]s`,
-		d.memory, cmp.Or(d.kernel, "/boot/guest-kernel"), d.words, lab.Domain, configPath)
+	script := fmt.Sprintf(`sed -e 's/^memory = .*/memory = %d/' -e 's/^vcpus = .*/vcpus = %d/' -e 's|^kernel = .*|kernel = "%s"|' -e 's|^cmdline = "|&%s |' /etc/xen/%s.cfg >%s; xl create -p %[6]s`,
+		d.memory, b.Sizes.VCPUs, cmp.Or(d.kernel, "/boot/guest-kernel"), d.words, lab.Domain, configPath)
 	if d.enable {
 		script += "; warmreboot enable " + lab.Domain
 	}

@@ -6,6 +6,7 @@ package main
 
 import (
 	"context"
+	"crypto/sha256"
 	"errors"
 	"flag"
 	"fmt"
@@ -62,12 +63,6 @@ func run(ctx context.Context, s Settings, v lab.Variant, name, dir string, resum
 	if err := s.check(); err != nil {
 		return err
 	}
-	report := newReport(s)
-	if resume {
-		if err := report.resume(dir); err != nil {
-			return err
-		}
-	}
 	cache, checkout, err := build.Open()
 	if err != nil {
 		return err
@@ -82,6 +77,15 @@ func run(ctx context.Context, s Settings, v lab.Variant, name, dir string, resum
 	hand, err := cache.Program(ctx, parts.Config.Root, checkout, "./tests/bench/cmd/benchhand")
 	if err != nil {
 		return err
+	}
+	report := newReport(s)
+	if report.State, err = state(parts, hand); err != nil {
+		return err
+	}
+	if resume {
+		if err := report.resume(dir); err != nil {
+			return err
+		}
 	}
 	place := filepath.Join(cache.Dir, "labs", name)
 	// A kernel that need not be decompressed boots in fewer instructions; there are
@@ -115,6 +119,21 @@ func run(ctx context.Context, s Settings, v lab.Variant, name, dir string, resum
 		return err
 	}
 	return errors.Join(err, machine.Stop())
+}
+
+// state identifies what is measured. The parts of the lab lie in folders that are
+// named by their content.
+func state(parts lab.Parts, hand string) (string, error) {
+	c := parts.Config
+	list := []any{c.Xen, c.Kernel, c.Dom0}
+	for _, program := range []string{c.QEMU, parts.Product.CLI, parts.Product.Daemon, hand} {
+		content, err := os.ReadFile(program)
+		if err != nil {
+			return "", err
+		}
+		list = append(list, sha256.Sum256(content))
+	}
+	return build.KeyOf(list...).String(), nil
 }
 
 // plain writes the parts' kernel to a file, not compressed.

@@ -21,6 +21,8 @@ type Report struct {
 	Machine  string   `json:"machine"`
 	Load     string   `json:"load_average"` // before the first measurement
 	Settings Settings `json:"settings"`
+	// State identifies what was measured: Xen, kernel, agent, and the programs that measure.
+	State string `json:"state"`
 	// Clock says what a second is in this report.
 	Clock string `json:"clock"`
 	// Summary has, for each group of rounds, variant and value, what it was.
@@ -68,6 +70,9 @@ func (r *Report) resume(dir string) error {
 	}
 	if fmt.Sprint(earlier.Settings.Sizes, earlier.Settings.Disk) != fmt.Sprint(r.Settings.Sizes, r.Settings.Disk) {
 		return errors.New("the report that is there was made with other sizes")
+	}
+	if earlier.State != r.State {
+		return errors.New("the report that is there was made with another Xen, kernel, agent or benchmark; begin a new one")
 	}
 	r.Rounds, r.Date, r.Load = earlier.Rounds, earlier.Date, earlier.Load
 	if earlier.Command != r.Command {

@@ -110,6 +110,11 @@ func TestReport(t *testing.T) {
 	if other := newReport(Full); other.resume(dir) == nil {
 		t.Error("went on with a report of other sizes")
 	}
+	other := newReport(Short)
+	other.State = "another kernel"
+	if other.resume(dir) == nil {
+		t.Error("went on with a report of another state")
+	}
 }
 
 // TestVerdict: a few values tell something only if they agree.

@@ -53,6 +53,7 @@ type Disk struct {
 // Sizes say how much work there is.
 type Sizes struct {
 	MemoryMiB     int     `json:"memory_mib"` // of the domU
+	VCPUs         int     `json:"vcpus"`
 	FileBytes     int64   `json:"file_bytes"` // the large file, and that in the image file
 	SmallFiles    int64   `json:"small_files"`
 	SmallBytes    int64   `json:"small_bytes"` // of each
@@ -77,19 +78,21 @@ type Sizes struct {
 
 // Full is what `make bench` does, and Short what keeps it alive.
 //
+// The domU has as many vCPUs as the machine has processors.
+//
 // The emulated processor copies some 2 GiB of cached files per second, a third
 // of what a real one does; the disk is as much slower than an SSD that shares
 // its bandwidth among several domains. There is as little to do as still
 // shows something: the host takes some seconds for each of the machine's.
 var (
 	Full = Settings{Workloads: Names, Repetitions: 5, Disk: Disk{64, 1500}, Sizes: Sizes{
-		MemoryMiB: 768, FileBytes: 64 << 20, SmallFiles: 20000, SmallBytes: 3000, DatabaseBytes: 16 << 20, RandomReads: 20000, Rows: 80000, Queries: 1500,
+		MemoryMiB: 768, VCPUs: 1, FileBytes: 64 << 20, SmallFiles: 20000, SmallBytes: 3000, DatabaseBytes: 16 << 20, RandomReads: 20000, Rows: 80000, Queries: 1500,
 		WebFiles: 300, WebBytes: 64 << 10, Think: 0.04, Before: 10, After: 60, AfterOthers: 15, CachedPasses: 6,
 		Stream: 1, BesideBytes: 32 << 20,
 		WriteBytes: 16 << 20, SyncBytes: 256 << 10, ChurnBytes: 3 << 20,
 	}}
 	Short = Settings{Workloads: Names, Repetitions: 1, Disk: Disk{64, 1500}, Sizes: Sizes{
-		MemoryMiB: 512, FileBytes: 8 << 20, SmallFiles: 300, SmallBytes: 3000, DatabaseBytes: 4 << 20, RandomReads: 500, Rows: 2000, Queries: 100,
+		MemoryMiB: 512, VCPUs: 1, FileBytes: 8 << 20, SmallFiles: 300, SmallBytes: 3000, DatabaseBytes: 4 << 20, RandomReads: 500, Rows: 2000, Queries: 100,
 		WebFiles: 40, WebBytes: 64 << 10, Think: 0.02, Before: 1, After: 3, AfterOthers: 2, CachedPasses: 4,
 		Stream: 1, BesideBytes: 8 << 20,
 		WriteBytes: 2 << 20, SyncBytes: 64 << 10, ChurnBytes: 1 << 20,
