@@ -5,6 +5,8 @@ import (
 	"os"
 	"syscall"
 	"unsafe"
+
+	"golang.org/x/sys/unix"
 )
 
 // System calls that Go's scheduler is not told of. While one that it knows of lasts
@@ -30,6 +32,45 @@ func rawSync(file *os.File) error {
 	_, err := rawCall(syscall.SYS_FSYNC, int(file.Fd()), nil, 0)
 	return err
 }
+
+func rawOpen(path string) (int, error) {
+	name, err := syscall.BytePtrFromString(path)
+	if err != nil {
+		return -1, err
+	}
+	for {
+		file, _, errno := syscall.RawSyscall6(syscall.SYS_OPENAT, cwd, uintptr(unsafe.Pointer(name)), syscall.O_RDONLY|syscall.O_CLOEXEC, 0, 0, 0)
+		switch errno {
+		case 0:
+			return int(file), nil
+		case syscall.EINTR:
+		default:
+			return -1, errno
+		}
+	}
+}
+
+func rawLstat(path string, stat *syscall.Stat_t) error {
+	name, err := syscall.BytePtrFromString(path)
+	if err != nil {
+		return err
+	}
+	_, _, errno := syscall.RawSyscall6(syscall.SYS_NEWFSTATAT, cwd, uintptr(unsafe.Pointer(name)), uintptr(unsafe.Pointer(stat)), unix.AT_SYMLINK_NOFOLLOW, 0, 0)
+	if errno != 0 {
+		return errno
+	}
+	return nil
+}
+
+func rawClose(file int) error {
+	if _, _, errno := syscall.RawSyscall(syscall.SYS_CLOSE, uintptr(file), 0, 0); errno != 0 {
+		return errno
+	}
+	return nil
+}
+
+// cwd is AT_FDCWD: relative paths begin where the process is.
+const cwd = ^uintptr(99)
 
 // rawCall makes a call with the arguments of pread(2), or the first of them.
 func rawCall(trap uintptr, file int, p []byte, at int64) (int, error) {

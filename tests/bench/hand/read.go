@@ -163,11 +163,10 @@ func Evict(root string) error {
 func (r *Result) read(path string, buffer []byte) error {
 	start := time.Now()
 	var stat syscall.Stat_t
-	if err := syscall.Lstat(path, &stat); err != nil {
+	if err := rawLstat(path, &stat); err != nil {
 		return err
 	}
-	// Not os.Open, which also asks epoll.
-	file, err := syscall.Open(path, syscall.O_RDONLY, 0)
+	file, err := rawOpen(path)
 	if err != nil {
 		return err
 	}
@@ -175,12 +174,12 @@ func (r *Result) read(path string, buffer []byte) error {
 	for {
 		n, err := rawRead(file, buffer)
 		if err != nil {
-			return errors.Join(err, syscall.Close(file))
+			return errors.Join(err, rawClose(file))
 		}
 		r.Bytes += int64(n)
 		if n < len(buffer) { // a regular file gives less at its end only
 			r.Files++
-			return syscall.Close(file)
+			return rawClose(file)
 		}
 	}
 }

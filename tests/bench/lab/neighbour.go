@@ -45,6 +45,7 @@ kernel = "/boot/guest-kernel"
 cmdline = "root=/dev/xvda rootfstype=ext4 ro init=/init console=hvc0 panic=1 net.ifnames=0"
 memory = 128
 vcpus = 1
+tsc_mode = "native"
 disk = [ "file:/srv/neighbour.raw,xvda,r" ]
 vif = [ "script=vif-neighbour,mac=00:16:3e:00:00:03" ]
 END

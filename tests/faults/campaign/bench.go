@@ -57,6 +57,7 @@ kernel = "/boot/guest-kernel"
 cmdline = "root=/dev/xvda rootfstype=ext4 rootflags=commit=1 rw console=hvc0 panic=-1 oops=panic loglevel=5 mitigations=off sysctl.vm.dirty_expire_centisecs=600 sysctl.vm.dirty_writeback_centisecs=100 init=` + guest.Program + `"
 memory = 160
 vcpus = 1
+tsc_mode = "native"
 disk = [ "format=raw,vdev=xvda,access=rw,backendtype=phy,script=block-lab,target=/dev/vdb" ]
 on_poweroff = "destroy"
 on_reboot = "restart"
