@@ -48,8 +48,9 @@ type Phases struct {
 
 // How long things may take on the machine's clock.
 const (
-	grace    = 4 * time.Second // to panic, and to be up again, once the time is over
-	patience = time.Minute     // for everything else
+	grace    = 4 * time.Second  // to panic, and to be up again, once the time is over
+	comeback = 15 * time.Second // to be up again for one that has gone down, at the first or a later attempt
+	patience = time.Minute      // for everything else
 )
 
 // prepare fills the domU's cache.
@@ -135,7 +136,7 @@ func (s *supervision) awaitReboot(ctx context.Context) {
 		s.note("forced", err)
 	}
 	if !s.Up {
-		_, s.Up = s.await(guest.SayUp, patience)
+		_, s.Up = s.await(guest.SayUp, comeback)
 	}
 	if s.Ending == Crashed && strings.Contains(s.text, guest.SayTimeOver) {
 		s.Ending = Panicked
@@ -149,11 +150,12 @@ func (s *supervision) hangs(ctx context.Context) bool {
 	return err == nil && status.Current == nil && status.Last == nil
 }
 
-// awaitRestore waits until the agent has its account of the reboot.
+// awaitRestore waits until the agent has its account of the reboot; for a guest that
+// does not come up there may never be one.
 func (s *supervision) awaitRestore(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
-	status, err := s.agent.Status(ctx, s.order.Domain, true)
+	status, err := s.agent.Status(ctx, s.order.Domain, s.Up)
 	s.note("restore", err)
 	if status.Last != nil {
 		s.Reboot = *status.Last
