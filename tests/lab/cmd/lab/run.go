@@ -25,6 +25,8 @@ const usage = `usage: lab [-name NAME] COMMAND
   exec [-u] COMMAND [ARG...]                run a command in dom0, with -u in the domU
   put FILE PATH                             copy a file into dom0
   get PATH                                  print a file of dom0
+  profile [-u] [-xen-symbols FILE] [-every TIME] [-json] SECONDS
+                                            what the processor does: Xen, dom0, with -u functions of the domU's kernel, too
   stop                                      end the lab
   demo [the options of boot]                the nine steps, in a lab of its own
   packages                                  build Debian packages, into build/packages
@@ -105,6 +107,8 @@ func (c *command) dispatch(ctx context.Context, args []string) (int, error) {
 		return 0, c.packages(ctx)
 	case "exec":
 		return c.exec(ctx, args)
+	case "profile":
+		return 0, c.profile(ctx, args)
 	case "put", "get", "stop":
 		return 0, c.simple(ctx, name, args)
 	}
