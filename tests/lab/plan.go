@@ -2,6 +2,7 @@ package lab
 
 import (
 	"context"
+	"crypto/sha256"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -31,6 +32,21 @@ type Parts struct {
 	Config  Config
 	Hang    string // "" if there is none
 	Product build.Product
+}
+
+// Key identifies the lab, with some further programs, by content, and whatever else
+// makes a difference. The parts lie in folders that are named by their content.
+func (p Parts) Key(programs []string, more ...any) (build.Key, error) {
+	c := p.Config
+	list := append([]any{c.Xen, c.Dom0, c.Guest.Disk, c.Kernel}, more...)
+	for _, program := range append([]string{c.QEMU, p.Product.CLI, p.Product.Daemon}, programs...) {
+		content, err := os.ReadFile(program)
+		if err != nil {
+			return build.Key{}, err
+		}
+		list = append(list, sha256.Sum256(content))
+	}
+	return build.KeyOf(list...), nil
 }
 
 // Prepare builds what a lab of this variant needs, or finds it in the cache.

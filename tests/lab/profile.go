@@ -1,14 +1,11 @@
 package lab
 
 import (
-	"bufio"
 	"bytes"
 	"cmp"
 	"context"
-	"errors"
 	"fmt"
 	"io"
-	"net"
 	"slices"
 	"strconv"
 	"strings"
@@ -56,35 +53,27 @@ func (s Sample) Who() string {
 	return Elsewhere
 }
 
-// monitorPatience is how long the monitor may take to serve us.
+// monitorPatience is how long the monitor, which serves one at a time, may take to
+// serve us.
 const monitorPatience = 10 * time.Second
 
 // Profile looks at the processor every so often, by QEMU's monitor, and for so
 // long, both by the host's clock. The machine's own clock does not notice.
 func (m *Machine) Profile(ctx context.Context, every, long time.Duration) ([]Sample, error) {
-	conn, err := new(net.Dialer).DialContext(ctx, "unix", m.monitorPath())
+	ctx, cancel := context.WithTimeout(ctx, long+monitorPatience)
+	defer cancel()
+	q, err := m.openMonitor(ctx)
 	if err != nil {
 		return nil, err
 	}
-	defer conn.Close()
-	stop := context.AfterFunc(ctx, func() { conn.Close() })
-	defer stop()
-	reader := bufio.NewReader(conn)
-	conn.SetReadDeadline(time.Now().Add(monitorPatience))
-	if _, err := readPrompt(reader); err != nil {
-		return nil, errors.Join(fmt.Errorf("QEMU's monitor, which serves one at a time: %w", err), ctx.Err())
-	}
-	conn.SetReadDeadline(time.Time{})
+	defer q.Close()
 	ticker := time.NewTicker(every)
 	defer ticker.Stop()
 	var all []Sample
 	for end := time.Now().Add(long); time.Now().Before(end); <-ticker.C {
-		if _, err := fmt.Fprintln(conn, "info registers"); err != nil {
-			return all, errors.Join(err, ctx.Err())
-		}
-		text, err := readPrompt(reader)
+		text, err := q.ask("info registers")
 		if err != nil {
-			return all, errors.Join(fmt.Errorf("info registers: %w", err), ctx.Err())
+			return all, err
 		}
 		sample, err := parseRegisters(text)
 		if err != nil {

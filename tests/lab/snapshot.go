@@ -85,29 +85,60 @@ func (m *Machine) Quit(ctx context.Context) error {
 // monitor runs one command of QEMU's monitor. A command that succeeds prints
 // nothing.
 func (m *Machine) monitor(ctx context.Context, command string) error {
-	conn, err := new(net.Dialer).DialContext(ctx, "unix", m.monitorPath())
+	q, err := m.openMonitor(ctx)
 	if err != nil {
 		return err
 	}
-	defer conn.Close()
-	stop := context.AfterFunc(ctx, func() { conn.Close() })
-	defer stop()
-	reader := bufio.NewReader(conn)
-	if _, err := readPrompt(reader); err != nil {
-		return errors.Join(fmt.Errorf("QEMU's monitor: %w", err), ctx.Err())
-	}
-	if _, err := fmt.Fprintln(conn, command); err != nil {
-		return err
-	}
-	answer, err := readPrompt(reader)
+	defer q.Close()
+	answer, err := q.ask(command)
 	if err != nil {
-		return errors.Join(fmt.Errorf("%s: %w", command, err), ctx.Err())
+		return err
 	}
 	// The monitor echoes the command, with the escapes of its line editor.
 	if _, after, ok := strings.Cut(answer, "\n"); ok && strings.TrimSpace(after) != "" {
 		return fmt.Errorf("%s: %s", command, strings.TrimSpace(after))
 	}
 	return nil
+}
+
+// monitorConn is a connection to QEMU's monitor, which serves one at a time.
+type monitorConn struct {
+	net.Conn
+	ctx    context.Context
+	stop   func() bool // keeps the connection from being closed when ctx ends
+	reader *bufio.Reader
+}
+
+// Close ends the connection.
+func (q *monitorConn) Close() error {
+	q.stop()
+	return q.Conn.Close()
+}
+
+// openMonitor returns when the monitor is ready for a command.
+func (m *Machine) openMonitor(ctx context.Context) (*monitorConn, error) {
+	conn, err := new(net.Dialer).DialContext(ctx, "unix", m.monitorPath())
+	if err != nil {
+		return nil, err
+	}
+	q := &monitorConn{conn, ctx, context.AfterFunc(ctx, func() { conn.Close() }), bufio.NewReader(conn)}
+	if _, err := readPrompt(q.reader); err != nil {
+		q.Close()
+		return nil, errors.Join(fmt.Errorf("QEMU's monitor: %w", err), ctx.Err())
+	}
+	return q, nil
+}
+
+// ask returns what a command prints, after its echo.
+func (q *monitorConn) ask(command string) (string, error) {
+	if _, err := fmt.Fprintln(q, command); err != nil {
+		return "", errors.Join(err, q.ctx.Err())
+	}
+	answer, err := readPrompt(q.reader)
+	if err != nil {
+		return "", errors.Join(fmt.Errorf("%s: %w", command, err), q.ctx.Err())
+	}
+	return answer, nil
 }
 
 // readPrompt returns what comes before the next prompt.

@@ -38,16 +38,11 @@ func rawOpen(path string) (int, error) {
 	if err != nil {
 		return -1, err
 	}
-	for {
-		file, _, errno := syscall.RawSyscall6(syscall.SYS_OPENAT, cwd, uintptr(unsafe.Pointer(name)), syscall.O_RDONLY|syscall.O_CLOEXEC, 0, 0, 0)
-		switch errno {
-		case 0:
-			return int(file), nil
-		case syscall.EINTR:
-		default:
-			return -1, errno
-		}
+	file, _, errno := syscall.RawSyscall6(syscall.SYS_OPENAT, uintptr(cwd), uintptr(unsafe.Pointer(name)), syscall.O_RDONLY|syscall.O_CLOEXEC, 0, 0, 0)
+	if errno != 0 {
+		return -1, errno
 	}
+	return int(file), nil
 }
 
 func rawLstat(path string, stat *syscall.Stat_t) error {
@@ -55,7 +50,7 @@ func rawLstat(path string, stat *syscall.Stat_t) error {
 	if err != nil {
 		return err
 	}
-	_, _, errno := syscall.RawSyscall6(syscall.SYS_NEWFSTATAT, cwd, uintptr(unsafe.Pointer(name)), uintptr(unsafe.Pointer(stat)), unix.AT_SYMLINK_NOFOLLOW, 0, 0)
+	_, _, errno := syscall.RawSyscall6(syscall.SYS_NEWFSTATAT, uintptr(cwd), uintptr(unsafe.Pointer(name)), uintptr(unsafe.Pointer(stat)), unix.AT_SYMLINK_NOFOLLOW, 0, 0)
 	if errno != 0 {
 		return errno
 	}
@@ -69,8 +64,8 @@ func rawClose(file int) error {
 	return nil
 }
 
-// cwd is AT_FDCWD: relative paths begin where the process is.
-const cwd = ^uintptr(99)
+// cwd is where relative paths begin; a variable, as no constant below 0 converts.
+var cwd = unix.AT_FDCWD
 
 // rawCall makes a call with the arguments of pread(2), or the first of them.
 func rawCall(trap uintptr, file int, p []byte, at int64) (int, error) {

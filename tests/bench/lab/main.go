@@ -6,7 +6,6 @@ package main
 
 import (
 	"context"
-	"crypto/sha256"
 	"errors"
 	"flag"
 	"fmt"
@@ -79,9 +78,11 @@ func run(ctx context.Context, s Settings, v lab.Variant, name, dir string, resum
 		return err
 	}
 	report := newReport(s)
-	if report.State, err = state(parts, hand); err != nil {
+	state, err := parts.Key([]string{hand})
+	if err != nil {
 		return err
 	}
+	report.State = state.String()
 	if resume {
 		if err := report.resume(dir); err != nil {
 			return err
@@ -119,21 +120,6 @@ func run(ctx context.Context, s Settings, v lab.Variant, name, dir string, resum
 		return err
 	}
 	return errors.Join(err, machine.Stop())
-}
-
-// state identifies what is measured. The parts of the lab lie in folders that are
-// named by their content.
-func state(parts lab.Parts, hand string) (string, error) {
-	c := parts.Config
-	list := []any{c.Xen, c.Kernel, c.Dom0}
-	for _, program := range []string{c.QEMU, parts.Product.CLI, parts.Product.Daemon, hand} {
-		content, err := os.ReadFile(program)
-		if err != nil {
-			return "", err
-		}
-		list = append(list, sha256.Sum256(content))
-	}
-	return build.KeyOf(list...).String(), nil
 }
 
 // plain writes the parts' kernel to a file, not compressed.

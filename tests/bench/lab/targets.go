@@ -83,10 +83,7 @@ func (r *Report) targets() []Target {
 		// Nothing is read from the disk, so on a machine where dom0 has a processor of
 		// its own this is the same.
 		for _, variant := range warm {
-			add("the same, processor time of the domU", variant, t.bound, r.each(Recovery, variant, func(v map[string]float64) (float64, bool) {
-				before, first := v[t.name+"_before_domU_cpu_seconds"], v[t.name+"_1_domU_cpu_seconds"]
-				return before / first, before > 0 && first > 0
-			}))
+			add("the same, processor time of the domU", variant, t.bound, r.each(Recovery, variant, ratio(t.name+"_before_domU_cpu_seconds", t.name+"_1_domU_cpu_seconds")))
 		}
 	}
 	for _, variant := range warm {
@@ -125,9 +122,7 @@ func (r *Report) targets() []Target {
 		faults, ok := v["rewrite_write_faults"]
 		return faults * hand.PageSize / float64(r.Settings.Sizes.WriteBytes), ok
 	}))
-	add("hypercalls ÷ block requests, cold read", On, atMost(2), r.each(Tracking, On, func(v map[string]float64) (float64, bool) {
-		return v["cold_hypercalls"] / v["cold_requests"], v["cold_requests"] > 0
-	}))
+	add("hypercalls ÷ block requests, cold read", On, atMost(2), r.each(Tracking, On, ratio("cold_hypercalls", "cold_requests")))
 	add("copying a page ÷ restoring it, processor time of the domU", pages, atLeast(10), r.each(Scale, pages, value("restore_faster")))
 	for _, f := range r.Fits {
 		if f.Value == "kernel_seconds" && f.Error > 0 {
@@ -141,6 +136,13 @@ func (r *Report) targets() []Target {
 		}
 	}
 	return all
+}
+
+// ratio divides one of a round's values by another that is not 0.
+func ratio(a, b string) func(map[string]float64) (float64, bool) {
+	return func(values map[string]float64) (float64, bool) {
+		return values[a] / values[b], values[b] > 0
+	}
 }
 
 // value finds one of a round's values.

@@ -1,7 +1,6 @@
 package campaign
 
 import (
-	"crypto/sha256"
 	"errors"
 	"io/fs"
 	"os"
@@ -56,16 +55,8 @@ func copyState(from, to string) error {
 }
 
 // key identifies what the state is made from: only the QEMU that has saved it can
-// load it. The parts of the lab lie in folders that are named by their content.
+// load it.
 func (b *Bench) key() (string, error) {
-	c := b.parts.Config
-	list := []any{"state 4", c.Xen, c.Dom0, c.Guest.Disk, c.Kernel, config, blockScriptText, order}
-	for _, program := range []string{c.QEMU, b.parts.Product.CLI, b.parts.Product.Daemon, b.tools.Hand, b.tools.Guest, b.tools.Module} {
-		content, err := os.ReadFile(program)
-		if err != nil {
-			return "", err
-		}
-		list = append(list, sha256.Sum256(content))
-	}
-	return build.KeyOf(list...).String(), nil
+	key, err := b.parts.Key([]string{b.tools.Hand, b.tools.Guest, b.tools.Module}, "state 4", config, blockScriptText, order)
+	return key.String(), err
 }
