@@ -25,6 +25,8 @@ type usedDisk struct {
 	// unwatched is why nobody sees who opens the image file, "" if somebody
 	// does, or if there is none.
 	unwatched string
+	// draining: the guest is dead, and its backend still there.
+	draining bool
 	// swapped: the guest was given it instead of another one.
 	swapped bool
 	// opening is the reading with which the account was opened after a reboot,
@@ -334,42 +336,75 @@ func (k *keeper) refused(vbd cachemap.VBD, reason api.Reason, pages uint64, exam
 	}
 }
 
-// How long the guest's last writes may take to reach the disk after its death.
+// drainTick is how often the disks of a domain that has died are looked at,
+// for drainWait. After that they are looked at as often as the domain.
 const (
+	drainTick = 20 * time.Millisecond
 	drainWait = 3 * time.Second
-	drainTick = 10 * time.Millisecond
 )
 
-// closeAccounts takes the last readings of the disks of a domain that has just
-// died: at once, and again until all of its writes are accounted for.
+// closeAccounts begins to close the accounts of a domain that has just died.
 func (k *keeper) closeAccounts() {
-	open := map[cachemap.VBD]*custody.Account{}
-	for vbd, a := range k.rec.Accounts {
-		if a.Closed == nil && k.disks[vbd] != nil { // else nobody saw the guest let go
-			open[vbd] = a
+	for vbd, d := range k.disks {
+		// Else nobody saw the guest let go.
+		a := k.rec.Accounts[vbd]
+		d.draining = a != nil && a.Closed == nil
+	}
+	k.drained = time.Now().Add(drainWait)
+	k.drain()
+}
+
+// drain takes readings of the disks of a domain that has died until its
+// backends are gone, and with them all that it had under way. It reports
+// whether that has just come to its end.
+func (k *keeper) drain() (over bool) {
+	var done []*usedDisk
+	for vbd, d := range k.disks {
+		if !d.draining {
+			continue
+		}
+		over = true
+		a := k.rec.Accounts[vbd]
+		r, err := k.a.Disks.Read(d.backing, d.backend)
+		if err != nil {
+			k.log.Warn("the counters of the disk cannot be read", "op", "counters", "vbd", vbd, "err", err)
+			d.draining = false
+			continue
+		}
+		if r.Guest == nil {
+			k.trust(a, d)
+		}
+		last := a.Drain(r)
+		k.ask(a, d)
+		if last || a.Breach != "" {
+			d.draining = false
+			k.guard(d)
+			done = append(done, d)
 		}
 	}
-	for deadline := time.Now().Add(drainWait); len(open) > 0; time.Sleep(drainTick) {
-		for vbd, a := range open {
-			d := k.disks[vbd]
-			r, err := k.a.Disks.Read(d.backing, d.backend)
-			if err != nil {
-				k.log.Warn("the counters of the disk cannot be read", "op", "counters", "vbd", vbd, "err", err)
-				delete(open, vbd)
-				continue
-			}
-			a.Enter(r)
-			gone := r.Guest == nil // no more counters to wait for
-			if a.Exact || gone || a.Breach != "" || time.Now().After(deadline) {
-				k.trust(a, d)
-				a.Close(r)
-				k.ask(a, d)
-				delete(open, vbd)
-				k.guard(d)
-			}
+	// This takes its time: all counters were read before.
+	for _, d := range done {
+		k.settle(d)
+	}
+	return over && !k.isDraining()
+}
+
+func (k *keeper) isDraining() bool {
+	for _, d := range k.disks {
+		if d.draining {
+			return true
 		}
 	}
-	k.settle()
+	return false
+}
+
+// draining fires when drain is to be called again; nil if there is no need to,
+// or the next step will do.
+func (k *keeper) draining() <-chan time.Time {
+	if k.isDraining() && time.Now().Before(k.drained) {
+		return time.After(drainTick)
+	}
+	return nil
 }
 
 // guard changes from watching over a disk that a guest uses to one that nobody
@@ -390,15 +425,13 @@ func (k *keeper) guard(d *usedDisk) {
 	}
 }
 
-// settle writes out what dom0 has of the image files that the domain let
-// go of. It takes its time: all counters were read before.
-func (k *keeper) settle() {
-	for vbd, d := range k.disks {
-		a := k.rec.Accounts[vbd]
-		if a == nil || a.Closed == nil || d.backend.Kind == "qdisk" {
-			continue
-		}
-		if err := k.a.Disks.Settle(d.backing); err != nil {
+// settle writes out what dom0 has of an image file that the domain let go of.
+func (k *keeper) settle(d *usedDisk) {
+	if d.backend.Kind == "qdisk" {
+		return
+	}
+	if err := k.a.Disks.Settle(d.backing); err != nil {
+		if a := k.rec.Accounts[d.backend.VBD]; a != nil {
 			a.Question("%s cannot be written out: %v", a.Identity.Name, err)
 		}
 	}

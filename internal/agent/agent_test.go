@@ -101,7 +101,7 @@ func TestRefusals(t *testing.T) {
 		do     func(w *world, d *fakeDisk)
 		reason string
 	}{
-		"written to":  {api.Policy{}, api.Written, func(_ *world, d *fakeDisk) { d.written += 8 }, "8 sectors of /dev/xvda were written while the guest was down"},
+		"written to":  {api.Policy{}, api.Written, func(_ *world, d *fakeDisk) { d.written += 8 }, "8 sectors of /dev/xvda were written by somebody else"},
 		"another":     {api.Policy{}, api.Identity, func(_ *world, d *fakeDisk) { d.identity.Block = "7:7" }, "another disk"},
 		"added again": {api.Policy{}, api.Identity, func(_ *world, d *fakeDisk) { d.identity.DiskSeq = 9 }, "added again"},
 		"resized":     {api.Policy{}, api.Identity, func(_ *world, d *fakeDisk) { d.identity.Size += 512 }, "resized"},
@@ -331,11 +331,11 @@ func TestMistakes(t *testing.T) {
 	if got := reboot(); got != api.NotTracked {
 		t.Errorf("not attached: %s", got)
 	}
-	w.noCache = true
+	w.set(&w.noCache, true)
 	if got := reboot(); got != api.NoWarmcache {
 		t.Errorf("no warm cache: %s", got)
 	}
-	w.noCache = false
+	w.set(&w.noCache, false)
 	if w.store.Writes() != 0 || !d.info.Alive() {
 		t.Error("something was changed")
 	}
@@ -344,7 +344,7 @@ func TestMistakes(t *testing.T) {
 func TestDeafGuest(t *testing.T) {
 	t.Parallel()
 	w, a, _, _ := running(t, 20, api.Policy{})
-	w.deaf = true
+	w.set(&w.deaf, true)
 	s, err := a.Reboot(ctx(t, 500*time.Millisecond), "domU-web", api.Graceful)
 	if code(err) != api.TimedOut || !strings.Contains(err.Error(), "--force") || s.Done {
 		t.Fatalf("%+v, %v", s, err)
@@ -357,7 +357,7 @@ func TestDeafGuest(t *testing.T) {
 func TestNobodyRecreates(t *testing.T) {
 	t.Parallel()
 	w, a, _, _ := running(t, 20, api.Policy{})
-	w.recreate = false
+	w.set(&w.recreate, false)
 	_, err := a.Reboot(ctx(t, 2*time.Second), "domU-web", api.Force)
 	if code(err) != api.TimedOut || !strings.Contains(err.Error(), "nobody has recreated it") {
 		t.Fatal(err)
@@ -376,7 +376,7 @@ func TestNobodyRecreates(t *testing.T) {
 func TestBeingBuilt(t *testing.T) {
 	t.Parallel()
 	w, a, d, _ := running(t, 20, api.Policy{})
-	w.recreate = false
+	w.set(&w.recreate, false)
 	w.die(d, xenctl.ShutdownReboot)
 	time.Sleep(time.Second)
 	w.mu.Lock()
@@ -466,7 +466,7 @@ func TestForceOfACrashing(t *testing.T) {
 		}
 	}
 	w, a, d, _ := running(t, 20, api.Policy{})
-	w.recreate = false
+	w.set(&w.recreate, false)
 	w.die(d, xenctl.ShutdownPoweroff)
 	begun := time.Now()
 	if _, err := a.Plan(ctx(t, 20*time.Second), "domU-web", api.Force); code(err) != api.NotFound {
@@ -481,7 +481,7 @@ func TestForceOfACrashing(t *testing.T) {
 func TestLocked(t *testing.T) {
 	t.Parallel()
 	w, a, d, _ := running(t, 20, api.Policy{})
-	w.untold = true
+	w.set(&w.untold, true)
 	w.die(d, xenctl.ShutdownReboot)
 	soon(t, w, a, "it is back", func() bool { return len(w.domains) == 1 && w.domains[0].info.Domid == 2 })
 	if _, err := a.Reboot(ctx(t, 20*time.Second), "domU-web", api.Graceful); code(err) != api.Locked || !strings.Contains(err.Error(), "--wait") {
@@ -494,7 +494,7 @@ func TestLocked(t *testing.T) {
 func TestLockedWhileBuilt(t *testing.T) {
 	t.Parallel()
 	w, a, d, _ := running(t, 20, api.Policy{})
-	w.recreate = false
+	w.set(&w.recreate, false)
 	w.die(d, xenctl.ShutdownReboot)
 	soon(t, w, a, "it is gone", func() bool { return len(w.domains) == 0 })
 	w.mu.Lock()
@@ -596,7 +596,7 @@ func TestErrorsSayWhatNext(t *testing.T) {
 	}
 	// Those of a reboot that does not end.
 	w, a, _, _ := running(t, 5, api.Policy{})
-	w.recreate = false
+	w.set(&w.recreate, false)
 	for range 2 {
 		if _, err := a.Reboot(ctx(t, 300*time.Millisecond), "domU-web", api.Force); err == nil || !strings.Contains(err.Error(), "domU-web") || !nextStep.MatchString(err.Error()) {
 			t.Errorf("%v", err)
@@ -615,7 +615,7 @@ func TestKept(t *testing.T) {
 	if err != nil || len(all) != 1 || all[0].Domain != "domU-web" || all[0].Domid != d.info.Domid || all[0].Committed != 40 || !all[0].Managed {
 		t.Errorf("%+v, %v", all, err)
 	}
-	w.recreate = false
+	w.set(&w.recreate, false)
 	w.die(d, xenctl.ShutdownPoweroff)
 	soon(t, w, a, "it is gone", func() bool { return len(w.domains) == 1 })
 	if all, err = a.Kept(ctx(t, time.Second)); err != nil || len(all) != 1 || all[0].Domid != 0 || all[0].State != "down" || all[0].ImagePages != 40 {

@@ -192,6 +192,42 @@ func TestGuestAlreadyWrites(t *testing.T) {
 
 // TestVersionSkew: with a Xen of another version there is no warm cache, and it
 // is said why; nothing hangs.
+// TestLateWrites: the backend comes to what a guest left in its ring when the
+// agent has looked at the disks already. That is no reason to lose the pages;
+// somebody else's write meanwhile is.
+func TestLateWrites(t *testing.T) {
+	for name, c := range map[string]struct {
+		others  uint64 // sectors
+		custody string
+		verdict string
+	}{
+		"the guest's alone":   {0, "certain", "approved"},
+		"somebody else's too": {8, "broken", "refused"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			w, a, d, _ := running(t, 20, api.Policy{Content: "none"})
+			x := w.disks[xvda]
+			w.late = []func(*fakeDomain){
+				func(d *fakeDomain) { x.guest[d.info.Domid].Written += 24 },
+				func(*fakeDomain) { x.written += 24 + c.others },
+			}
+			w.die(d, xenctl.ShutdownCrash)
+			a.Wake()
+			s, err := a.Status(ctx(t, 20*time.Second), "domU-web", true)
+			if err != nil || s.Last == nil {
+				t.Fatalf("%+v, %v", s, err)
+			}
+			if v := vbd(t, *s.Last, xvda); v.Custody != c.custody || v.Verdict != c.verdict {
+				t.Errorf("%+v", v)
+			}
+			if v := vbd(t, *s.Last, xvdb); v.Verdict != "approved" {
+				t.Errorf("the other disk: %+v", v)
+			}
+		})
+	}
+}
+
 func TestVersionSkew(t *testing.T) {
 	t.Parallel()
 	w, a, _, dir := running(t, 20, api.Policy{})
@@ -240,7 +276,7 @@ func TestGuestOfAnotherVersion(t *testing.T) {
 func TestImageLost(t *testing.T) {
 	t.Parallel()
 	w, a, _, _ := running(t, 20, api.Policy{})
-	w.recreate = false
+	w.set(&w.recreate, false)
 	if _, err := a.Reboot(ctx(t, 1500*time.Millisecond), "domU-web", api.Force); code(err) != api.TimedOut {
 		t.Fatal(err)
 	}
@@ -270,7 +306,7 @@ func TestImageLost(t *testing.T) {
 func TestUnadopted(t *testing.T) {
 	t.Parallel()
 	w, a, d, _ := running(t, 20, api.Policy{})
-	w.recreate = false
+	w.set(&w.recreate, false)
 	w.die(d, xenctl.ShutdownCrash)
 	for { // until it is gone
 		w.mu.Lock()

@@ -41,6 +41,9 @@ type keeper struct {
 	gone        bool      // the goroutine is to end
 	newDisks    bool      // there may be backends that are not in disks
 	lookAgain   time.Time // when to look for them even without an event
+	// drained is when to stop looking at the disks of a dead domain more often
+	// than at all else.
+	drained time.Time
 	// held is what the new domain holds, counted once: mapping the table takes
 	// its time, and the toolstack should have the machine.
 	held []cachemap.Stats
@@ -103,6 +106,11 @@ func (k *keeper) run(ctx context.Context) {
 		case <-tick.C:
 		case f := <-k.commands:
 			f()
+		case <-k.draining():
+			if k.drain() {
+				k.save()
+			}
+			continue
 		}
 		k.gotOn()
 		if !k.gone {
@@ -299,6 +307,9 @@ func (k *keeper) down(ctx context.Context, cur *xenctl.DomainInfo) {
 
 // absent is called while there is no domain.
 func (k *keeper) absent(ctx context.Context) {
+	if k.drain() {
+		k.save()
+	}
 	k.settleFiles(ctx)
 	if k.rec.Intent != nil && k.rec.Domid == 0 && k.rec.Reboot == nil {
 		k.rec.Intent = nil
@@ -358,6 +369,9 @@ func (k *keeper) appeared(ctx context.Context, d xenctl.DomainInfo) {
 		r.Accounts = nil
 	}
 	r.Domid = d.Domid
+	if d.Paused { // what the disks are like before it writes
+		k.drain()
+	}
 	for vbd, u := range k.disks {
 		k.askWatch(vbd, u)
 	}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"io/fs"
 	"log/slog"
 	"path/filepath"
 	"sync"
@@ -44,6 +45,9 @@ type world struct {
 	// looked, if set, is called once when it is asked who uses a disk, with the
 	// world locked.
 	looked func()
+	// late is what happens to the disks after the death of a guest and before
+	// its backends are gone, with the world locked.
+	late []func(*fakeDomain)
 	// histories are by directory.
 	histories map[string]*state.Store
 	// approved, if set, is told of each approval, with the world locked.
@@ -98,6 +102,13 @@ func newWorld(t *testing.T) *world {
 		w.disks[vbd] = d
 	}
 	return w
+}
+
+// set changes how the world behaves, while agents run in it.
+func (w *world) set(what *bool, to bool) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	*what = to
 }
 
 // create makes a domain, adopting what is kept for it.
@@ -160,13 +171,27 @@ func (w *world) count(d *fakeDomain) {
 	d.st.Held = uint64(cachemap.NewView(d.entries, both).Len())
 }
 
-// die takes a domain down; xl, if there is one, recreates it a little later.
+// die takes a domain down, first its backends; xl, if there is one, recreates it
+// a little later.
 func (w *world) die(d *fakeDomain, reason xenctl.ShutdownReason) {
 	w.mu.Lock()
 	d.info.Shutdown, d.info.Reason = true, reason
 	w.mu.Unlock()
 	go func() {
+		for _, f := range w.late {
+			time.Sleep(w.downTime / 8)
+			w.mu.Lock()
+			f(d)
+			w.mu.Unlock()
+		}
 		time.Sleep(w.downTime)
+		w.mu.Lock()
+		for vbd, k := range w.disks {
+			w.store.Remove(fmt.Sprintf("/local/domain/0/backend/vbd/%d/%d", d.info.Domid, vbd))
+			delete(k.guest, d.info.Domid)
+		}
+		w.mu.Unlock()
+		time.Sleep(5 * drainTick) // Xen preserves the pages
 		w.mu.Lock()
 		defer w.mu.Unlock()
 		if d.st.Enabled && d.st.Armed {
@@ -176,10 +201,6 @@ func (w *world) die(d *fakeDomain, reason xenctl.ShutdownReason) {
 			if x == d {
 				w.domains = append(w.domains[:i:i], w.domains[i+1:]...)
 			}
-		}
-		for vbd, k := range w.disks {
-			w.store.Remove(fmt.Sprintf("/local/domain/0/backend/vbd/%d/%d", d.info.Domid, vbd))
-			delete(k.guest, d.info.Domid)
 		}
 		if !w.recreate {
 			return
@@ -459,8 +480,9 @@ func (f fakeStore) Introduced(_ context.Context, id uint16) (bool, error) {
 func (w *world) Reboot(_ context.Context, id xenctl.Domid) error {
 	w.mu.Lock()
 	w.asked++
+	deaf := w.deaf
 	w.mu.Unlock()
-	if w.deaf {
+	if deaf {
 		return nil
 	}
 	return w.ShutdownDomain(id, xenctl.ShutdownReboot)
@@ -477,12 +499,19 @@ func (w *world) ForceReboot(_ context.Context, id xenctl.Domid) error {
 type fakeDisks struct{ w *world }
 
 func (f fakeDisks) disk(b disk.Backing) *fakeDisk {
+	d := f.find(b)
+	if d == nil {
+		f.w.t.Errorf("no disk %q", b.Path)
+	}
+	return d
+}
+
+func (f fakeDisks) find(b disk.Backing) *fakeDisk {
 	for _, d := range f.w.disks {
 		if d.identity.Name == b.Path {
 			return d
 		}
 	}
-	f.w.t.Errorf("no disk %q", b.Path)
 	return nil
 }
 
@@ -496,7 +525,10 @@ func (f fakeDisks) Resolve(be disk.Backend) (disk.Backing, error) {
 func (f fakeDisks) Read(b disk.Backing, be disk.Backend) (disk.Reading, error) {
 	f.w.mu.Lock()
 	defer f.w.mu.Unlock()
-	d := f.disk(b)
+	d := f.find(b)
+	if d == nil { // another one has taken its place
+		return disk.Reading{}, fs.ErrNotExist
+	}
 	r := disk.Reading{At: time.Now(), Written: d.written}
 	if g := d.guest[be.Domid]; g != nil {
 		c := *g

@@ -44,7 +44,8 @@ type Account struct {
 	Last disk.Reading `json:"last"`
 	// Exact: at Last, every sector written was known to be the guest's.
 	Exact bool `json:"exact"`
-	// Closed is the reading taken after the guest's last write.
+	// Closed is the last reading taken after the guest's death at which every
+	// sector was known to be its own: see Drain.
 	Closed *disk.Reading `json:"closed,omitempty"`
 	// Traced: a tracer reports every write by others as a breach.
 	Traced bool `json:"traced,omitempty"`
@@ -204,9 +205,23 @@ func (a *Account) discards(last, r disk.Reading, before uint64) {
 	}
 }
 
-// Close enters the last reading: the guest is gone, and what it had under way
-// has ended. Callers take readings until Exact holds, or for as long as they
-// can wait.
+// Drain enters a reading taken after the guest's death and reports whether it
+// was the last. That the books balance does not end it: the backend may not
+// have come yet to what the guest left in its ring. It has once it has
+// disconnected. The account is closed all the same whenever they do, as there
+// may be no later reading.
+func (a *Account) Drain(r disk.Reading) (last bool) {
+	if r.Guest == nil {
+		a.Close(r)
+		return true
+	}
+	if a.Enter(r); a.Exact || a.Breach != "" {
+		a.Closed = &r
+	}
+	return a.Breach != ""
+}
+
+// Close enters the last reading: the guest is gone, and so is its backend.
 func (a *Account) Close(r disk.Reading) {
 	a.Enter(r)
 	a.Closed = &r

@@ -157,9 +157,47 @@ func TestSettled(t *testing.T) {
 	}
 }
 
-// TestRandomHistories: a guest, its backend and somebody else write at random.
-// Somebody else's write is never judged Certain; without one, nothing is
-// judged Broken.
+// TestDrain: the books balance when the guest has died, and its backend has 24
+// sectors of the ring yet to come to.
+func TestDrain(t *testing.T) {
+	for _, c := range []struct {
+		name   string
+		after  []disk.Reading // the death, at which 140 sectors had been written
+		now    uint64
+		traced bool
+		want   Judgement
+	}{
+		{"they come", []disk.Reading{at(10, 140, 64), at(20, 164, 64), at(30, 164)}, 164, false, Certain},
+		{"they come, and no reading shows it", []disk.Reading{at(30, 164)}, 164, false, Uncertain},
+		{"the same, with a trace", []disk.Reading{at(30, 164)}, 164, true, Certain},
+		{"they come after the last reading", nil, 164, false, Broken},
+		{"somebody else's hide among them", []disk.Reading{at(10, 164, 64), at(30, 188)}, 188, false, Uncertain},
+		{"somebody else's do not", []disk.Reading{at(10, 164, 64), at(20, 188, 64)}, 188, false, Broken},
+		{"somebody else's afterwards", []disk.Reading{at(10, 140, 64), at(20, 164, 64), at(30, 164)}, 172, false, Broken},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			a := Open(phy, at(-1000, 100))
+			a.Traced = c.traced
+			a.Enter(at(-500, 140, 40))
+			if a.Drain(at(0, 140, 40)); a.Closed == nil {
+				t.Fatal("not closed when the books balanced: an agent that is killed now would know nothing")
+			}
+			for i, r := range c.after {
+				if last := a.Drain(r); last != (i == len(c.after)-1) {
+					t.Errorf("reading %d: last %v", i, last)
+				}
+			}
+			if got, why := a.Judge(phy, at(3000, c.now), false); got != c.want {
+				t.Errorf("judged %s (%s), want %s", got, why, c.want)
+			}
+		})
+	}
+}
+
+// TestRandomHistories: a guest, its backend and somebody else write at random,
+// also after the guest's death. Somebody else's write is never judged Certain;
+// without one, nothing is judged Broken, and nothing Uncertain if the backend
+// was seen with nothing under way before it disconnected.
 func TestRandomHistories(t *testing.T) {
 	r := rand.New(rand.NewPCG(5, 6))
 	certain := 0
@@ -207,11 +245,37 @@ func TestRandomHistories(t *testing.T) {
 		for range r.IntN(30) {
 			step()
 		}
-		// The guest dies, its writes drain.
-		written += inflight
-		inflight = 0
-		a.Close(read())
-		connected, guest = false, 0
+		// The guest dies. What it left in the ring the backend may still come to.
+		ring := uint64(r.IntN(3) * 8)
+		settled, certainBefore := false, a.Firm && a.Doubt == ""
+		for last := false; !last; {
+			switch r.IntN(6) {
+			case 0:
+				if connected {
+					n := min(ring, 8)
+					ring -= n
+					guest += n
+					inflight += n
+					settled = settled && n == 0
+				}
+			case 1:
+				n := min(inflight, 8)
+				inflight -= n
+				written += n
+			case 2:
+				if connected = connected && inflight > 0; !connected {
+					guest = 0
+				}
+			case 3:
+				if evil && r.IntN(4) == 0 {
+					foreign += 8
+					written += 8
+				}
+			default:
+				settled = settled || connected && inflight == 0
+				last = a.Drain(read())
+			}
+		}
 		if evil && r.IntN(2) == 0 {
 			foreign += 8
 			written += 8
@@ -222,6 +286,9 @@ func TestRandomHistories(t *testing.T) {
 		}
 		if foreign == 0 && j == Broken {
 			t.Fatalf("history %d: nobody else wrote, judged broken: %s: %+v", i, why, a)
+		}
+		if foreign == 0 && settled && certainBefore && j != Certain {
+			t.Fatalf("history %d: nothing was under way when the backend went, judged %s: %s: %+v", i, j, why, a)
 		}
 		if j == Certain {
 			certain++
