@@ -16,6 +16,7 @@ import (
 //
 //	make ROOT COUNT BYTES       Make
 //	pass ROOT COUNT DISK        Pass: each file, in order, so often
+//	stat ROOT DISK              Stat
 //	fill ROOT                   Fill: has all files cached
 //	evict ROOT                  Evict: no file is cached any more
 //	random PATH COUNT SEED DISK Random: pages of one file, in no order
@@ -39,7 +40,7 @@ func Main(ctx context.Context, args []string, out io.Writer) error {
 		return fmt.Errorf("no command")
 	}
 	command, args := args[0], args[1:]
-	if need := map[string]int{"make": 3, "pass": 3, "evict": 1, "fill": 1, "random": 4, "write": 4, "database": 2, "query": 5, "stream": 2, "loop-direct": 1, "memcpy": 1, "sleep": 1, "steps": 1, "spread": 1, "await": 2, "drive": 1}[command]; command != "run" && len(args) != need {
+	if need := map[string]int{"make": 3, "pass": 3, "stat": 2, "evict": 1, "fill": 1, "random": 4, "write": 4, "database": 2, "query": 5, "stream": 2, "loop-direct": 1, "memcpy": 1, "sleep": 1, "steps": 1, "spread": 1, "await": 2, "drive": 1}[command]; command != "run" && len(args) != need {
 		return fmt.Errorf("%s: want %d arguments", command, need)
 	}
 	value, err := perform(ctx, command, args)
@@ -60,6 +61,8 @@ func perform(ctx context.Context, command string, args []string) (any, error) {
 		return struct{}{}, Make(args[0], numbers[1], numbers[2])
 	case "pass":
 		return Pass(args[0], numbers[1], args[2])
+	case "stat":
+		return Stat(args[0], args[1])
 	case "fill":
 		return struct{}{}, Fill(args[0])
 	case "evict":

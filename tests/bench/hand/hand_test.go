@@ -139,6 +139,11 @@ func TestServe(t *testing.T) {
 	if err := errors.Join(err, json.Unmarshal(value, &r)); err != nil || r.Files != 3 {
 		t.Errorf("%+v, %v", r, err)
 	}
+	value, err = s.ask([]string{"stat", root, anyDisk(t)})
+	r = Result{}
+	if err := errors.Join(err, json.Unmarshal(value, &r)); err != nil || r.Files != 3 || r.Bytes != 0 {
+		t.Errorf("%+v, %v", r, err)
+	}
 	if value, err := s.ask([]string{"run", "echo", "a"}); err != nil || strings.TrimSpace(string(value)) != `"a"` {
 		t.Errorf("%s, %v", value, err)
 	}

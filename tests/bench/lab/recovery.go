@@ -142,6 +142,9 @@ func (b *bench) recover(ctx context.Context, r *Round) error {
 			before.add(p.name+"_before_2", true, p.args...)
 		}
 		before.add(p.name+"_before", true, p.args...)
+		if p.workload == Small && b.StatFirst {
+			after.add("stat", true, "stat", smallRoot, phy)
+		}
 		for i := range p.after {
 			after.add(fmt.Sprintf("%s_%d", p.name, i+1), true, p.args...)
 		}

@@ -30,6 +30,9 @@ type Settings struct {
 	Repetitions int      `json:"repetitions"`
 	Disk        Disk     `json:"disk"`
 	Sizes       Sizes    `json:"sizes"`
+	// StatFirst has each of the many small files looked at by name before the
+	// first pass over them.
+	StatFirst bool `json:"stat_first,omitempty"`
 	// OneVariant has only the last variant of each kind of rounds run.
 	OneVariant bool      `json:"one_variant,omitempty"`
 	deadline   time.Time // no round is begun after it, unless it is zero
