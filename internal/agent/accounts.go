@@ -350,7 +350,7 @@ func (k *keeper) closeAccounts() {
 		a := k.rec.Accounts[vbd]
 		d.draining = a != nil && a.Closed == nil
 	}
-	k.drained = time.Now().Add(drainWait)
+	k.drainFast = time.Now().Add(drainWait)
 	k.drain()
 }
 
@@ -401,7 +401,7 @@ func (k *keeper) isDraining() bool {
 // draining fires when drain is to be called again; nil if there is no need to,
 // or the next step will do.
 func (k *keeper) draining() <-chan time.Time {
-	if k.isDraining() && time.Now().Before(k.drained) {
+	if k.isDraining() && time.Now().Before(k.drainFast) {
 		return time.After(drainTick)
 	}
 	return nil

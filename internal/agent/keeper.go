@@ -41,9 +41,9 @@ type keeper struct {
 	gone        bool      // the goroutine is to end
 	newDisks    bool      // there may be backends that are not in disks
 	lookAgain   time.Time // when to look for them even without an event
-	// drained is when to stop looking at the disks of a dead domain more often
-	// than at all else.
-	drained time.Time
+	// drainFast is until when the disks of a dead domain are looked at each
+	// drainTick, and not just as often as all else.
+	drainFast time.Time
 	// held is what the new domain holds, counted once: mapping the table takes
 	// its time, and the toolstack should have the machine.
 	held []cachemap.Stats
