@@ -10,6 +10,8 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"syscall"
+	"time"
 )
 
 // toolPackages is what the private root holds. With it, the Debian release of
@@ -68,6 +70,9 @@ func (r Root) Command(ctx context.Context, dir string, args ...string) *exec.Cmd
 	command := exec.CommandContext(ctx, "unshare", append([]string{"-m", "sh", "-c", strings.Join(script, "\n"), "root", dir}, args...)...)
 	command.Env = append(os.Environ(), "HOME=/root", "LC_ALL=C.UTF-8",
 		"PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin")
+	// make and ninja then end what they have started, which SIGKILL would not.
+	command.Cancel = func() error { return command.Process.Signal(syscall.SIGTERM) }
+	command.WaitDelay = 10 * time.Second
 	return command
 }
 
