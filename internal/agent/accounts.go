@@ -365,6 +365,10 @@ func (k *keeper) drain() (over bool) {
 		}
 		over = true
 		a := k.rec.Accounts[vbd]
+		if a == nil { // nobody will ask
+			d.draining = false
+			continue
+		}
 		r, err := k.a.Disks.Read(d.backing, d.backend)
 		if err != nil {
 			k.log.Warn("the counters of the disk cannot be read", "op", "counters", "vbd", vbd, "err", err)

@@ -190,8 +190,6 @@ func TestGuestAlreadyWrites(t *testing.T) {
 	}
 }
 
-// TestVersionSkew: with a Xen of another version there is no warm cache, and it
-// is said why; nothing hangs.
 // TestLateWrites: the backend comes to what a guest left in its ring when the
 // agent has looked at the disks already. That is no reason to lose the pages;
 // somebody else's write meanwhile is.
@@ -228,6 +226,8 @@ func TestLateWrites(t *testing.T) {
 	}
 }
 
+// TestVersionSkew: with a Xen of another version there is no warm cache, and it
+// is said why; nothing hangs.
 func TestVersionSkew(t *testing.T) {
 	t.Parallel()
 	w, a, _, dir := running(t, 20, api.Policy{})
