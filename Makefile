@@ -24,13 +24,14 @@ demo: $(BUILD)/labcmd ## the main job: nine steps on real Xen; writes build/demo
 	$(BUILD)/labcmd -name demo demo
 
 .PHONY: test
-test: deps ## lint + unit + page + monitoring + Xen's handlers + lab + some faults
+test: deps ## lint + unit + page + monitoring + Xen's handlers + lab + the shortest benchmark + some faults
 	$(MAKE) lint
 	$(MAKE) test-unit
 	$(MAKE) test-page
 	$(MAKE) test-monitoring
 	$(MAKE) test-handlers
 	$(MAKE) test-lab
+	$(MAKE) test-bench
 	$(MAKE) test-faults
 
 .PHONY: test-unit
@@ -126,6 +127,10 @@ bench: deps ## what a warm reboot is worth and costs: REPS=n WORKLOADS=a,b; writ
 	@mkdir -p $(BUILD)/bench
 	CGO_ENABLED=0 go build -trimpath -buildvcs=false -o $(BUILD)/bench/lab ./tests/bench/lab
 	$(BUILD)/bench/lab -dir $(BUILD)/bench -reps $(REPS) $(if $(WORKLOADS),-workloads $(WORKLOADS)) $(BENCH)
+
+.PHONY: test-bench
+test-bench: deps ## one round of each kind of the benchmark, on little work, to keep it alive
+	CGO_ENABLED=0 go test -count=1 -v -timeout 30m ./tests/bench/lab -lab -run '^TestShortestOnLab$$'
 
 # BENCH_AGENT: options of tests/bench/agent, e.g. '-sizes 1000000 -runs 1'.
 .PHONY: bench-agent
