@@ -193,21 +193,27 @@ func (k *keeper) trust(a *custody.Account, d *usedDisk) {
 	}
 }
 
+// askAccess enters who has opened the image file.
+func (d *usedDisk) askAccess(a *custody.Account) {
+	if d.access == nil {
+		return
+	}
+	doubt, breach, err := d.access.Ask()
+	if err != nil {
+		a.Question("who opened %s can no longer be seen: %v", a.Identity.Name, err)
+	}
+	if doubt != "" {
+		a.Question("%s", doubt)
+	}
+	if breach != "" {
+		a.Blame("%s", breach)
+	}
+}
+
 // ask asks what watches over the disk. A reading that is to be believed was
 // taken before.
 func (k *keeper) ask(a *custody.Account, d *usedDisk) {
-	if d.access != nil {
-		doubt, breach, err := d.access.Ask()
-		if err != nil {
-			a.Question("who opened %s can no longer be seen: %v", a.Identity.Name, err)
-		}
-		if doubt != "" {
-			a.Question("%s", doubt)
-		}
-		if breach != "" {
-			a.Blame("%s", breach)
-		}
-	}
+	d.askAccess(a)
 	if d.trace == nil {
 		return
 	}
@@ -441,11 +447,15 @@ func (k *keeper) settle(d *usedDisk) {
 	}
 }
 
-// askWatch enters what a file watch has seen, and ends it.
+// askWatch enters what has been seen of an image file while no guest used it, and
+// ends the watch: that of before, if the backend was not seen to go.
 func (k *keeper) askWatch(vbd cachemap.VBD, d *usedDisk) {
-	if a := k.rec.Accounts[vbd]; a != nil && d.watch != nil {
-		if b := d.watch.Breach(); b != "" {
-			a.Blame("%s", b)
+	if a := k.rec.Accounts[vbd]; a != nil {
+		d.askAccess(a)
+		if d.watch != nil {
+			if b := d.watch.Breach(); b != "" {
+				a.Blame("%s", b)
+			}
 		}
 	}
 	d.release()

@@ -5,7 +5,9 @@ import (
 	"testing"
 	"time"
 
+	"github.com/warmreboot/warmreboot/cachemap"
 	"github.com/warmreboot/warmreboot/internal/api"
+	"github.com/warmreboot/warmreboot/internal/custody"
 	"github.com/warmreboot/warmreboot/internal/disk"
 	"github.com/warmreboot/warmreboot/xenctl"
 )
@@ -223,6 +225,25 @@ func TestLateWrites(t *testing.T) {
 				t.Errorf("the other disk: %+v", v)
 			}
 		})
+	}
+}
+
+// TestBackendNotSeenToGo: the next domain is there before the agent has seen the last
+// one's backend go. Who has opened the image file until then counts all the same.
+func TestBackendNotSeenToGo(t *testing.T) {
+	w := newWorld(t)
+	x := w.disks[xvda]
+	b := disk.Backing{Identity: x.identity, Path: x.identity.Name}
+	access, err := fakeDisks{w}.WatchAccess(b)
+	if err != nil {
+		t.Fatal(err)
+	}
+	x.watched.doubt = "somebody opened it"
+	a := custody.Open(x.identity, disk.Reading{})
+	k := &keeper{rec: &Record{Accounts: map[cachemap.VBD]*custody.Account{xvda: &a}}}
+	d := &usedDisk{backing: b, access: access, draining: true}
+	if k.askWatch(xvda, d); a.Doubt != "somebody opened it" || d.access != nil {
+		t.Errorf("%+v", a)
 	}
 }
 

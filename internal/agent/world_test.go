@@ -575,17 +575,18 @@ type fakeAccess struct {
 func (a fakeAccess) Ask() (doubt, breach string, err error) {
 	a.f.w.mu.Lock()
 	defer a.f.w.mu.Unlock()
-	w := a.f.disk(a.b).watched
-	return w.doubt, w.breach, nil
+	d := a.f.find(a.b)
+	if d == nil { // another one has taken its place
+		return "", "", nil
+	}
+	return d.watched.doubt, d.watched.breach, nil
 }
 
 func (a fakeAccess) Close() error {
 	a.f.w.mu.Lock()
 	defer a.f.w.mu.Unlock()
-	for _, d := range a.f.w.disks { // it may be gone
-		if d.identity.Name == a.b.Path {
-			d.watched = fakeWatch{}
-		}
+	if d := a.f.find(a.b); d != nil {
+		d.watched = fakeWatch{}
 	}
 	return nil
 }
