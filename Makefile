@@ -29,10 +29,8 @@ test: deps ## lint + unit + page + monitoring + Xen's handlers + lab + the short
 	$(MAKE) test-unit
 	$(MAKE) test-page
 	$(MAKE) test-monitoring
-	$(MAKE) test-handlers
 	$(MAKE) test-lab
-	$(MAKE) test-bench
-	$(MAKE) test-faults
+	$(MAKE) -j2 test-bench test-handlers test-faults
 
 .PHONY: test-unit
 test-unit: ## tests that need neither root nor the lab

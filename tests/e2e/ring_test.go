@@ -2,7 +2,6 @@ package e2e
 
 import (
 	"fmt"
-	"strings"
 	"testing"
 )
 
@@ -31,15 +30,14 @@ func TestLeftInTheRing(t *testing.T) {
 		sleep 1
 		echo c >/proc/sysrq-trigger
 	) >/dev/null 2>&1 &`, file))
-	const written = "awk '{ print $7 }' /sys/block/vdb/stat"
+	const written = "read x x x x x x sectors rest </sys/block/vdb/stat; echo $sectors"
 	s.dom0(t, written+` >/tmp/before
-		echo '`+strings.ReplaceAll(written, "'", `'\''`)+` >/tmp/balanced' >/tmp/count
 		chrt -f 50 sh -c '
 			read now rest </proc/uptime; end=$((${now%.*} + 20))
 			until grep -q "domain went down" /var/log/warmrebootd.log; do
 				read now rest </proc/uptime; [ ${now%.*} -lt $end ] || exit 1
 			done
-			. /tmp/count'`)
+			`+written+` >/tmp/balanced'`)
 	s.awaitDomU(t)
 	last := s.status(t, "--wait", "--timeout", "9m").Last
 	before, balanced, after := s.number(t, "cat /tmp/before"), s.number(t, "cat /tmp/balanced"), s.number(t, written)

@@ -103,9 +103,9 @@ func (p *Parts) hypervisor(ctx context.Context, cache *build.Cache, from build.C
 	if err != nil {
 		return err
 	}
-	variant := "patched"
+	variant := build.Patched
 	if v.StockXen {
-		series, variant = series.First(0), "stock"
+		series, variant = series.First(0), build.Stock
 	}
 	if v.TrustingXen {
 		variant = build.Trusting
@@ -123,13 +123,13 @@ func (p *Parts) kernel(ctx context.Context, cache *build.Cache, from build.Check
 	if err != nil {
 		return err
 	}
-	variant := "patched"
+	variant := build.Patched
 	if v.StockKernel {
-		series, variant = series.First(0), "stock"
+		series, variant = series.First(0), build.Stock
 	}
 	config := []string{from.GuestConfig()}
 	if v.DebugKernel {
-		config, variant = append(config, from.GuestDebugConfig()), "debug"
+		config, variant = append(config, from.GuestDebugConfig()), build.Debug
 	}
 	kernel, err := cache.Kernel(ctx, p.Config.Root, series, config, variant)
 	p.Config.Kernel, p.Hang = kernel.Image, kernel.Hang

@@ -27,7 +27,7 @@ func (c *Cache) Hostile(ctx context.Context, tools Root, series Series) (Hostile
 		return Hostile{}, err
 	}
 	dir, err := c.Entry(ctx, "hostile", KeyOf("hostile 1", tools.Key, key, source), func(ctx context.Context, dir string) error {
-		tree, unlock, err := c.workingCopy(ctx, series, "patched")
+		tree, unlock, err := c.workingCopy(ctx, series, Patched)
 		if err != nil {
 			return err
 		}

@@ -26,7 +26,7 @@ func (c *Cache) Module(ctx context.Context, tools Root, series Series, config, n
 	file := name + ".ko"
 	dir, err := c.Entry(ctx, "module-"+name, KeyOf("module 1", tools.Key, key, sha256.Sum256(settings), sourceKey),
 		func(ctx context.Context, dir string) error {
-			tree, unlock, err := c.workingCopy(ctx, series, "patched")
+			tree, unlock, err := c.workingCopy(ctx, series, Patched)
 			if err != nil {
 				return err
 			}

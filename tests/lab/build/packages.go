@@ -184,7 +184,7 @@ func (b *packageBuild) hypervisor(ctx context.Context, tools Root) error {
 		return fmt.Errorf("version of Xen is %q", b.xen.Version)
 	}
 	b.xenRelease = parts[0] + "." + parts[1]
-	plain, err := b.Xen(ctx, tools, series, "patched")
+	plain, err := b.Xen(ctx, tools, series, Patched)
 	if err != nil {
 		return err
 	}
@@ -201,11 +201,11 @@ func (b *packageBuild) guestKernel(ctx context.Context, tools Root) error {
 		return err
 	}
 	b.kernel = series.Upstream
-	kernel, err := b.Kernel(ctx, tools, series, []string{b.from.GuestConfig()}, "patched")
+	kernel, err := b.Kernel(ctx, tools, series, []string{b.from.GuestConfig()}, Patched)
 	if err != nil {
 		return err
 	}
-	modules, err := b.KernelModules(ctx, tools, series, b.from.GuestConfig(), "patched", kernel)
+	modules, err := b.KernelModules(ctx, tools, series, b.from.GuestConfig(), Patched, kernel)
 	if err != nil {
 		return err
 	}

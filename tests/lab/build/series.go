@@ -103,6 +103,9 @@ func (s Series) touched() ([]string, error) {
 	return slices.Compact(paths), nil
 }
 
+// recordOf is the file that lists what the series has touched that tree had last.
+func recordOf(tree string) string { return tree + ".touched" }
+
 // Sync makes tree, a working copy of pristine, equal to pristine with the
 // series applied. Files that are right already are left alone, so that make
 // rebuilds only what has changed.
@@ -117,7 +120,7 @@ func (s Series) Sync(ctx context.Context, pristine, tree string) error {
 		return err
 	}
 	defer os.RemoveAll(aside.scratch)
-	record := tree + ".touched" // by the series that was here before
+	record := recordOf(tree)
 	before, err := os.ReadFile(record)
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
@@ -132,6 +135,15 @@ func (s Series) Sync(ctx context.Context, pristine, tree string) error {
 		}
 	}
 	return os.WriteFile(record, []byte(strings.Join(aside.paths, "\n")), 0o644)
+}
+
+// fork copies a working copy and all that was built in it. Of the copy, too, it
+// must be known what is not as in pristine, so that comes first.
+func fork(ctx context.Context, from, to string) error {
+	if err := syncFile(recordOf(from), recordOf(to)); err != nil {
+		return err
+	}
+	return copyTree(ctx, from, to)
 }
 
 // aside is copies of the files that a series touches, in a folder of their own

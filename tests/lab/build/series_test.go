@@ -100,6 +100,19 @@ func TestSync(t *testing.T) {
 	if err != nil || !info.ModTime().Equal(old) {
 		t.Errorf("an unchanged file was written: %v, %v", info, err)
 	}
+	// A copy has what was built, and forgets the series as well as the tree itself.
+	write(t, filepath.Join(tree, "built"), "object\n")
+	from := tree
+	tree = filepath.Join(t.TempDir(), "stock")
+	if err := errors.Join(fork(t.Context(), from, tree), s.First(0).Sync(t.Context(), pristine, tree)); err != nil {
+		t.Fatal(err)
+	}
+	if got := content(); got != "one\ntwo\nthree\n" {
+		t.Errorf("without patches the copy's file is %q", got)
+	}
+	if _, err := os.Stat(filepath.Join(tree, "built")); err != nil {
+		t.Error(err)
+	}
 }
 
 func TestApplyAllowsNoOffset(t *testing.T) {

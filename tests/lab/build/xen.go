@@ -6,13 +6,20 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"path/filepath"
 )
 
-// Trusting is the variant of Xen that believes whatever the guest says of its
-// page cache. The fault injection compares with it.
-const Trusting = "trusting"
+// Variants of Xen, and of the guest's kernel.
+const (
+	Patched = "patched"
+	Stock   = "stock" // none of our patches
+	// Trusting is the variant of Xen that believes whatever the guest says of its
+	// page cache. The fault injection compares with it.
+	Trusting = "trusting"
+	Debug    = "debug" // the guest's kernel, with its own checks
+)
 
 // trustingSettings and trustingFlags leave out what else CONFIG_DEBUG brings, as
 // assertions and -O1, which the variant that it is compared with does not have:
@@ -94,18 +101,48 @@ func (c *Cache) workingCopy(ctx context.Context, series Series, variant string) 
 	if err != nil {
 		return "", nil, err
 	}
-	name := series.Upstream.Name + "-" + variant
-	unlock, err = c.Lock("tree-" + name)
+	tree, unlock, err = c.lockTree(series, variant)
 	if err != nil {
 		return "", nil, err
 	}
-	// The base is part of the name: another base is another tree.
-	tree = filepath.Join(c.Dir, "trees", name+"-"+series.Upstream.SHA256[:12])
-	if err := series.Sync(ctx, pristine, tree); err != nil {
+	if variant == Stock {
+		err = c.beginWithPatched(ctx, series, tree)
+	}
+	if err == nil {
+		err = series.Sync(ctx, pristine, tree)
+	}
+	if err != nil {
 		unlock()
 		return "", nil, fmt.Errorf("prepare %s: %w", tree, err)
 	}
 	return tree, unlock, nil
+}
+
+// lockTree locks the tree of a variant, which need not exist. Whoever has
+// locked that of stock may lock that of patched, not the other way round.
+func (c *Cache) lockTree(series Series, variant string) (tree string, unlock func(), err error) {
+	name := series.Upstream.Name + "-" + variant
+	unlock, err = c.Lock("tree-" + name)
+	// The base is part of the name: another base is another tree.
+	return filepath.Join(c.Dir, "trees", name+"-"+series.Upstream.SHA256[:12]), unlock, err
+}
+
+// beginWithPatched makes a tree that does not exist yet from the patched one and
+// what was built there, if there is one. Of the guest's kernel a sixth has to be
+// built anew then; of Xen most, as its series touches what everything includes.
+func (c *Cache) beginWithPatched(ctx context.Context, series Series, tree string) error {
+	if _, err := os.Stat(tree); !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	from, unlock, err := c.lockTree(series, Patched)
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	if _, err := os.Stat(from); errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	return fork(ctx, from, tree)
 }
 
 func gunzip(from, to string) error {
