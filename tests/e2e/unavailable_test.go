@@ -1,6 +1,7 @@
 package e2e
 
 import (
+	"fmt"
 	"testing"
 
 	"github.com/warmreboot/warmreboot/tests/lab"
@@ -71,10 +72,24 @@ func TestPVGuest(t *testing.T) {
 	b.refuses(t, "pv", "warmreboot pv", exitNotEnabled)
 }
 
+// Its kernel looks for a timer that a PVH guest does not have, which takes the
+// emulator some 100 s in each boot.
 func TestGuestWithoutPatches(t *testing.T) {
 	t.Parallel()
-	b := boot(t, lab.Variant{StockKernel: true})
-	b.create(t, true)
+	guestThatDoesNotTrack(t, lab.Variant{StockKernel: true}, "")
+}
+
+func TestGuestSwitchedOff(t *testing.T) {
+	t.Parallel()
+	guestThatDoesNotTrack(t, lab.Variant{}, "xen_warmcache=off")
+}
+
+// guestThatDoesNotTrack is rebooted as ever, and not warm. The option is one of its kernel's.
+func guestThatDoesNotTrack(t *testing.T, v lab.Variant, option string) {
+	t.Helper()
+	b := boot(t, v)
+	b.dom0(t, fmt.Sprintf(`sed 's/^cmdline = "/&%s /' %s >/tmp/domU.cfg`, option, ordinaryConfig))
+	b.createEnabled(t, "/tmp/domU.cfg")
 	b.refuses(t, "domU-web", "warmreboot domU-web", exitNotEnabled)
 	b.ordinaryReboot(t)
 	b.read(t)
