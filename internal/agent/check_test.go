@@ -282,14 +282,29 @@ func TestVersionSkew(t *testing.T) {
 	}
 }
 
-// TestGuestOfAnotherVersion: a guest whose kernel Xen does not understand never
-// attaches.
-func TestGuestOfAnotherVersion(t *testing.T) {
-	s := &keeper{rec: &Record{Reboot: &Reboot{Ran: time.Now().Add(-attachWait - time.Second)}}, log: testLog(t),
-		a: &Agent{Options: Options{Journal: noJournal{}, History: noJournal{}}}}
-	s.progress(xenctl.DomainInfo{}, xenctl.WarmcacheStatus{Enabled: true, Adopted: 5})
-	if last := s.rec.Last; last == nil || last.Outcome != "cold" || !strings.Contains(last.Reason, "version of the interface") {
-		t.Errorf("%+v", last)
+// TestGuestThatDoesNotTrack: a guest whose kernel does not, or not so that Xen
+// understands it, never attaches. It is waited for only if it might.
+func TestGuestThatDoesNotTrack(t *testing.T) {
+	for _, c := range []struct {
+		ran       time.Duration // ago
+		untracked bool
+		adopted   uint64
+		ends      bool
+	}{
+		{attachWait + time.Second, false, 5, true},
+		{attachWait + time.Second, false, 0, true},
+		{time.Second, true, 0, true},
+		{time.Second, true, 5, false},
+		{time.Second, false, 0, false},
+		{time.Second, false, 5, false},
+	} {
+		k := &keeper{rec: &Record{Reboot: &Reboot{Ran: time.Now().Add(-c.ran), Untracked: c.untracked}}, log: testLog(t),
+			a: &Agent{Options: Options{Journal: noJournal{}, History: noJournal{}}}}
+		k.progress(xenctl.DomainInfo{}, xenctl.WarmcacheStatus{Enabled: true, Adopted: c.adopted})
+		last := k.rec.Last
+		if ended := last != nil && last.Outcome == "cold" && strings.Contains(last.Reason, "version of the interface"); ended != c.ends {
+			t.Errorf("%+v: %+v", c, last)
+		}
 	}
 }
 
