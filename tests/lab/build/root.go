@@ -68,7 +68,8 @@ func (r Root) Command(ctx context.Context, dir string, args ...string) *exec.Cmd
 	}
 	script = append(script, "exec chroot "+quote(r.Dir)+` sh -c 'cd "$0" && exec "$@"' "$@"`)
 	command := exec.CommandContext(ctx, "unshare", append([]string{"-m", "sh", "-c", strings.Join(script, "\n"), "root", dir}, args...)...)
-	command.Env = append(os.Environ(), "HOME=/root", "LC_ALL=C.UTF-8",
+	// The options of the make that this may run under are not those of a build.
+	command.Env = append(os.Environ(), "HOME=/root", "LC_ALL=C.UTF-8", "MAKEFLAGS=", "MFLAGS=",
 		"PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin")
 	// make and ninja then end what they have started, which SIGKILL would not.
 	command.Cancel = func() error { return command.Process.Signal(syscall.SIGTERM) }
