@@ -481,10 +481,10 @@ func (k *keeper) progress(d xenctl.DomainInfo, st xenctl.WarmcacheStatus) {
 	}
 	switch {
 	case st.Report.Done:
-	case st.Attached && st.Adopted == 0:
-		// Nothing was adopted: there is nothing to restore, nor to report.
-	case !st.Attached && (time.Since(b.Ran) > attachWait || b.Untracked && st.Adopted == 0):
-		// In the second case nor did the last guest: there is nothing to wait for.
+	case st.Adopted == 0 && (st.Attached || b.Untracked):
+		// Nothing was adopted: there is nothing to restore, nor to report. A guest
+		// is waited for until it tracks only if the last one did.
+	case !st.Attached && time.Since(b.Ran) > attachWait:
 		s.Reason = "the guest kernel does not track its page cache, or not with this version of the interface"
 	default:
 		return
