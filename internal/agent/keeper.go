@@ -36,11 +36,11 @@ type keeper struct {
 	// next are the accounts of the new domain's disks while the last ones are
 	// still being judged.
 	next map[cachemap.VBD]*custody.Account
-	// before is what Xen last said of the domain, or nothing.
-	before    xenctl.WarmcacheStatus
-	gone      bool      // the goroutine is to end
-	newDisks  bool      // there may be backends that are not in disks
-	lookAgain time.Time // when to look for them even without an event
+	// pagesBefore is the last count of reusable pages of the domain.
+	pagesBefore uint64
+	gone        bool      // the goroutine is to end
+	newDisks    bool      // there may be backends that are not in disks
+	lookAgain   time.Time // when to look for them even without an event
 	// drainFast is until when the disks of a dead domain are looked at each
 	// drainTick, and not just as often as all else.
 	drainFast time.Time
@@ -272,12 +272,12 @@ func (k *keeper) down(ctx context.Context, cur *xenctl.DomainInfo) {
 	r := k.rec
 	if cur != nil && cur.Domid == r.Domid {
 		if st, err := k.a.Xen.WarmcacheStatus(r.Domid); err == nil {
-			k.before = st
+			k.pagesBefore = st.Committed
 		}
 	}
 	k.closeAccounts()
 	s := api.Summary{Domain: r.Name, UUID: r.UUID, DomidBefore: r.Domid, Started: now,
-		PagesBefore: k.before.Committed, Trigger: api.Unknown, By: api.ByGuest, Refused: map[string]uint64{}, VBDs: []api.VBDSummary{}}
+		PagesBefore: k.pagesBefore, Trigger: api.Unknown, By: api.ByGuest, Refused: map[string]uint64{}, VBDs: []api.VBDSummary{}}
 	off := false
 	if cur != nil && cur.Domid == r.Domid {
 		off = cur.Reason == xenctl.ShutdownPoweroff
@@ -299,7 +299,7 @@ func (k *keeper) down(ctx context.Context, cur *xenctl.DomainInfo) {
 	}
 	r.Sequence++
 	s.Sequence = r.Sequence
-	r.Reboot = &Reboot{Summary: s, Off: off, Untracked: k.before.Enabled && !k.before.Attached}
+	r.Reboot = &Reboot{Summary: s, Off: off}
 	r.Domid = 0
 	r.Intent = nil
 	k.save()
@@ -376,7 +376,7 @@ func (k *keeper) appeared(ctx context.Context, d xenctl.DomainInfo) {
 		k.askWatch(vbd, u)
 	}
 	k.disks, k.next, k.newDisks = map[cachemap.VBD]*usedDisk{}, nil, true
-	k.before = xenctl.WarmcacheStatus{}
+	k.pagesBefore = 0
 	k.held = nil
 	k.save()
 }
@@ -415,7 +415,7 @@ func (k *keeper) alive(ctx context.Context, d xenctl.DomainInfo) {
 		return
 	}
 	if st, err := k.a.Xen.WarmcacheStatus(d.Domid); err == nil {
-		k.before = st
+		k.pagesBefore = st.Committed
 	}
 	k.readAccounts(ctx, d)
 }
@@ -460,7 +460,7 @@ func (k *keeper) comingBack(ctx context.Context, d xenctl.DomainInfo) {
 		}
 		return
 	}
-	k.before = st
+	k.pagesBefore = st.Committed
 	k.progress(d, st)
 }
 
@@ -481,9 +481,8 @@ func (k *keeper) progress(d xenctl.DomainInfo, st xenctl.WarmcacheStatus) {
 	}
 	switch {
 	case st.Report.Done:
-	case st.Adopted == 0 && (st.Attached || b.Untracked):
-		// Nothing was adopted: there is nothing to restore, nor to report. A guest
-		// is waited for until it tracks only if the last one did.
+	case st.Attached && st.Adopted == 0:
+		// Nothing was adopted: there is nothing to restore, nor to report.
 	case !st.Attached && time.Since(b.Ran) > attachWait:
 		s.Reason = "the guest kernel does not track its page cache, or not with this version of the interface"
 	default:

@@ -82,19 +82,15 @@ func TestGuestSwitchedOff(t *testing.T) {
 	guestThatDoesNotTrack(t, lab.Variant{}, "xen_warmcache=off")
 }
 
-// guestThatDoesNotTrack is rebooted as ever, and not warm. The option is one of its kernel's.
+// guestThatDoesNotTrack is rebooted as ever, and not warm, for which the agent waits
+// three minutes: the next kernel might track. The option is one of its kernel's.
 func guestThatDoesNotTrack(t *testing.T, v lab.Variant, option string) {
 	t.Helper()
 	b := boot(t, v)
 	b.dom0(t, fmt.Sprintf(`sed 's/^cmdline = "/&%s /' %s >/tmp/domU.cfg`, option, ordinaryConfig))
 	b.createEnabled(t, "/tmp/domU.cfg")
 	b.refuses(t, "domU-web", "warmreboot domU-web", exitNotEnabled)
-	const uptime = "cut -d. -f1 /proc/uptime"
-	begun := b.number(t, uptime)
 	b.ordinaryReboot(t)
-	if took := b.number(t, uptime) - begun; took > 120 {
-		t.Errorf("the reboot took %d s: the agent waited for what the guest would say of its page cache", took)
-	}
 	b.read(t)
 	b.verify(t)
 }
