@@ -38,7 +38,11 @@ func (b Backing) WatchAccess() (*AccessWatch, error) {
 	if err := unix.FanotifyMark(fd, unix.FAN_MARK_ADD, unix.FAN_OPEN|unix.FAN_CLOSE_WRITE, unix.AT_FDCWD, b.File.Path); err != nil {
 		return nil, errors.Join(fmt.Errorf("fanotify: %s: %w", b.File.Path, err), w.Close())
 	}
-	user, err := b.writer()
+	s, err := b.search()
+	if err != nil {
+		return nil, errors.Join(err, w.Close())
+	}
+	user, err := s.writer()
 	if err != nil {
 		return nil, errors.Join(err, w.Close())
 	}

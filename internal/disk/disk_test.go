@@ -149,7 +149,7 @@ func TestResolveImageFile(t *testing.T) {
 	if _, err := viaLoop.Read(Backend{Kind: "vbd"}); err == nil || !strings.Contains(err.Error(), "another file") {
 		t.Errorf("replaced: %v", err)
 	}
-	if who, err := plain.writer(); !plain.emulated || who != "" || err != nil {
+	if who, err := (search{Backing: plain}).writer(); !plain.emulated || who != "" || err != nil {
 		t.Errorf("QEMU's own: %q, %v", who, err)
 	}
 	// The loop device goes on with the file that it was given.
@@ -256,7 +256,11 @@ func TestOtherLoop(t *testing.T) {
 		"the same file":    {Backing{sys: s, Identity: Identity{File: id}}, "loop device /dev/loop0"},
 		"another file":     {Backing{sys: s, Identity: Identity{File: &FileID{Device: file.Device, Inode: file.Inode + 1}}}, ""},
 	} {
-		if got, err := c.b.otherLoop(); got != c.want || err != nil {
+		look, err := c.b.search()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got, err := look.otherLoop(); got != c.want || err != nil {
 			t.Errorf("%s: %q, %v", name, got, err)
 		}
 	}

@@ -18,7 +18,11 @@ import (
 // of one of its partitions, a device stacked on it, another loop device with
 // the same file or on top of it, or a process that can write to it.
 func (b Backing) InUse() (string, error) {
-	for _, ask := range []func() (string, error){b.stacked, b.mounted, b.otherLoop, b.claimed, b.writer} {
+	s, err := b.search()
+	if err != nil {
+		return "", err
+	}
+	for _, ask := range []func() (string, error){s.stacked, s.mounted, s.otherLoop, s.claimed, s.writer} {
 		if user, err := ask(); user != "" || err != nil {
 			return user, err
 		}
@@ -26,10 +30,21 @@ func (b Backing) InUse() (string, error) {
 	return "", nil
 }
 
+// search looks for who else uses a disk.
+type search struct {
+	Backing
+	devices map[string]bool // the numbers of its device and the partitions
+}
+
+func (b Backing) search() (search, error) {
+	devices, err := b.devices()
+	return search{b, devices}, err
+}
+
 func (b Backing) dir() string { return filepath.Join(b.sys.Sys, "dev/block", b.device) }
 
 // stacked finds what the device mapper and the like have put on the device.
-func (b Backing) stacked() (string, error) {
+func (b search) stacked() (string, error) {
 	if b.device == "" {
 		return "", nil
 	}
@@ -43,7 +58,8 @@ func (b Backing) stacked() (string, error) {
 	return "", nil
 }
 
-// devices returns the numbers of the device and its partitions.
+// devices returns the numbers of the device and its partitions, each a directory
+// in that of the device.
 func (b Backing) devices() (map[string]bool, error) {
 	all := map[string]bool{}
 	if b.device == "" {
@@ -55,6 +71,9 @@ func (b Backing) devices() (map[string]bool, error) {
 		return nil, err
 	}
 	for _, c := range children {
+		if !c.IsDir() {
+			continue
+		}
 		raw, err := os.ReadFile(filepath.Join(b.dir(), c.Name(), "dev"))
 		if err == nil {
 			all[strings.TrimSpace(string(raw))] = true
@@ -65,17 +84,13 @@ func (b Backing) devices() (map[string]bool, error) {
 
 // mounted finds a mount in this process's mount namespace. It can name the
 // place, which claimed cannot.
-func (b Backing) mounted() (string, error) {
-	devices, err := b.devices()
-	if err != nil {
-		return "", err
-	}
+func (b search) mounted() (string, error) {
 	f, err := os.Open("/proc/self/mountinfo")
 	if err != nil {
 		return "", err
 	}
 	defer f.Close()
-	return mounted(bufio.NewScanner(f), devices)
+	return mounted(bufio.NewScanner(f), b.devices)
 }
 
 // mounted returns the first mount of one of the devices.
@@ -92,12 +107,8 @@ func mounted(s *bufio.Scanner, devices map[string]bool) (string, error) {
 
 // otherLoop finds a loop device that is not the guest's, with the same file, or
 // on top of the block device.
-func (b Backing) otherLoop() (string, error) {
+func (b search) otherLoop() (string, error) {
 	files, err := filepath.Glob(filepath.Join(b.sys.Sys, "block/loop*/loop/backing_file"))
-	if err != nil {
-		return "", err
-	}
-	devices, err := b.devices()
 	if err != nil {
 		return "", err
 	}
@@ -114,7 +125,7 @@ func (b Backing) otherLoop() (string, error) {
 			return "", err
 		}
 		if b.File != nil && info.Device == b.File.Device && info.Inode == b.File.Inode ||
-			info.Rdevice != 0 && devices[deviceNumber(info.Rdevice)] {
+			info.Rdevice != 0 && b.devices[deviceNumber(info.Rdevice)] {
 			return "loop device /dev/" + name, nil
 		}
 	}
@@ -127,7 +138,7 @@ func deviceNumber(rdev uint64) string {
 
 // claimed reports whether somebody uses the block device exclusively: a mount
 // in whatever namespace, swap, a stacked device. blkback does not.
-func (b Backing) claimed() (string, error) {
+func (b search) claimed() (string, error) {
 	if b.device == "" {
 		return "", nil
 	}
@@ -150,18 +161,14 @@ func (b Backing) openPath() string {
 
 // writer finds a process that has the disk or its file open for writing. QEMU's
 // backend is one itself, so that others are not looked for.
-func (b Backing) writer() (string, error) {
+func (b search) writer() (string, error) {
 	if b.emulated {
 		return "", nil
-	}
-	devices, err := b.devices()
-	if err != nil {
-		return "", err
 	}
 	return writer(func(st *unix.Stat_t) bool {
 		switch st.Mode & unix.S_IFMT {
 		case unix.S_IFBLK:
-			return devices[deviceNumber(st.Rdev)]
+			return b.devices[deviceNumber(st.Rdev)]
 		case unix.S_IFREG:
 			return b.File != nil && st.Dev == b.File.Device && st.Ino == b.File.Inode
 		}

@@ -46,3 +46,9 @@ func BenchmarkCheckStructure(b *testing.B) {
 		})
 	}
 }
+
+func BenchmarkSampleView(b *testing.B) {
+	const n = 1 << 20
+	v := fullTable(n, tables[0].make)
+	measure.Benchmark(b, n, func() { SampleView(v, 51712, 256) })
+}

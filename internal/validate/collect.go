@@ -1,6 +1,7 @@
 package validate
 
 import (
+	"math"
 	"math/rand/v2"
 
 	"github.com/warmreboot/warmreboot/cachemap"
@@ -23,18 +24,34 @@ func Collect(v cachemap.View, vbd cachemap.VBD, from cachemap.PFN, n int) (pages
 
 // SampleView returns n pages of a vbd, each with the same probability; all of
 // them if there are no more than n.
+//
+// By Li's algorithm L (Reservoir-Sampling Algorithms of Time Complexity
+// O(n(1 + log(N/n))), 1994): it picks how many pages to pass over, so that most
+// of them cost no random number.
 func SampleView(v cachemap.View, vbd cachemap.VBD, n int) []Page {
+	if n <= 0 {
+		return nil
+	}
 	var pages []Page
-	seen := 0
+	// If each page seen were given a number between 0 and 1, at random, and the n
+	// least were kept, the greatest of those would be w.
+	w, skip := 1.0, 0.0
+	draw := func() {
+		w *= math.Exp(math.Log(1-rand.Float64()) / float64(n))
+		skip = math.Floor(math.Log(1-rand.Float64()) / math.Log1p(-w))
+	}
 	for p, e := range v.All() {
-		if e.VBD != vbd {
-			continue
-		}
-		seen++
-		if len(pages) < n {
-			pages = append(pages, Page{p, e})
-		} else if i := rand.IntN(seen); i < n {
-			pages[i] = Page{p, e}
+		switch {
+		case e.VBD != vbd:
+		case len(pages) < n:
+			if pages = append(pages, Page{p, e}); len(pages) == n {
+				draw()
+			}
+		case skip > 0:
+			skip--
+		default:
+			pages[rand.IntN(n)] = Page{p, e}
+			draw()
 		}
 	}
 	return pages
