@@ -33,6 +33,8 @@ type Drive struct {
 	// Prefetch is run in the domU as soon as the service is back, and counts
 	// as a part of the time after.
 	Prefetch []string `json:"prefetch,omitempty"`
+
+	used func() (Used, error) // AskUsed, but in a test
 }
 
 // Bin is how long each count of Timeline covers, in seconds.
@@ -56,6 +58,8 @@ type Timeline struct {
 	// Recovered is how long after Service the first second begins in which
 	// there are 99 % of the answers of a second before, or -1: never seen.
 	Recovered float64 `json:"recovered"`
+	// Used is what was used from Command to Service; see Used.Since.
+	Used map[string]float64 `json:"used"`
 }
 
 // While the server is away packets get no answer; TCP would try again after a
@@ -93,6 +97,13 @@ func (d Drive) Run(ctx context.Context) (Timeline, error) {
 		}
 		c.think()
 	}
+	if d.used == nil {
+		d.used = AskUsed
+	}
+	before, err := d.used()
+	if err != nil {
+		return t, err
+	}
 	t.Command = c.since()
 	t.Rate = rate(c.ends)
 	command := make(chan error, 1)
@@ -113,6 +124,11 @@ func (d Drive) Run(ctx context.Context) (Timeline, error) {
 		}
 		c.think()
 	}
+	used, err := d.used()
+	if err != nil {
+		return t, err
+	}
+	t.Used = used.Since(before)
 	t.Down = max(t.Down, t.Command)
 	c.http.Timeout = answerTimeout
 	first := len(c.ends) - 1

@@ -236,6 +236,10 @@ func (b *bench) reboot(ctx context.Context, r *Round) error {
 	// With the web's client, but for that the same in all variants.
 	v["reboot_dom0_cpu_seconds"], v["reboot_domU_cpu_seconds"] = outcomes[0].Dom0, outcomes[0].DomU
 	v["service_seconds"] = t.Service - t.Command
+	for name, used := range t.Used {
+		v["service_"+name] = used
+	}
+	v["down_seconds"], v["restored_seconds"] = reboot.DownSeconds, reboot.RestoredSeconds
 	v["silent_seconds"] = t.Service - t.Down
 	v["pages_preserved"], v["pages_restored"] = float64(reboot.PagesPreserved), float64(reboot.PagesRestored)
 	if err := b.await(ctx); err != nil {

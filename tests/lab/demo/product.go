@@ -28,8 +28,9 @@ type Reboot struct {
 		Verdict string `json:"verdict"`
 		Reason  string `json:"reason"`
 	} `json:"vbds"`
-	DownSeconds float64 `json:"down_seconds"`
-	Done        bool    `json:"done"`
+	DownSeconds     float64 `json:"down_seconds"`
+	RestoredSeconds float64 `json:"restored_seconds"`
+	Done            bool    `json:"done"`
 }
 
 // Status is what `warmreboot status` says, as far as it is needed here.
