@@ -282,14 +282,29 @@ func TestVersionSkew(t *testing.T) {
 	}
 }
 
-// TestGuestOfAnotherVersion: a guest whose kernel Xen does not understand never
-// attaches.
-func TestGuestOfAnotherVersion(t *testing.T) {
-	s := &keeper{rec: &Record{Reboot: &Reboot{Ran: time.Now().Add(-attachWait - time.Second)}}, log: testLog(t),
-		a: &Agent{Options: Options{Journal: noJournal{}, History: noJournal{}}}}
-	s.progress(xenctl.DomainInfo{}, xenctl.WarmcacheStatus{Enabled: true, Adopted: 5})
-	if last := s.rec.Last; last == nil || last.Outcome != "cold" || !strings.Contains(last.Reason, "version of the interface") {
-		t.Errorf("%+v", last)
+// TestGuestThatDoesNotTrack: a guest whose kernel does not, or not so that Xen
+// understands it, never attaches. It is waited for, though not as long if the last one
+// did not track either.
+func TestGuestThatDoesNotTrack(t *testing.T) {
+	for _, c := range []struct {
+		ran       time.Duration // ago
+		untracked bool
+		over      bool
+	}{
+		{attachWait + time.Second, false, true},
+		{attachAgainWait + time.Second, true, true},
+		{attachAgainWait + time.Second, false, false},
+		{time.Second, true, false},
+	} {
+		for _, adopted := range []uint64{0, 5} {
+			k := &keeper{rec: &Record{Reboot: &Reboot{Ran: time.Now().Add(-c.ran), Untracked: c.untracked}}, log: testLog(t),
+				a: &Agent{Options: Options{Journal: noJournal{}, History: noJournal{}}}}
+			k.progress(xenctl.DomainInfo{}, xenctl.WarmcacheStatus{Enabled: true, Adopted: adopted})
+			last := k.rec.Last
+			if over := last != nil; over != c.over || over && (last.Outcome != "cold" || !strings.Contains(last.Reason, "version of the interface")) {
+				t.Errorf("%+v, %d adopted: %+v", c, adopted, last)
+			}
+		}
 	}
 }
 

@@ -36,8 +36,8 @@ type keeper struct {
 	// next are the accounts of the new domain's disks while the last ones are
 	// still being judged.
 	next map[cachemap.VBD]*custody.Account
-	// pagesBefore is the last count of reusable pages of the domain.
-	pagesBefore uint64
+	// before is what Xen last said of the domain, or nothing.
+	before xenctl.WarmcacheStatus
 	gone        bool      // the goroutine is to end
 	newDisks    bool      // there may be backends that are not in disks
 	lookAgain   time.Time // when to look for them even without an event
@@ -272,12 +272,12 @@ func (k *keeper) down(ctx context.Context, cur *xenctl.DomainInfo) {
 	r := k.rec
 	if cur != nil && cur.Domid == r.Domid {
 		if st, err := k.a.Xen.WarmcacheStatus(r.Domid); err == nil {
-			k.pagesBefore = st.Committed
+			k.before = st
 		}
 	}
 	k.closeAccounts()
 	s := api.Summary{Domain: r.Name, UUID: r.UUID, DomidBefore: r.Domid, Started: now,
-		PagesBefore: k.pagesBefore, Trigger: api.Unknown, By: api.ByGuest, Refused: map[string]uint64{}, VBDs: []api.VBDSummary{}}
+		PagesBefore: k.before.Committed, Trigger: api.Unknown, By: api.ByGuest, Refused: map[string]uint64{}, VBDs: []api.VBDSummary{}}
 	off := false
 	if cur != nil && cur.Domid == r.Domid {
 		off = cur.Reason == xenctl.ShutdownPoweroff
@@ -299,7 +299,7 @@ func (k *keeper) down(ctx context.Context, cur *xenctl.DomainInfo) {
 	}
 	r.Sequence++
 	s.Sequence = r.Sequence
-	r.Reboot = &Reboot{Summary: s, Off: off}
+	r.Reboot = &Reboot{Summary: s, Off: off, Untracked: k.before.Enabled && !k.before.Attached}
 	r.Domid = 0
 	r.Intent = nil
 	k.save()
@@ -376,7 +376,7 @@ func (k *keeper) appeared(ctx context.Context, d xenctl.DomainInfo) {
 		k.askWatch(vbd, u)
 	}
 	k.disks, k.next, k.newDisks = map[cachemap.VBD]*usedDisk{}, nil, true
-	k.pagesBefore = 0
+	k.before = xenctl.WarmcacheStatus{}
 	k.held = nil
 	k.save()
 }
@@ -415,7 +415,7 @@ func (k *keeper) alive(ctx context.Context, d xenctl.DomainInfo) {
 		return
 	}
 	if st, err := k.a.Xen.WarmcacheStatus(d.Domid); err == nil {
-		k.pagesBefore = st.Committed
+		k.before = st
 	}
 	k.readAccounts(ctx, d)
 }
@@ -460,13 +460,18 @@ func (k *keeper) comingBack(ctx context.Context, d xenctl.DomainInfo) {
 		}
 		return
 	}
-	k.pagesBefore = st.Committed
+	k.before = st
 	k.progress(d, st)
 }
 
 // attachWait is how long after its start a guest may take to say that it
-// tracks before it is taken for one that does not.
-const attachWait = 3 * time.Minute
+// tracks before it is taken for one that does not; attachAgainWait, if the last one
+// did not either. It may still: the warm cache may have been enabled while that ran,
+// or another kernel been installed.
+const (
+	attachWait      = 3 * time.Minute
+	attachAgainWait = 30 * time.Second
+)
 
 // progress enters how far the guest says it is, and ends the reboot when it
 // has finished.
@@ -479,11 +484,15 @@ func (k *keeper) progress(d xenctl.DomainInfo, st xenctl.WarmcacheStatus) {
 	if b.Ran.IsZero() {
 		return
 	}
+	wait := attachWait
+	if b.Untracked {
+		wait = attachAgainWait
+	}
 	switch {
 	case st.Report.Done:
 	case st.Attached && st.Adopted == 0:
 		// Nothing was adopted: there is nothing to restore, nor to report.
-	case !st.Attached && time.Since(b.Ran) > attachWait:
+	case !st.Attached && time.Since(b.Ran) > wait:
 		s.Reason = "the guest kernel does not track its page cache, or not with this version of the interface"
 	default:
 		return

@@ -73,6 +73,8 @@ type Reboot struct {
 	Lost       string `json:"lost,omitempty"`
 	// Off: it was switched off, and did not ask to come back.
 	Off bool `json:"off,omitempty"`
+	// Untracked: the guest that went down did not track.
+	Untracked bool `json:"untracked,omitempty"`
 	// Seen is when the new domain was first seen, Ran when it first ran.
 	Seen time.Time `json:"seen"`
 	Ran  time.Time `json:"ran"`

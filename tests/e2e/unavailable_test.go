@@ -60,6 +60,14 @@ func TestNotEnabled(t *testing.T) {
 	if again.Disks["xvda"].Bytes < cold.Bytes*95/100 {
 		t.Errorf("%d of %d bytes came from disk after an ordinary reboot", again.Disks["xvda"].Bytes, again.Bytes)
 	}
+	// One that is enabled while it runs tracks from its next boot on.
+	b.dom0(t, "warmreboot enable domU-web")
+	b.refuses(t, "domU-web", "warmreboot domU-web", exitNotEnabled)
+	b.dom0(t, "warmreboot --cold domU-web && warmreboot status -o json domU-web | grep '\"attached\": true'")
+	b.awaitDomU(t)
+	b.read(t)
+	b.dom0(t, "warmreboot domU-web")
+	b.awaitDomU(t)
 	b.verify(t)
 }
 
@@ -83,7 +91,7 @@ func TestGuestSwitchedOff(t *testing.T) {
 }
 
 // guestThatDoesNotTrack is rebooted as ever, and not warm, for which the agent waits
-// three minutes: the next kernel might track. The option is one of its kernel's.
+// half a minute: the next kernel might track. The option is one of its kernel's.
 func guestThatDoesNotTrack(t *testing.T, v lab.Variant, option string) {
 	t.Helper()
 	b := boot(t, v)
