@@ -37,10 +37,10 @@ type keeper struct {
 	// still being judged.
 	next map[cachemap.VBD]*custody.Account
 	// before is what Xen last said of the domain, or nothing.
-	before xenctl.WarmcacheStatus
-	gone        bool      // the goroutine is to end
-	newDisks    bool      // there may be backends that are not in disks
-	lookAgain   time.Time // when to look for them even without an event
+	before    xenctl.WarmcacheStatus
+	gone      bool      // the goroutine is to end
+	newDisks  bool      // there may be backends that are not in disks
+	lookAgain time.Time // when to look for them even without an event
 	// drainFast is until when the disks of a dead domain are looked at each
 	// drainTick, and not just as often as all else.
 	drainFast time.Time
