@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"math"
 	"os"
 	"path/filepath"
 	"slices"
@@ -127,7 +128,7 @@ func Table(results []Result) string {
 	}
 	if t := Total(results, Protected); t.wrong() == 0 && warm(t) > 0 {
 		fmt.Fprintf(&b, "\nProtected, no wrong page came back in %d runs with faults after which pages came back (%d pages): "+
-			"with 95 %% confidence fewer than %.1f %% of such runs bring one back.\n", warm(t), t.Pages, 100*Bound(warm(t)))
+			"with 95 %% confidence fewer than %.1f %% of such runs bring one back.\n", warm(t), t.Pages, math.Ceil(1000*Bound(warm(t)))/10)
 	}
 	states := make(map[string]int)
 	for _, r := range results {
