@@ -289,21 +289,23 @@ func TestGuestThatDoesNotTrack(t *testing.T) {
 	for _, c := range []struct {
 		ran       time.Duration // ago
 		untracked bool
+		adopted   uint64
 		over      bool
 	}{
-		{attachWait + time.Second, false, true},
-		{attachAgainWait + time.Second, true, true},
-		{attachAgainWait + time.Second, false, false},
-		{time.Second, true, false},
+		{attachWait + time.Second, false, 0, true},
+		{attachWait + time.Second, false, 5, true},
+		{attachWait + time.Second, true, 5, true},
+		{attachAgainWait + time.Second, true, 0, true},
+		{attachAgainWait + time.Second, true, 5, false},
+		{attachAgainWait + time.Second, false, 0, false},
+		{time.Second, true, 0, false},
 	} {
-		for _, adopted := range []uint64{0, 5} {
-			k := &keeper{rec: &Record{Reboot: &Reboot{Ran: time.Now().Add(-c.ran), Untracked: c.untracked}}, log: testLog(t),
-				a: &Agent{Options: Options{Journal: noJournal{}, History: noJournal{}}}}
-			k.progress(xenctl.DomainInfo{}, xenctl.WarmcacheStatus{Enabled: true, Adopted: adopted})
-			last := k.rec.Last
-			if over := last != nil; over != c.over || over && (last.Outcome != "cold" || !strings.Contains(last.Reason, "version of the interface")) {
-				t.Errorf("%+v, %d adopted: %+v", c, adopted, last)
-			}
+		k := &keeper{rec: &Record{Reboot: &Reboot{Ran: time.Now().Add(-c.ran), Untracked: c.untracked}}, log: testLog(t),
+			a: &Agent{Options: Options{Journal: noJournal{}, History: noJournal{}}}}
+		k.progress(xenctl.DomainInfo{}, xenctl.WarmcacheStatus{Enabled: true, Adopted: c.adopted})
+		last := k.rec.Last
+		if over := last != nil; over != c.over || over && (last.Outcome != "cold" || !strings.Contains(last.Reason, "version of the interface")) {
+			t.Errorf("%+v: %+v", c, last)
 		}
 	}
 }

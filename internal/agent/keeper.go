@@ -466,8 +466,8 @@ func (k *keeper) comingBack(ctx context.Context, d xenctl.DomainInfo) {
 
 // attachWait is how long after its start a guest may take to say that it
 // tracks before it is taken for one that does not; attachAgainWait, if the last one
-// did not either. It may still: the warm cache may have been enabled while that ran,
-// or another kernel been installed.
+// did not either, and there is nothing to restore. It may still: the warm cache may
+// have been enabled while that ran, or another kernel been installed.
 const (
 	attachWait      = 3 * time.Minute
 	attachAgainWait = 30 * time.Second
@@ -485,7 +485,7 @@ func (k *keeper) progress(d xenctl.DomainInfo, st xenctl.WarmcacheStatus) {
 		return
 	}
 	wait := attachWait
-	if b.Untracked {
+	if b.Untracked && st.Adopted == 0 {
 		wait = attachAgainWait
 	}
 	switch {
