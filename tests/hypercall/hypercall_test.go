@@ -12,6 +12,7 @@ import (
 	"embed"
 	"flag"
 	"fmt"
+	"io/fs"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -208,7 +209,8 @@ const covered = 98.0
 // TestHandlers runs the handlers as they are: in a domain's life and its next,
 // with every allocation and every copy failing in turn, and preempted wherever
 // Xen looks for that; in calls whose answers are known; with inputs made from
-// seeds. Then it looks which lines were not run.
+// seeds, and with those that TestFuzz has found something with. Then it looks which
+// lines were not run.
 func TestHandlers(t *testing.T) {
 	b := newBench(t)
 	dir := b.program(t)
@@ -218,8 +220,13 @@ func TestHandlers(t *testing.T) {
 	}
 	t.Cleanup(func() { _ = os.RemoveAll(profiles) })
 	all := []string{"llvm-profdata-19", "merge", "-o", filepath.Join(profiles, "all")}
+	found, err := fs.Glob(harness, "harness/inputs/*")
+	if err != nil {
+		t.Fatal(err)
+	}
 	ways := map[string][]string{
 		"scenario": {"scenarios"}, "cases": {"cases"}, "seeds": {"random", "1", strconv.Itoa(*runs), "0"},
+		"found": append([]string{"files"}, found...),
 	}
 	for name, args := range ways {
 		t.Run(name, func(t *testing.T) {

@@ -76,8 +76,11 @@ static void check_pfn(const struct domain *d, unsigned long pfn, bool quiet)
         STOP("PFN %#lx: left behind in state PROTECTED", pfn);
     if ( d->p2m_gone )
         return;
-    /* While it is adopted a page is known before it is reachable. */
-    if ( !quiet && !d->creation_finished && p && !p->mfn )
+    /*
+     * While it is adopted, under the P2M's lock, a page is known before it is
+     * reachable.  Another CPU may have unpaused the domain meanwhile.
+     */
+    if ( !quiet && d->populating && p && !p->mfn && d->arch.p2m.lock.holder )
         return;
     if ( !p || p->type != p2m_ram_cache || p->mfn != meta->pdx )
         STOP("PFN %#lx: state %d, but P2M type %d, frame %u instead of %u", pfn,

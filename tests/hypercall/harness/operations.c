@@ -640,8 +640,11 @@ static void op_bulk(struct work *w)
 
 static void populate_extent(struct domain *d, unsigned long gfn, unsigned int order)
 {
-    int rc = warmcache_populate(d, _gfn(gfn), order, 0);
+    int rc;
 
+    d->populating++;
+    rc = warmcache_populate(d, _gfn(gfn), order, 0);
+    d->populating--;
     if ( rc )
     {
         SAY("d%u: populate %#lx order %u: %d\n", d->domain_id, gfn, order, rc);

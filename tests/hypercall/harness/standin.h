@@ -253,7 +253,7 @@ struct domain {
     /* The model's own. */
     bool hvm, hap, nested, iommu, sharing, paging, p2m_gone;
     uint32_t ssidref;
-    int refs, in_flight, pauses;
+    int refs, in_flight, pauses, populating;
     bool paused;
     struct vcpu vcpus[NR_CPUS];
     uint16_t tlb[NR_CPUS][NR_GFN];  /* frame + 1 that the CPU may write, 0: none */
