@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/warmreboot/warmreboot/tests/lab/agent"
+	"github.com/warmreboot/warmreboot/tests/lab/proc"
 )
 
 // ExitError is a command that ended with another code than 0.
@@ -129,11 +130,8 @@ func (c *Client) Busy(ctx context.Context) (float64, error) {
 		return 0, err
 	}
 	is, err := busyTicks(after)
-	return float64(is-was) / (2 * ticksPerSecond), err
+	return float64(is-was) / (2 * proc.TicksPerSecond), err
 }
-
-// ticksPerSecond is USER_HZ.
-const ticksPerSecond = 100
 
 // busyTicks parses the first line of /proc/stat (proc_stat(5)): user, nice,
 // system, idle, iowait, irq, softirq and others, in ticks.

@@ -18,6 +18,7 @@ import (
 
 	"github.com/warmreboot/warmreboot/tests/lab/agent"
 	"github.com/warmreboot/warmreboot/tests/lab/build"
+	"github.com/warmreboot/warmreboot/tests/lab/proc"
 )
 
 // Domain is the name of the lab's domU, and DomainAddress its address as seen
@@ -101,7 +102,7 @@ func Boot(ctx context.Context, c Config) (*Machine, error) {
 		return nil, fmt.Errorf("start QEMU: %w", err)
 	}
 	m.PID = command.Process.Pid
-	if m.Start, err = processStart(m.PID); err != nil {
+	if m.Start, err = proc.Start(m.PID); err != nil {
 		return nil, err
 	}
 	if err := m.save(); err != nil {
@@ -167,7 +168,7 @@ func Open(dir string) (*Machine, error) {
 	if err := json.Unmarshal(text, m); err != nil {
 		return nil, err
 	}
-	if start, err := processStart(m.PID); err != nil || start != m.Start {
+	if start, err := proc.Start(m.PID); err != nil || start != m.Start {
 		return nil, fmt.Errorf("the lab in %s has ended", dir)
 	}
 	return m, nil
@@ -175,7 +176,7 @@ func Open(dir string) (*Machine, error) {
 
 // Stop ends QEMU. It is no error if it has ended already.
 func (m *Machine) Stop() error {
-	if start, err := processStart(m.PID); err == nil && start == m.Start {
+	if start, err := proc.Start(m.PID); err == nil && start == m.Start {
 		if err := syscall.Kill(m.PID, syscall.SIGKILL); err != nil && !errors.Is(err, syscall.ESRCH) {
 			return fmt.Errorf("stop QEMU: %w", err)
 		}
@@ -215,41 +216,7 @@ func freePort() (int, error) {
 // ProcessorTime is how long the emulator has had a processor of the host, in
 // seconds.
 func (m *Machine) ProcessorTime() (float64, error) {
-	fields, err := processFields(m.PID)
-	if err != nil {
-		return 0, err
-	}
-	var user, system int64
-	_, err = fmt.Sscan(fields[11]+" "+fields[12], &user, &system)
-	return float64(user+system) / ticksPerSecond, err
-}
-
-// processStart returns field 22 of /proc/PID/stat (proc_pid_stat(5)), which
-// tells a process from a later one with the same number.
-func processStart(pid int) (uint64, error) {
-	fields, err := processFields(pid)
-	if err != nil {
-		return 0, err
-	}
-	if fields[0] == "Z" {
-		return 0, fs.ErrNotExist
-	}
-	var start uint64
-	_, err = fmt.Sscan(fields[19], &start)
-	return start, err
-}
-
-// processFields returns the fields of /proc/PID/stat from the third on.
-func processFields(pid int) ([]string, error) {
-	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
-	if err != nil {
-		return nil, err
-	}
-	fields := strings.Fields(string(text[bytes.LastIndexByte(text, ')')+1:]))
-	if len(fields) < 20 {
-		return nil, fs.ErrNotExist
-	}
-	return fields, nil
+	return proc.Time(m.PID)
 }
 
 func joinStop(err error, m *Machine) error { return errors.Join(err, m.Stop()) }

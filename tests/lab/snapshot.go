@@ -11,6 +11,8 @@ import (
 	"strings"
 	"syscall"
 	"time"
+
+	"github.com/warmreboot/warmreboot/tests/lab/proc"
 )
 
 // A lab whose state can be saved. It writes to overlays of the disks, which
@@ -65,14 +67,14 @@ func (m *Machine) Save(ctx context.Context, name string) error {
 
 // Quit ends QEMU as Stop does, but so that the overlays are whole.
 func (m *Machine) Quit(ctx context.Context) error {
-	if start, err := processStart(m.PID); err != nil || start != m.Start {
+	if start, err := proc.Start(m.PID); err != nil || start != m.Start {
 		return m.Stop()
 	}
 	// The answer is that the connection ends.
 	if err := m.monitor(ctx, "quit"); err != nil && !errors.Is(err, io.EOF) && !errors.Is(err, syscall.ECONNRESET) {
 		return errors.Join(err, m.Stop())
 	}
-	for start, err := processStart(m.PID); err == nil && start == m.Start; start, err = processStart(m.PID) {
+	for start, err := proc.Start(m.PID); err == nil && start == m.Start; start, err = proc.Start(m.PID) {
 		select {
 		case <-ctx.Done():
 			return errors.Join(ctx.Err(), m.Stop())

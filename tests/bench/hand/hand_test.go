@@ -191,23 +191,8 @@ func TestAwait(t *testing.T) {
 }
 
 func TestUsed(t *testing.T) {
-	const stat = "812 (warmrebootd) S 1 812 812 0 -1 4194560 2210 0 3 0 42 51 7 7 20 0 9 0 1500 1266884608"
-	for name, want := range map[string]float64{"warmrebootd": 0.93, "warmreboot": 0, "xl": 0} {
-		if got := processTime(stat, name); got != want {
-			t.Errorf("%s: %v, want %v", name, got, want)
-		}
-	}
-	disks, err := diskReads(" 254 0 vda 620 12 99026 68 0 0 0 0\n 7 1 loop1 0 0 0 0 0 0 0 0\n")
-	if want := map[string]Read{"vda": {620, 99026 * 512}}; err != nil || !maps.Equal(disks, want) {
-		t.Errorf("%v, %v", disks, err)
-	}
-	for _, text := range []string{"254 0 vda", "254 0 vda x 12 99026 68"} {
-		if _, err := diskReads(text); err == nil {
-			t.Errorf("%q: no error", text)
-		}
-	}
-	before := Used{Xen{Processor: map[string]float64{"0": 5, "1": 3, "2": 1}}, 0.5, map[string]Read{"vda": {600, 512}}}
-	after := Used{Xen{Processor: map[string]float64{"0": 7, "2": 2, "3": 4}}, 0.75, map[string]Read{"vda": {620, 1024}, "vdb": {1, 512}}}
+	before := Used{Xen{Processor: map[string]float64{"0": 5, "1": 3, "2": 1}}, 0.5, map[string]counts{"vda": {reads: 600, readSectors: 1}}}
+	after := Used{Xen{Processor: map[string]float64{"0": 7, "2": 2, "3": 4}}, 0.75, map[string]counts{"vda": {reads: 620, readSectors: 2}, "vdb": {reads: 1, readSectors: 1}, "loop1": {}}}
 	want := map[string]float64{"dom0_cpu_seconds": 2, "domU_cpu_seconds": 5, "agent_cpu_seconds": 0.25,
 		"vda_requests": 20, "vda_bytes": 512, "vdb_requests": 1, "vdb_bytes": 512}
 	if got := after.Since(before); !maps.Equal(got, want) {
