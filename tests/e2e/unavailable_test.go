@@ -98,7 +98,12 @@ func guestThatDoesNotTrack(t *testing.T, v lab.Variant, option string) {
 	b.dom0(t, fmt.Sprintf(`sed 's/^cmdline = "/&%s /' %s >/tmp/domU.cfg`, option, ordinaryConfig))
 	b.createEnabled(t, "/tmp/domU.cfg")
 	b.refuses(t, "domU-web", "warmreboot domU-web", exitNotEnabled)
+	const uptime = "cut -d. -f1 /proc/uptime"
+	begun := b.number(t, uptime)
 	b.ordinaryReboot(t)
+	if took := b.number(t, uptime) - begun; took > 120 {
+		t.Errorf("the reboot took %d s: the agent waited longer for what the guest would say of its page cache", took)
+	}
 	b.read(t)
 	b.verify(t)
 }
