@@ -31,6 +31,7 @@ func main() {
 	flag.Float64Var(&disk.RequestsPerSecond, "disk-requests", disk.RequestsPerSecond, "requests per second that it takes")
 	dir := flag.String("dir", "build/bench", "where the report goes")
 	statFirst := flag.Bool("stat-first", false, "stat the many small files before the first pass over them")
+	smallAlways := flag.Bool("small-always", false, "read the many small files after each kind of reboot, not only after graceful warm ones")
 	minutes := flag.Float64("minutes", 65, "begin no other round after so many minutes")
 	resume := flag.Bool("resume", false, "go on with the report that is there")
 	drawOnly := flag.Bool("draw", false, "only draw the report that is there anew")
@@ -44,7 +45,8 @@ func main() {
 	if *short {
 		s = Short
 	}
-	s.Workloads, s.Repetitions, s.Disk, s.StatFirst = strings.Split(*workloads, ","), *repetitions, disk, *statFirst
+	s.Workloads, s.Repetitions, s.Disk = strings.Split(*workloads, ","), *repetitions, disk
+	s.StatFirst, s.SmallAlways = *statFirst, *smallAlways
 	s.deadline = time.Now().Add(time.Duration(*minutes * float64(time.Minute)))
 	var err error
 	if *drawOnly {

@@ -38,8 +38,8 @@ type pass struct {
 	args []any
 }
 
-// passes are those of a variant. Those of many small files take long: there is time
-// for them after graceful reboots only.
+// passes are those of a variant. Those of many small files take long: unless it is
+// asked for, there is time for them after graceful reboots only.
 func (s Settings) passes(variant string) []pass {
 	all := []pass{
 		{Read, "large", 3, largeRoot, []any{"pass", largeRoot, 1, phy}},
@@ -49,7 +49,7 @@ func (s Settings) passes(variant string) []pass {
 		{Small, "small", 2, "", []any{"pass", smallRoot, 1, phy}},
 	}
 	return slices.DeleteFunc(all, func(p pass) bool {
-		return !s.has(p.workload) || p.workload == Small && variant != Graceful
+		return !s.has(p.workload) || p.workload == Small && variant != Graceful && !s.SmallAlways
 	})
 }
 
@@ -159,7 +159,7 @@ func (b *bench) recover(ctx context.Context, r *Round) error {
 	if err := b.reboot(ctx, r); err != nil {
 		return err
 	}
-	b.filled = b.filled && isWarm(r.Variant)
+	b.filled = b.filled && (isWarm(r.Variant) || small) // else nobody has read them since
 	if err := b.perform(ctx, r, after); err != nil {
 		return err
 	}
@@ -201,6 +201,9 @@ func (b *bench) reboot(ctx context.Context, r *Round) error {
 	}
 	if r.Variant == Prefetch {
 		roots := []string{build.WebRoot, largeRoot, imageRoot, besideRoot, database, sqlitePath}
+		if b.SmallAlways {
+			roots = append(roots, smallRoot)
+		}
 		drive.Prefetch = []string{"sh", "-c", "find " + strings.Join(roots, " ") + " -type f -exec cat {} + >/dev/null"}
 	}
 	text, err := json.Marshal(drive)

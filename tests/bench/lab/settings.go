@@ -33,6 +33,8 @@ type Settings struct {
 	// StatFirst has each of the many small files looked at by name before the
 	// first pass over them.
 	StatFirst bool `json:"stat_first,omitempty"`
+	// SmallAlways has them read after each kind of reboot.
+	SmallAlways bool `json:"small_always,omitempty"`
 	// OneVariant has only the last variant of each kind of rounds run.
 	OneVariant bool      `json:"one_variant,omitempty"`
 	deadline   time.Time // no round is begun after it, unless it is zero
