@@ -157,10 +157,9 @@ func (a *Agent) keep(r *Record) *keeper {
 		defer a.wg.Done()
 		k.run(a.ctx)
 		a.mu.Lock()
-		if a.keepers[r.UUID] == k {
-			delete(a.keepers, r.UUID)
-		}
+		delete(a.keepers, r.UUID)
 		a.mu.Unlock()
+		close(k.ended) // not before: whoever waits for that finds no keeper, or a new one
 	}()
 	return k
 }

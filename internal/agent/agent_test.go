@@ -418,6 +418,22 @@ func TestDisableAndDrop(t *testing.T) {
 	_ = w
 }
 
+// TestDisableAtOnce: a keeper that ends with what it was asked for still says
+// that it was done, and is in nobody's way afterwards.
+func TestDisableAtOnce(t *testing.T) {
+	t.Parallel()
+	_, a, d, _ := running(t, 20, api.Policy{})
+	c := ctx(t, 30*time.Second)
+	for i := range 300 {
+		if s, err := a.Disable(c, "domU-web"); err != nil || s.Managed || d.st.Enabled {
+			t.Fatalf("disable %d: %+v, %v", i, s, err)
+		}
+		if s, err := a.Enable(c, "domU-web", api.Policy{}); err != nil || !s.Managed || !s.Armed {
+			t.Fatalf("enable %d: %+v, %v", i, s, err)
+		}
+	}
+}
+
 func TestPlanChangesNothing(t *testing.T) {
 	t.Parallel()
 	w, a, d, _ := running(t, 20, api.Policy{})

@@ -54,7 +54,7 @@ type keeper struct {
 
 	wake     chan struct{}
 	commands chan func()
-	ended    chan struct{}
+	ended    chan struct{} // closed when there may be another keeper of the domain
 
 	mu      sync.Mutex
 	shown   api.DomainStatus
@@ -84,7 +84,6 @@ func (k *keeper) wakeUp() {
 
 // run looks after the domain until ctx ends or the keeper is no longer needed.
 func (k *keeper) run(ctx context.Context) {
-	defer close(k.ended)
 	// Traces are left on: an agent that is started again finds them.
 	defer func() {
 		for _, d := range k.disks {
@@ -139,12 +138,8 @@ func (k *keeper) do(ctx context.Context, f func() error) error {
 	done := make(chan error, 1)
 	select {
 	case k.commands <- func() { done <- f() }:
-		select {
-		case err := <-done:
-			return err
-		case <-k.ended:
-			return k.stopping()
-		}
+		// It is run, even if it is the last thing that the keeper does.
+		return <-done
 	case <-ctx.Done():
 		return ctx.Err()
 	case <-k.ended:
@@ -152,7 +147,11 @@ func (k *keeper) do(ctx context.Context, f func() error) error {
 	}
 }
 
+// stopping says why the keeper could not be asked.
 func (k *keeper) stopping() error {
+	if k.a.ctx.Err() == nil {
+		return api.Errorf(api.Failed, "domain %s: warmrebootd has just ceased to look after it, as it was disabled or its reboot has ended; ask again", k.status().Domain)
+	}
 	return api.Errorf(api.Failed, "domain %s: warmrebootd is stopping; ask again when it runs: systemctl status warmrebootd", k.status().Domain)
 }
 

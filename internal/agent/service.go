@@ -31,6 +31,9 @@ func (a *Agent) Status(ctx context.Context, domain string, wait bool) (api.Domai
 			select {
 			case <-changed:
 			case <-k.ended:
+				if s, _ := k.watch(); s.Current != nil {
+					return a.describeOne(t), k.stopping()
+				}
 			case <-ctx.Done():
 				return a.describeOne(t), notYet(t, s.Current)
 			}
