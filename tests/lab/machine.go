@@ -4,6 +4,7 @@ package lab
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -12,6 +13,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"syscall"
 	"time"
@@ -48,6 +50,9 @@ type Config struct {
 	// begin with.
 	Saveable bool
 	Resume   string
+	// MemoryMiB is the machine's memory, and SpareMiB an empty disk's size; see
+	// Variant.
+	MemoryMiB, SpareMiB int
 }
 
 // Machine is a lab that runs.
@@ -89,6 +94,9 @@ func Boot(ctx context.Context, c Config) (*Machine, error) {
 		if err := c.createOverlays(); err != nil {
 			return nil, err
 		}
+	}
+	if err := c.createSpare(); err != nil {
+		return nil, err
 	}
 	log, err := os.Create(filepath.Join(c.Dir, "qemu.log"))
 	if err != nil {
@@ -146,7 +154,7 @@ func (c Config) arguments(m *Machine) []string {
 		// MONITOR Xen takes a #GP in mwait; with RDTSCP PVH guests stall.
 		"-accel", "tcg,thread=single", "-cpu", "EPYC,+svm,-monitor,-rdtscp",
 		"-icount", fmt.Sprintf("shift=%d,sleep=%s", instructionShift, sleep),
-		"-smp", "1", "-m", "2560", "-nodefaults", "-no-reboot", "-display", "none",
+		"-smp", "1", "-m", strconv.Itoa(cmp.Or(c.MemoryMiB, 2560)), "-nodefaults", "-no-reboot", "-display", "none",
 		"-kernel", c.Xen,
 		"-initrd", c.Dom0.Kernel+" root=/dev/vda rw console=hvc0 quiet loglevel=4 mitigations=off,"+c.Dom0.Initrd,
 		"-append", strings.Join(append([]string{"console=com1", "com1=115200,8n1", "dom0_mem=1024M,max:1024M",

@@ -25,6 +25,8 @@ type Variant struct {
 	Unthrottled bool
 	Packages    []string // of Debian, for the domU, beside the usual ones
 	Saveable    bool     // see Machine.Save
+	MemoryMiB   int      // of the machine, of which dom0 has 1024; 0 for 2560
+	SpareMiB    int      // of an empty disk, /dev/vdc in dom0; 0 for none
 }
 
 // Parts is all that a lab is made of.
@@ -59,7 +61,7 @@ func Prepare(ctx context.Context, cache *build.Cache, from build.Checkout, v Var
 	if err != nil {
 		return Parts{}, err
 	}
-	p := Parts{Config: Config{Root: tools, Unthrottled: v.Unthrottled, Saveable: v.Saveable}}
+	p := Parts{Config: Config{Root: tools, Unthrottled: v.Unthrottled, Saveable: v.Saveable, MemoryMiB: v.MemoryMiB, SpareMiB: v.SpareMiB}}
 	emulator, err := from.QEMU()
 	if err != nil {
 		return p, err

@@ -21,6 +21,7 @@ const usage = `usage: lab [-name NAME] COMMAND
   prepare [-stock-xen] [-trusting-xen] [-stock-kernel] [-debug-kernel]
                                             build what is not in the cache
   boot [-xen FILE] [-kernel FILE] [-hang FILE] [-stock-xen] [-stock-kernel] [-debug-kernel] [-no-product] [-systemd] [-unthrottled]
+       [-memory MIB] [-spare MIB]
                                             boot Xen and dom0; returns when dom0 is up
   exec [-u] COMMAND [ARG...]                run a command in dom0, with -u in the domU
   put FILE PATH                             copy a file into dom0
@@ -129,6 +130,8 @@ func (c *command) withParts(ctx context.Context, args []string, do func(lab.Part
 	flags.BoolVar(&v.Systemd, "systemd", false, "")
 	flags.BoolVar(&v.NoProduct, "no-product", false, "")
 	flags.BoolVar(&v.Unthrottled, "unthrottled", false, "")
+	flags.IntVar(&v.MemoryMiB, "memory", 0, "")
+	flags.IntVar(&v.SpareMiB, "spare", 0, "")
 	if err := flags.Parse(args); err != nil {
 		return exitUsage, nil
 	}
