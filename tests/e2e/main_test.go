@@ -198,7 +198,13 @@ func panicGuest(t *testing.T, guest *lab.Client) {
 // read is one pass over the served files.
 func (b *bed) read(t *testing.T) agent.ReadResult {
 	t.Helper()
-	result, err := lab.JSON[agent.ReadResult](t.Context(), b.DomU(), "labagent", "read", build.WebRoot, "xvda")
+	return b.readFrom(t, build.WebRoot, "xvda")
+}
+
+// readFrom is one pass over the files of a folder that lies on a disk.
+func (b *bed) readFrom(t *testing.T, root, disk string) agent.ReadResult {
+	t.Helper()
+	result, err := lab.JSON[agent.ReadResult](t.Context(), b.DomU(), "labagent", "read", root, disk)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -95,8 +95,10 @@ func Boot(ctx context.Context, c Config) (*Machine, error) {
 			return nil, err
 		}
 	}
-	if err := c.createSpare(); err != nil {
-		return nil, err
+	if c.SpareMiB > 0 {
+		if err := build.EmptyDisk(c.spare(), int64(c.SpareMiB)); err != nil {
+			return nil, err
+		}
 	}
 	log, err := os.Create(filepath.Join(c.Dir, "qemu.log"))
 	if err != nil {
@@ -165,6 +167,10 @@ func (c Config) arguments(m *Machine) []string {
 		"-device", "virtio-net-pci,netdev=net0,romfile=",
 	), c.drives(throttle)...)
 }
+
+// spare is the file of the empty disk. It stays empty: what is written to the
+// disk goes where QEMU keeps it, and is gone when the lab ends.
+func (c Config) spare() string { return filepath.Join(c.Dir, "spare.img") }
 
 // Open returns the lab that runs in dir.
 func Open(dir string) (*Machine, error) {

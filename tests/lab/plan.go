@@ -26,7 +26,7 @@ type Variant struct {
 	Packages    []string // of Debian, for the domU, beside the usual ones
 	Saveable    bool     // see Machine.Save
 	MemoryMiB   int      // of the machine, of which dom0 has 1024; 0 for 2560
-	SpareMiB    int      // of an empty disk, /dev/vdc in dom0; 0 for none
+	SpareMiB    int      // of an empty disk, /dev/vdc in dom0; 0 for none. Its contents are not saved
 }
 
 // Parts is all that a lab is made of.

@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"io"
 	"net"
-	"os"
 	"path/filepath"
 	"strings"
 	"syscall"
@@ -39,23 +38,10 @@ func (c Config) createOverlays() error {
 	return nil
 }
 
-// spare is the file of the empty disk. It has no blocks, ever: what is written
-// to the disk goes where QEMU keeps it, and is gone when the lab ends.
-func (c Config) spare() string { return filepath.Join(c.Dir, "spare.img") }
-
-func (c Config) createSpare() error {
-	if c.SpareMiB == 0 {
-		return nil
-	}
-	if err := os.WriteFile(c.spare(), nil, 0o644); err != nil {
-		return err
-	}
-	return os.Truncate(c.spare(), int64(c.SpareMiB)<<20)
-}
-
 // drives are QEMU's arguments for the disks.
 func (c Config) drives(throttle string) []string {
-	disk := "file=%s,if=virtio,format=raw,snapshot=on,cache=unsafe%s"
+	const fresh = "file=%s,if=virtio,format=raw,snapshot=on,cache=unsafe%s"
+	disk := fresh
 	files := [2]string{c.Dom0.Disk, c.Guest.Disk}
 	if c.Saveable {
 		disk = "file=%s,if=virtio,format=qcow2,cache=unsafe%s"
@@ -65,7 +51,7 @@ func (c Config) drives(throttle string) []string {
 	}
 	arguments := []string{"-drive", fmt.Sprintf(disk, files[0], ""), "-drive", fmt.Sprintf(disk, files[1], throttle)}
 	if c.SpareMiB > 0 {
-		arguments = append(arguments, "-drive", fmt.Sprintf("file=%s,if=virtio,format=raw,snapshot=on,cache=unsafe", c.spare()))
+		arguments = append(arguments, "-drive", fmt.Sprintf(fresh, c.spare(), ""))
 	}
 	if c.Resume != "" {
 		arguments = append(arguments, "-loadvm", c.Resume)

@@ -239,6 +239,14 @@ func diskImage(ctx context.Context, tools Root, stage, image, size, feature stri
 	return os.RemoveAll(stage)
 }
 
+// EmptyDisk makes a disk of so many MiB, of which no block is allocated.
+func EmptyDisk(image string, mib int64) error {
+	if err := os.WriteFile(image, nil, 0o644); err != nil {
+		return err
+	}
+	return os.Truncate(image, mib<<20)
+}
+
 // xfsImage makes a disk of 320 MiB, XFS's least, with a few files on it.
 func xfsImage(ctx context.Context, tools Root, image, scratch string) error {
 	source := filepath.Join(scratch, "img")
@@ -256,10 +264,7 @@ func xfsImage(ctx context.Context, tools Root, image, scratch string) error {
 	if err := os.WriteFile(description, []byte(text), 0o644); err != nil {
 		return err
 	}
-	if err := os.WriteFile(image, nil, 0o644); err != nil {
-		return err
-	}
-	if err := os.Truncate(image, 320<<20); err != nil {
+	if err := EmptyDisk(image, 320); err != nil {
 		return err
 	}
 	return tools.Run(ctx, "/", "mkfs.xfs", "-q", "-f", "-p", description, image)
