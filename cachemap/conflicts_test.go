@@ -4,12 +4,14 @@ import (
 	"math/rand/v2"
 	"slices"
 	"testing"
+
+	"github.com/warmreboot/warmreboot/ident"
 )
 
 // twiceModel is what FindConflicts must return, found with maps.
-func twiceModel(v View) (sameKey, sameSector []PFN) {
+func twiceModel(v View) (sameKey, sameSector []ident.PFN) {
 	type sector struct {
-		vbd VBD
+		vbd ident.VBD
 		at  Sector
 	}
 	keys, sectors := map[Key]int{}, map[sector]int{}
@@ -50,7 +52,7 @@ func TestConflictsAgainstModel(t *testing.T) {
 		entries, words := make([]Entry, n), make([]uint64, (n+63)/64)
 		for i := range entries {
 			entries[i] = Entry{
-				VBD: VBD(1 + r.IntN(2)), Generation: uint32(r.IntN(2)), Inode: uint64(r.IntN(3)) << 62,
+				VBD: ident.VBD(1 + r.IntN(2)), Generation: uint32(r.IntN(2)), Inode: uint64(r.IntN(3)) << 62,
 				Index: uint64(r.IntN(different)), Sector: Sector(r.IntN(different)) << uint(r.IntN(2)*40),
 			}
 			if r.IntN(8) != 0 {
@@ -97,10 +99,10 @@ func TestConflictsOfManySizes(t *testing.T) {
 		v.entries[0].Sector = v.entries[n-1].Sector
 		v.entries[n/2].Inode, v.entries[n/2].Index = v.entries[n-1].Inode, v.entries[n-1].Index
 		c := FindConflicts(v)
-		if got := pfns(c.SameSector); !slices.Equal(got, []PFN{0, PFN(n - 1)}) {
+		if got := pfns(c.SameSector); !slices.Equal(got, []ident.PFN{0, ident.PFN(n - 1)}) {
 			t.Errorf("%d pages: same sector %v", n, got)
 		}
-		if got := pfns(c.SameKey); n/2 != n-1 && !slices.Equal(got, []PFN{PFN(n / 2), PFN(n - 1)}) {
+		if got := pfns(c.SameKey); n/2 != n-1 && !slices.Equal(got, []ident.PFN{ident.PFN(n / 2), ident.PFN(n - 1)}) {
 			t.Errorf("%d pages: same key %v", n, got)
 		}
 	}
@@ -113,7 +115,7 @@ func TestConflictsInOnePart(t *testing.T) {
 	v.entries[99_999].Sector = v.entries[5].Sector
 	f := newFinderOf(v, 1<<20)
 	f.slots = make([]uint64, 16)
-	if got := pfns(f.find(bySector)); !slices.Equal(got, []PFN{5, 99_999}) {
+	if got := pfns(f.find(bySector)); !slices.Equal(got, []ident.PFN{5, 99_999}) {
 		t.Errorf("%v", got)
 	}
 	if len(f.slots) < 1<<13 {
@@ -166,7 +168,7 @@ func TestConflictsWhileForgotten(t *testing.T) {
 	clear(v.words)
 	f := newFinder(v)
 	copy(v.words, all)
-	if got := pfns(f.find(byKey)); !slices.Equal(got, []PFN{0, n - 1}) {
+	if got := pfns(f.find(byKey)); !slices.Equal(got, []ident.PFN{0, n - 1}) {
 		t.Errorf("%v", got)
 	}
 }
@@ -178,7 +180,7 @@ func FuzzConflicts(f *testing.F) {
 	f.Fuzz(func(t *testing.T, raw []byte, word uint64, perPart uint8) {
 		entries := make([]Entry, len(raw))
 		for i, b := range raw {
-			entries[i] = Entry{Inode: uint64(b & 3), Index: uint64(b>>4) << 60, Sector: Sector(b >> 2), VBD: VBD(b & 1)}
+			entries[i] = Entry{Inode: uint64(b & 3), Index: uint64(b>>4) << 60, Sector: Sector(b >> 2), VBD: ident.VBD(b & 1)}
 		}
 		v := NewView(entries, []uint64{word, ^word, word})
 		checkConflicts(t, v, 1<<(perPart%16))

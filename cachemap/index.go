@@ -1,6 +1,10 @@
 package cachemap
 
-import "math/bits"
+import (
+	"math/bits"
+
+	"github.com/warmreboot/warmreboot/ident"
+)
 
 // noPFN marks an empty slot.
 const noPFN = ^uint32(0)
@@ -55,19 +59,21 @@ func (x *Index) slot(e *Entry) int {
 	return at
 }
 
-func (x *Index) find(e Entry) (PFN, bool) {
+func (x *Index) find(e Entry) (ident.PFN, bool) {
 	p := x.slots[x.slot(&e)]
-	return PFN(p), p != noPFN
+	return ident.PFN(p), p != noPFN
 }
 
 // Key returns the page with that key.
 //
 // Preconditions: the index is by key.
-func (x *Index) Key(k Key) (PFN, bool) {
+func (x *Index) Key(k Key) (ident.PFN, bool) {
 	return x.find(Entry{VBD: k.VBD, Generation: k.Generation, Inode: k.Inode, Index: k.Index})
 }
 
 // Sector returns the page with that sector.
 //
 // Preconditions: the index is by sector.
-func (x *Index) Sector(vbd VBD, s Sector) (PFN, bool) { return x.find(Entry{VBD: vbd, Sector: s}) }
+func (x *Index) Sector(vbd ident.VBD, s Sector) (ident.PFN, bool) {
+	return x.find(Entry{VBD: vbd, Sector: s})
+}

@@ -3,6 +3,8 @@ package cachemap
 import (
 	"encoding/binary"
 	"testing"
+
+	"github.com/warmreboot/warmreboot/ident"
 )
 
 // FuzzVBDName: every number has a name, and no two disks have the same.
@@ -11,7 +13,7 @@ func FuzzVBDName(f *testing.F) {
 	f.Add(uint32(1<<28|26<<8), uint32(1<<28|26<<8|3))
 	f.Add(uint32(51952), uint32(1<<28|15<<8)) // both are xvdp
 	f.Fuzz(func(t *testing.T, a, b uint32) {
-		x, y := VBD(a).Name(), VBD(b).Name()
+		x, y := ident.VBD(a).Name(), ident.VBD(b).Name()
 		if x == "" || y == "" {
 			t.Fatalf("%d is %q, %d is %q", a, x, b, y)
 		}
@@ -31,11 +33,11 @@ func FuzzStats(f *testing.F) {
 		var entries []Entry
 		for ; len(raw) >= 6 && len(entries) < 64; raw = raw[6:] {
 			entries = append(entries, Entry{
-				Sector: Sector(binary.LittleEndian.Uint16(raw)) << (raw[2] % 48), VBD: VBD(raw[3]), Inode: uint64(raw[4])})
+				Sector: Sector(binary.LittleEndian.Uint16(raw)) << (raw[2] % 48), VBD: ident.VBD(raw[3]), Inode: uint64(raw[4])})
 		}
 		v := NewView(entries, []uint64{word})
 		var pages uint64
-		byVBD := map[VBD]Stats{}
+		byVBD := map[ident.VBD]Stats{}
 		for _, s := range v.ByVBD() {
 			pages += s.Pages
 			byVBD[s.VBD] = s

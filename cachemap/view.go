@@ -5,6 +5,8 @@ import (
 	"iter"
 	"math/bits"
 	"slices"
+
+	"github.com/warmreboot/warmreboot/ident"
 )
 
 // View is a table together with a bitmap that selects the PFNs to look at:
@@ -25,14 +27,14 @@ func NewView(entries []Entry, words []uint64) View {
 }
 
 // Has reports whether the PFN is selected.
-func (v View) Has(p PFN) bool {
-	return p < PFN(len(v.entries)) && p/64 < PFN(len(v.words)) && v.words[p/64]&(1<<(p%64)) != 0
+func (v View) Has(p ident.PFN) bool {
+	return p < ident.PFN(len(v.entries)) && p/64 < ident.PFN(len(v.words)) && v.words[p/64]&(1<<(p%64)) != 0
 }
 
 // Entry returns a copy of the PFN's entry, selected or not.
 //
 // Preconditions: p is below the number of entries.
-func (v View) Entry(p PFN) Entry { return v.entries[p] }
+func (v View) Entry(p ident.PFN) Entry { return v.entries[p] }
 
 // Words is the number of words of a bitmap that has all of the view's pages.
 func (v View) Words() int { return len(v.words) }
@@ -51,14 +53,14 @@ func (v View) Len() int {
 
 // All yields the selected PFNs in ascending order, each with a copy of its
 // entry.
-func (v View) All() iter.Seq2[PFN, Entry] { return v.From(0) }
+func (v View) All() iter.Seq2[ident.PFN, Entry] { return v.From(0) }
 
 // From is All for the PFNs from first on.
-func (v View) From(first PFN) iter.Seq2[PFN, Entry] {
-	return func(yield func(PFN, Entry) bool) {
-		for i := int(min(first/64, PFN(len(v.words)))); i < len(v.words); i++ {
+func (v View) From(first ident.PFN) iter.Seq2[ident.PFN, Entry] {
+	return func(yield func(ident.PFN, Entry) bool) {
+		for i := int(min(first/64, ident.PFN(len(v.words)))); i < len(v.words); i++ {
 			w := v.words[i]
-			if PFN(i) == first/64 {
+			if ident.PFN(i) == first/64 {
 				w &= ^uint64(0) << (first % 64)
 			}
 			for ; w != 0; w &= w - 1 {
@@ -66,7 +68,7 @@ func (v View) From(first PFN) iter.Seq2[PFN, Entry] {
 				if p >= len(v.entries) {
 					return
 				}
-				if !yield(PFN(p), v.entries[p]) {
+				if !yield(ident.PFN(p), v.entries[p]) {
 					return
 				}
 			}
@@ -77,7 +79,7 @@ func (v View) From(first PFN) iter.Seq2[PFN, Entry] {
 // Stats is what a view has of one vbd. Sectors are the half-open range that
 // the pages lie in.
 type Stats struct {
-	VBD      VBD
+	VBD      ident.VBD
 	Pages    uint64
 	From, To Sector
 }
@@ -91,7 +93,7 @@ const MaxVBDs = 1024
 // out: those of the vbds that come last, in the order of PFN.
 func (v View) ByVBD() []Stats {
 	var all []Stats
-	index := map[VBD]int{}
+	index := map[ident.VBD]int{}
 	last := -1 // entries of one vbd come in runs
 	for p := range v.All() {
 		e := &v.entries[p]

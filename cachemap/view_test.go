@@ -4,6 +4,8 @@ import (
 	"math/rand/v2"
 	"slices"
 	"testing"
+
+	"github.com/warmreboot/warmreboot/ident"
 )
 
 // randomView makes a table of n entries, of which about one in three is
@@ -17,7 +19,7 @@ func randomView(r *rand.Rand, n int) View {
 		}
 		words[i/64] |= 1 << (i % 64)
 		entries[i] = Entry{
-			VBD: VBD(51712 + 16*r.IntN(3)), Inode: uint64(r.IntN(10)),
+			VBD: ident.VBD(51712 + 16*r.IntN(3)), Inode: uint64(r.IntN(10)),
 			Generation: uint32(r.IntN(2)), Index: uint64(r.IntN(n + 1)),
 			Sector: Sector(8 * r.IntN(4*n+1)),
 		}
@@ -25,8 +27,8 @@ func randomView(r *rand.Rand, n int) View {
 	return NewView(entries, words)
 }
 
-func pfns(v View) []PFN {
-	var all []PFN
+func pfns(v View) []ident.PFN {
+	var all []ident.PFN
 	for p := range v.All() {
 		all = append(all, p)
 	}
@@ -39,10 +41,10 @@ func TestViewAgainstModel(t *testing.T) {
 		n := r.IntN(400)
 		v := randomView(r, n)
 		pages := 0
-		byVBD := map[VBD]Stats{}
-		keys, sectors := map[Key][]PFN{}, map[[2]uint64][]PFN{}
+		byVBD := map[ident.VBD]Stats{}
+		keys, sectors := map[Key][]ident.PFN{}, map[[2]uint64][]ident.PFN{}
 		for i := range n {
-			p := PFN(i)
+			p := ident.PFN(i)
 			if !v.Has(p) {
 				continue
 			}
@@ -72,7 +74,7 @@ func TestViewAgainstModel(t *testing.T) {
 			}
 		}
 		byKey, bySector := IndexByKey(v), IndexBySector(v)
-		var sameKey, sameSector []PFN
+		var sameKey, sameSector []ident.PFN
 		for k, list := range keys {
 			p, ok := byKey.Key(k)
 			if !ok || p != list[0] {
@@ -83,7 +85,7 @@ func TestViewAgainstModel(t *testing.T) {
 			}
 		}
 		for at, list := range sectors {
-			p, ok := bySector.Sector(VBD(at[0]), Sector(at[1]))
+			p, ok := bySector.Sector(ident.VBD(at[0]), Sector(at[1]))
 			if !ok || p != list[0] {
 				t.Fatalf("Sector(%v) = %d %v, want %d", at, p, ok, list[0])
 			}
@@ -136,26 +138,15 @@ func TestViewBounds(t *testing.T) {
 func TestManyVBDs(t *testing.T) {
 	v := table(3*MaxVBDs, scatter)
 	for p := range v.entries {
-		v.entries[p].VBD = VBD(len(v.entries) - p%(2*MaxVBDs))
+		v.entries[p].VBD = ident.VBD(len(v.entries) - p%(2*MaxVBDs))
 	}
 	stats := v.ByVBD()
 	if len(stats) != MaxVBDs {
 		t.Fatalf("%d vbds", len(stats))
 	}
 	for i, s := range stats { // those of the first pages
-		if want := VBD(2*MaxVBDs + 1 + i); s.VBD != want || s.Pages != 2 {
+		if want := ident.VBD(2*MaxVBDs + 1 + i); s.VBD != want || s.Pages != 2 {
 			t.Fatalf("%d: %+v, want vbd %d with 2 pages", i, s, want)
-		}
-	}
-}
-
-func TestVBDName(t *testing.T) {
-	for v, want := range map[VBD]string{
-		51712: "xvda", 51728: "xvdb", 51713: "xvda1", 51952: "xvdp",
-		1<<28 | 16<<8: "xvdq", 1<<28 | 26<<8 | 3: "xvdaa3", 768: "vbd-768",
-	} {
-		if got := v.Name(); got != want {
-			t.Errorf("%d: %s, want %s", v, got, want)
 		}
 	}
 }

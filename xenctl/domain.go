@@ -5,6 +5,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/warmreboot/warmreboot/ident"
 	"github.com/warmreboot/warmreboot/xenctl/internal/abi"
 	"github.com/warmreboot/warmreboot/xenctl/internal/privcmd"
 )
@@ -42,8 +43,8 @@ func (r ShutdownReason) String() string {
 
 // DomainInfo is what Xen says of a domain.
 type DomainInfo struct {
-	Domid    Domid
-	UUID     UUID
+	Domid    ident.Domid
+	UUID     ident.UUID
 	HVM      bool // HVM or PVH
 	HAP      bool // nested paging
 	Dying    bool // being destroyed, or kept by a reference
@@ -61,7 +62,7 @@ func (d DomainInfo) Alive() bool { return !d.Dying && !d.Shutdown }
 
 func infoFromABI(i *abi.DomctlGetDomainInfo) DomainInfo {
 	return DomainInfo{
-		Domid:    Domid(i.Domain),
+		Domid:    ident.Domid(i.Domain),
 		UUID:     i.Handle,
 		HVM:      i.Flags&abi.DominfHVMGuest != 0,
 		HAP:      i.Flags&abi.DominfHAP != 0,
@@ -78,7 +79,7 @@ func infoFromABI(i *abi.DomctlGetDomainInfo) DomainInfo {
 var domainErrors = map[unix.Errno]error{unix.ESRCH: ErrNoDomain}
 
 // Domain returns what Xen says of domain domid; ErrNoDomain if it is gone.
-func (h *Handle) Domain(domid Domid) (DomainInfo, error) {
+func (h *Handle) Domain(domid ident.Domid) (DomainInfo, error) {
 	var info abi.DomctlGetDomainInfo
 	if err := domctl(h, abi.DomctlGetdomaininfo, uint16(domid), &info); err != nil {
 		return DomainInfo{}, wrap(err, domainErrors, "getdomaininfo", "domid=%d", domid)
@@ -116,7 +117,7 @@ func (h *Handle) Domains() ([]DomainInfo, error) {
 
 // ShutdownDomain shuts the domain down from outside, without its help, as if
 // it had asked for it with that reason.
-func (h *Handle) ShutdownDomain(domid Domid, reason ShutdownReason) error {
+func (h *Handle) ShutdownDomain(domid ident.Domid, reason ShutdownReason) error {
 	buf, err := h.dev.Alloc(abi.PageSize)
 	if err != nil {
 		return err

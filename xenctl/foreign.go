@@ -3,7 +3,7 @@ package xenctl
 import (
 	"golang.org/x/sys/unix"
 
-	"github.com/warmreboot/warmreboot/cachemap"
+	"github.com/warmreboot/warmreboot/ident"
 	"github.com/warmreboot/warmreboot/xenctl/internal/privcmd"
 )
 
@@ -28,7 +28,7 @@ func (p *Pages) Close() error { return p.m.Close() }
 
 // MapPages maps pfns of a domain read-only: a writable mapping would make Xen
 // forget them. Single pages may fail; see Page.
-func (h *Handle) MapPages(domid Domid, pfns []cachemap.PFN) (*Pages, error) {
+func (h *Handle) MapPages(domid ident.Domid, pfns []ident.PFN) (*Pages, error) {
 	gfns := make([]uint64, len(pfns))
 	for i, p := range pfns {
 		gfns[i] = uint64(p)

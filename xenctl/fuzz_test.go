@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"testing"
 
+	"github.com/warmreboot/warmreboot/ident"
 	"github.com/warmreboot/warmreboot/xenctl/internal/abi"
 )
 
@@ -54,7 +55,7 @@ func FuzzDomainInfo(f *testing.F) {
 		if d.Alive() && (d.Dying || d.Shutdown) {
 			t.Fatalf("%+v", d)
 		}
-		if u, err := ParseUUID(d.UUID.String()); err != nil || u != d.UUID {
+		if u, err := ident.ParseUUID(d.UUID.String()); err != nil || u != d.UUID {
 			t.Fatalf("%v, %v", u, err)
 		}
 	})

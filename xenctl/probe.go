@@ -1,6 +1,10 @@
 package xenctl
 
-import "errors"
+import (
+	"errors"
+
+	"github.com/warmreboot/warmreboot/ident"
+)
 
 // Feature is the answer to whether Xen can do something.
 type Feature int
@@ -26,7 +30,7 @@ func (f Feature) String() string {
 // for the first image. Version numbers are not looked at. With Unknown, err
 // says why it could not be told.
 func (h *Handle) ProbeWarmcache() (Feature, error) {
-	_, err := h.image(UUID{}, 0)
+	_, err := h.image(ident.UUID{}, 0)
 	switch {
 	case err == nil, errors.Is(err, ErrNoImage):
 		return Yes, nil

@@ -4,6 +4,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/warmreboot/warmreboot/cachemap"
+	"github.com/warmreboot/warmreboot/ident"
 	"github.com/warmreboot/warmreboot/xenctl/internal/abi"
 	"github.com/warmreboot/warmreboot/xenctl/internal/privcmd"
 )
@@ -38,7 +39,7 @@ func (b *Bitmap) Words() []uint64 { return b.words }
 func (b *Bitmap) Close() error { b.words = nil; return b.m.Close() }
 
 // MapTable maps the cache-mapping table. ErrNotEnabled if there is none.
-func (h *Handle) MapTable(domid Domid) (*Table, error) {
+func (h *Handle) MapTable(domid ident.Domid) (*Table, error) {
 	m, err := h.mapResource(domid, abi.WarmcacheResourceTable, "table")
 	if err != nil {
 		return nil, err
@@ -47,17 +48,17 @@ func (h *Handle) MapTable(domid Domid) (*Table, error) {
 }
 
 // MapReuse maps the reuse bitmap. ErrNotEnabled if there is none.
-func (h *Handle) MapReuse(domid Domid) (*Bitmap, error) {
+func (h *Handle) MapReuse(domid ident.Domid) (*Bitmap, error) {
 	return h.mapBitmap(domid, abi.WarmcacheResourceBitmap, "reuse bitmap")
 }
 
 // MapHeld maps the bitmap of the pages that were adopted when the domain was
 // created and not dropped since. ErrNotEnabled if there is none.
-func (h *Handle) MapHeld(domid Domid) (*Bitmap, error) {
+func (h *Handle) MapHeld(domid ident.Domid) (*Bitmap, error) {
 	return h.mapBitmap(domid, abi.WarmcacheResourceHeld, "held bitmap")
 }
 
-func (h *Handle) mapBitmap(domid Domid, id uint32, what string) (*Bitmap, error) {
+func (h *Handle) mapBitmap(domid ident.Domid, id uint32, what string) (*Bitmap, error) {
 	m, err := h.mapResource(domid, id, what)
 	if err != nil {
 		return nil, err
@@ -74,7 +75,7 @@ var resourceErrors = map[unix.Errno]error{
 	unix.EOPNOTSUPP: ErrNotSupported,
 }
 
-func (h *Handle) mapResource(domid Domid, id uint32, what string) (*privcmd.Mapping, error) {
+func (h *Handle) mapResource(domid ident.Domid, id uint32, what string) (*privcmd.Mapping, error) {
 	frames, err := h.dev.ResourceSize(uint16(domid), abi.XenmemResourceWarmcache, id)
 	if err != nil {
 		return nil, wrap(err, resourceErrors, "resource_size", "domid=%d %s", domid, what)

@@ -6,7 +6,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"github.com/warmreboot/warmreboot/cachemap"
+	"github.com/warmreboot/warmreboot/ident"
 	"github.com/warmreboot/warmreboot/xenctl/internal/abi"
 	"github.com/warmreboot/warmreboot/xenctl/internal/privcmd"
 )
@@ -103,14 +103,14 @@ const version = abi.WarmcacheVersion
 
 // WarmcacheEnable enables the warm cache of a domain. An image of it is kept
 // for ttl; 0 is Xen's default. Errors: ErrExists, ErrNotSupported.
-func (h *Handle) WarmcacheEnable(domid Domid, ttl time.Duration) error {
+func (h *Handle) WarmcacheEnable(domid ident.Domid, ttl time.Duration) error {
 	arg := abi.DomctlWarmcacheEnable{Cmd: abi.WarmcacheEnable, Version: version, TTL: seconds(ttl)}
 	err := domctl(h, abi.DomctlWarmcache, uint16(domid), &arg)
 	return wrap(err, warmcacheErrors, "warmcache_enable", "domid=%d", domid)
 }
 
 // WarmcacheDisable forgets everything known of the domain's pages.
-func (h *Handle) WarmcacheDisable(domid Domid) error {
+func (h *Handle) WarmcacheDisable(domid ident.Domid) error {
 	arg := abi.DomctlWarmcacheEnable{Cmd: abi.WarmcacheDisable, Version: version}
 	err := domctl(h, abi.DomctlWarmcache, uint16(domid), &arg)
 	return wrap(err, warmcacheErrors, "warmcache_disable", "domid=%d", domid)
@@ -118,14 +118,14 @@ func (h *Handle) WarmcacheDisable(domid Domid) error {
 
 // WarmcacheArm has Xen keep an image of the domain when it dies, for ttl; 0
 // leaves the time as it is.
-func (h *Handle) WarmcacheArm(domid Domid, ttl time.Duration) error {
+func (h *Handle) WarmcacheArm(domid ident.Domid, ttl time.Duration) error {
 	arg := abi.DomctlWarmcacheEnable{Cmd: abi.WarmcacheArm, Version: version, TTL: seconds(ttl)}
 	err := domctl(h, abi.DomctlWarmcache, uint16(domid), &arg)
 	return wrap(err, warmcacheErrors, "warmcache_arm", "domid=%d", domid)
 }
 
 // WarmcacheDisarm is the opposite of WarmcacheArm.
-func (h *Handle) WarmcacheDisarm(domid Domid) error {
+func (h *Handle) WarmcacheDisarm(domid ident.Domid) error {
 	arg := abi.DomctlWarmcacheEnable{Cmd: abi.WarmcacheDisarm, Version: version}
 	err := domctl(h, abi.DomctlWarmcache, uint16(domid), &arg)
 	return wrap(err, warmcacheErrors, "warmcache_disarm", "domid=%d", domid)
@@ -136,7 +136,7 @@ func seconds(d time.Duration) uint32 {
 }
 
 // WarmcacheStatus returns the state and the counters of a domain's warm cache.
-func (h *Handle) WarmcacheStatus(domid Domid) (WarmcacheStatus, error) {
+func (h *Handle) WarmcacheStatus(domid ident.Domid) (WarmcacheStatus, error) {
 	buf, err := h.dev.Alloc(abi.PageSize)
 	if err != nil {
 		return WarmcacheStatus{}, err
@@ -180,7 +180,7 @@ func statusFromABI(raw *abi.WarmcacheStatus) WarmcacheStatus {
 
 // WarmcacheVerdict records dom0's verdict on the held pages of a vbd and
 // returns how many it is about. Refused also drops them.
-func (h *Handle) WarmcacheVerdict(domid Domid, vbd cachemap.VBD, v Verdict) (pages uint64, err error) {
+func (h *Handle) WarmcacheVerdict(domid ident.Domid, vbd ident.VBD, v Verdict) (pages uint64, err error) {
 	arg := abi.DomctlWarmcacheApprove{Cmd: abi.WarmcacheApprove, Version: version,
 		VBD: uint32(vbd), Verdict: uint32(v)}
 	if err := domctl(h, abi.DomctlWarmcache, uint16(domid), &arg); err != nil {
@@ -190,12 +190,12 @@ func (h *Handle) WarmcacheVerdict(domid Domid, vbd cachemap.VBD, v Verdict) (pag
 }
 
 // WarmcacheDrop clears all reuse bits of a domain and returns how many.
-func (h *Handle) WarmcacheDrop(domid Domid) (dropped uint64, err error) {
+func (h *Handle) WarmcacheDrop(domid ident.Domid) (dropped uint64, err error) {
 	return h.drop(domid, abi.DomctlWarmcacheDrop{}, "")
 }
 
 // WarmcacheDropVBD clears the reuse bits of one vbd's pages.
-func (h *Handle) WarmcacheDropVBD(domid Domid, vbd cachemap.VBD) (dropped uint64, err error) {
+func (h *Handle) WarmcacheDropVBD(domid ident.Domid, vbd ident.VBD) (dropped uint64, err error) {
 	return h.drop(domid, abi.DomctlWarmcacheDrop{Flags: abi.WarmcacheDropVBD, VBD: uint32(vbd)}, "vbd")
 }
 
@@ -204,7 +204,7 @@ const dropBatch = 4096
 
 // WarmcacheDropPFNs clears the reuse bits of pfns, in batches. On an error
 // dropped is what was cleared before it.
-func (h *Handle) WarmcacheDropPFNs(domid Domid, pfns []cachemap.PFN) (dropped uint64, err error) {
+func (h *Handle) WarmcacheDropPFNs(domid ident.Domid, pfns []ident.PFN) (dropped uint64, err error) {
 	buf, err := h.dev.Alloc(dropBatch * 8)
 	if err != nil {
 		return 0, err
@@ -227,7 +227,7 @@ func (h *Handle) WarmcacheDropPFNs(domid Domid, pfns []cachemap.PFN) (dropped ui
 	return dropped, nil
 }
 
-func (h *Handle) drop(domid Domid, arg abi.DomctlWarmcacheDrop, what string) (uint64, error) {
+func (h *Handle) drop(domid ident.Domid, arg abi.DomctlWarmcacheDrop, what string) (uint64, error) {
 	arg.Cmd, arg.Version = abi.WarmcacheDrop, version
 	err := domctl(h, abi.DomctlWarmcache, uint16(domid), &arg)
 	return arg.Dropped, wrap(err, warmcacheErrors, "warmcache_drop", "domid=%d %s", domid, what)
@@ -235,7 +235,7 @@ func (h *Handle) drop(domid Domid, arg abi.DomctlWarmcacheDrop, what string) (ui
 
 // Image is what Xen keeps of a domain that has died.
 type Image struct {
-	UUID    UUID
+	UUID    ident.UUID
 	TTLLeft time.Duration
 	Pages   uint64
 }
@@ -244,7 +244,7 @@ type Image struct {
 func (h *Handle) Images() ([]Image, error) {
 	var all []Image
 	for i := uint32(0); ; i++ {
-		img, err := h.image(UUID{}, i)
+		img, err := h.image(ident.UUID{}, i)
 		if errors.Is(err, ErrNoImage) {
 			return all, nil
 		}
@@ -256,9 +256,9 @@ func (h *Handle) Images() ([]Image, error) {
 }
 
 // Image returns the image kept under a UUID, or ErrNoImage.
-func (h *Handle) Image(uuid UUID) (Image, error) { return h.image(uuid, ^uint32(0)) }
+func (h *Handle) Image(uuid ident.UUID) (Image, error) { return h.image(uuid, ^uint32(0)) }
 
-func (h *Handle) image(uuid UUID, index uint32) (Image, error) {
+func (h *Handle) image(uuid ident.UUID, index uint32) (Image, error) {
 	arg := abi.DomctlWarmcacheImage{Cmd: abi.WarmcacheImageStatus, Version: version,
 		UUID: uuid, Index: index}
 	if err := domctl(h, abi.DomctlWarmcache, abi.DomidInvalid, &arg); err != nil {
@@ -269,7 +269,7 @@ func (h *Handle) image(uuid UUID, index uint32) (Image, error) {
 
 // DropImage scrubs and frees the image kept under a UUID and returns how many
 // pages it had. ErrNoImage if there is none.
-func (h *Handle) DropImage(uuid UUID) (pages uint64, err error) {
+func (h *Handle) DropImage(uuid ident.UUID) (pages uint64, err error) {
 	arg := abi.DomctlWarmcacheImage{Cmd: abi.WarmcacheImageDrop, Version: version, UUID: uuid}
 	err = domctl(h, abi.DomctlWarmcache, abi.DomidInvalid, &arg)
 	return arg.Pages, wrap(err, imageErrors, "warmcache_image_drop", "uuid=%v", uuid)

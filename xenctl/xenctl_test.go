@@ -7,44 +7,10 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/warmreboot/warmreboot/ident"
 	"github.com/warmreboot/warmreboot/xenctl/internal/abi"
 )
 
-func TestUUID(t *testing.T) {
-	const s = "5c0f3a60-7d0b-4a57-9d2b-77a26d6c0b01"
-	u, err := ParseUUID(s)
-	if err != nil || u.String() != s || u.IsZero() {
-		t.Errorf("%v, %v", u, err)
-	}
-	if up, err := ParseUUID("5C0F3A60-7D0B-4A57-9D2B-77A26D6C0B01"); err != nil || up != u {
-		t.Errorf("%v, %v", up, err)
-	}
-	var v UUID
-	if raw, _ := u.MarshalText(); v.UnmarshalText(raw) != nil || v != u {
-		t.Errorf("%v", v)
-	}
-	for _, bad := range []string{"", s[1:], s + "0", "5c0f3a60x7d0b-4a57-9d2b-77a26d6c0b01", "5c0f3a60-7d0b-4a57-9d2b-77a26d6c0b0g"} {
-		if _, err := ParseUUID(bad); err == nil {
-			t.Errorf("%q accepted", bad)
-		}
-	}
-}
-
-func FuzzParseUUID(f *testing.F) {
-	f.Add("5c0f3a60-7d0b-4a57-9d2b-77a26d6c0b01")
-	f.Fuzz(func(t *testing.T, s string) {
-		u, err := ParseUUID(s)
-		if err != nil {
-			return
-		}
-		if v, err := ParseUUID(u.String()); err != nil || v != u {
-			t.Fatalf("%q: %v, %v", s, v, err)
-		}
-	})
-}
-
-// TestErrors: both the sentinel and the errno are found, and the message names
-// the operation and its arguments.
 func TestErrors(t *testing.T) {
 	err := wrap(unix.ENODEV, warmcacheErrors, "warmcache_arm", "domid=%d", 7)
 	if !errors.Is(err, ErrNotEnabled) || !errors.Is(err, unix.ENODEV) || errors.Is(err, ErrNoDomain) {
@@ -63,7 +29,7 @@ func TestErrors(t *testing.T) {
 }
 
 func TestDomainInfo(t *testing.T) {
-	raw := abi.DomctlGetDomainInfo{Domain: 3, Handle: UUID{1}, TotPages: 9,
+	raw := abi.DomctlGetDomainInfo{Domain: 3, Handle: ident.UUID{1}, TotPages: 9,
 		Flags: abi.DominfHVMGuest | abi.DominfHAP | abi.DominfShutdown | abi.ShutdownCrash<<abi.DominfShutdownShift}
 	d := infoFromABI(&raw)
 	if d.Domid != 3 || !d.HVM || !d.HAP || d.Dying || !d.Shutdown || d.Reason != ShutdownCrash || d.Pages != 9 || d.Alive() {

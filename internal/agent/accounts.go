@@ -7,8 +7,8 @@ import (
 	"slices"
 	"time"
 
-	"github.com/warmreboot/warmreboot/cachemap"
-	"github.com/warmreboot/warmreboot/internal/api"
+	"github.com/warmreboot/warmreboot/api"
+	"github.com/warmreboot/warmreboot/ident"
 	"github.com/warmreboot/warmreboot/internal/custody"
 	"github.com/warmreboot/warmreboot/internal/disk"
 	"github.com/warmreboot/warmreboot/xenctl"
@@ -74,7 +74,7 @@ func clone(s api.Summary) api.Summary {
 const lookAgainAfter = time.Second
 
 // attach resolves the disks of the domain that are not resolved yet.
-func (k *keeper) attach(ctx context.Context, domid xenctl.Domid) {
+func (k *keeper) attach(ctx context.Context, domid ident.Domid) {
 	if now := time.Now(); !k.newDisks && (k.lookAgain.IsZero() || now.Before(k.lookAgain)) {
 		return
 	}
@@ -272,16 +272,16 @@ func (k *keeper) readAccounts(ctx context.Context, dom xenctl.DomainInfo) {
 	}
 }
 
-func (k *keeper) enterAccount(vbd cachemap.VBD, a *custody.Account) {
+func (k *keeper) enterAccount(vbd ident.VBD, a *custody.Account) {
 	if k.rec.Accounts == nil {
-		k.rec.Accounts = map[cachemap.VBD]*custody.Account{}
+		k.rec.Accounts = map[ident.VBD]*custody.Account{}
 	}
 	k.rec.Accounts[vbd] = a
 }
 
 // knowsPages reports whether Xen may know pages of the domain; if in doubt, it
 // does.
-func (k *keeper) knowsPages(domid xenctl.Domid) bool {
+func (k *keeper) knowsPages(domid ident.Domid) bool {
 	st, err := k.a.Xen.WarmcacheStatus(domid)
 	return err != nil || st.Committed+st.Pending > 0
 }
@@ -321,9 +321,9 @@ func (k *keeper) startOver(dom xenctl.DomainInfo, d *usedDisk, why string) error
 }
 
 // refused counts pages of a vbd that do not come back.
-func (k *keeper) refused(vbd cachemap.VBD, reason api.Reason, pages uint64, example string) {
+func (k *keeper) refused(vbd ident.VBD, reason api.Reason, pages uint64, example string) {
 	if k.rec.Refusals == nil {
-		k.rec.Refusals = map[cachemap.VBD]*api.Refusals{}
+		k.rec.Refusals = map[ident.VBD]*api.Refusals{}
 	}
 	r := k.rec.Refusals[vbd]
 	if r == nil {
@@ -449,7 +449,7 @@ func (k *keeper) settle(d *usedDisk) {
 
 // askWatch enters what has been seen of an image file while no guest used it, and
 // ends the watch: that of before, if the backend was not seen to go.
-func (k *keeper) askWatch(vbd cachemap.VBD, d *usedDisk) {
+func (k *keeper) askWatch(vbd ident.VBD, d *usedDisk) {
 	if a := k.rec.Accounts[vbd]; a != nil {
 		d.askAccess(a)
 		if d.watch != nil {

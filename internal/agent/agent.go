@@ -20,7 +20,8 @@ import (
 	"sync"
 	"time"
 
-	"github.com/warmreboot/warmreboot/internal/api"
+	"github.com/warmreboot/warmreboot/api"
+	"github.com/warmreboot/warmreboot/ident"
 	"github.com/warmreboot/warmreboot/internal/disk"
 	"github.com/warmreboot/warmreboot/internal/hypervisor"
 	"github.com/warmreboot/warmreboot/internal/toolstack"
@@ -37,7 +38,7 @@ type Store interface {
 
 // Owners finds out who would create a domain again after a reboot.
 type Owners interface {
-	Owner(domid xenctl.Domid, uuid xenctl.UUID, name string) (toolstack.Owner, error)
+	Owner(domid ident.Domid, uuid ident.UUID, name string) (toolstack.Owner, error)
 }
 
 // Options are what an agent needs.
@@ -70,7 +71,7 @@ type Agent struct {
 	made   time.Time
 
 	mu      sync.Mutex
-	keepers map[xenctl.UUID]*keeper
+	keepers map[ident.UUID]*keeper
 	wg      sync.WaitGroup
 }
 
@@ -81,7 +82,7 @@ func New(o Options) *Agent {
 	if o.DiskWait == 0 {
 		o.DiskWait = DefaultDiskWait
 	}
-	a := &Agent{Options: o, made: time.Now(), keepers: map[xenctl.UUID]*keeper{}}
+	a := &Agent{Options: o, made: time.Now(), keepers: map[ident.UUID]*keeper{}}
 	a.ctx, a.cancel = context.WithCancel(context.Background())
 	return a
 }
@@ -164,7 +165,7 @@ func (a *Agent) keep(r *Record) *keeper {
 	return k
 }
 
-func (a *Agent) keeper(uuid xenctl.UUID) *keeper {
+func (a *Agent) keeper(uuid ident.UUID) *keeper {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	return a.keepers[uuid]
@@ -173,7 +174,7 @@ func (a *Agent) keeper(uuid xenctl.UUID) *keeper {
 // target is a domain that an operator has named.
 type target struct {
 	name string
-	uuid xenctl.UUID
+	uuid ident.UUID
 	info *xenctl.DomainInfo // nil while it is down
 }
 
@@ -184,7 +185,7 @@ func (a *Agent) find(ctx context.Context, domain string) (target, error) {
 	if err != nil {
 		return target{}, err
 	}
-	uuid, uuidErr := xenctl.ParseUUID(domain)
+	uuid, uuidErr := ident.ParseUUID(domain)
 	id, idErr := strconv.ParseUint(domain, 10, 16)
 	for i := len(infos) - 1; i >= 0; i-- {
 		info := infos[i]
@@ -192,7 +193,7 @@ func (a *Agent) find(ctx context.Context, domain string) (target, error) {
 			continue
 		}
 		name := a.name(ctx, info.Domid)
-		if name == domain || uuidErr == nil && info.UUID == uuid || idErr == nil && info.Domid == xenctl.Domid(id) {
+		if name == domain || uuidErr == nil && info.UUID == uuid || idErr == nil && info.Domid == ident.Domid(id) {
 			return target{name, info.UUID, &info}, nil
 		}
 	}
@@ -207,7 +208,7 @@ func (a *Agent) find(ctx context.Context, domain string) (target, error) {
 }
 
 // name returns a domain's name, "" if the toolstack has not given it one.
-func (a *Agent) name(ctx context.Context, domid xenctl.Domid) string {
+func (a *Agent) name(ctx context.Context, domid ident.Domid) string {
 	name, err := a.Store.Read(ctx, fmt.Sprintf("/local/domain/%d/name", domid))
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		a.Log.Warn("the name of a domain cannot be read", "op", "name", "domid", domid, "err", err)
@@ -222,7 +223,7 @@ func (a *Agent) List(ctx context.Context) ([]api.DomainStatus, error) {
 	if err != nil {
 		return nil, err
 	}
-	seen := map[xenctl.UUID]bool{}
+	seen := map[ident.UUID]bool{}
 	all := []api.DomainStatus{}
 	for i := len(infos) - 1; i >= 0; i-- {
 		info := infos[i]
@@ -233,7 +234,7 @@ func (a *Agent) List(ctx context.Context) ([]api.DomainStatus, error) {
 		all = append(all, a.describe(target{a.name(ctx, info.Domid), info.UUID, &info}))
 	}
 	a.mu.Lock()
-	var down []xenctl.UUID
+	var down []ident.UUID
 	for u := range a.keepers {
 		if !seen[u] {
 			down = append(down, u)

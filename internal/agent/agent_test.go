@@ -10,8 +10,8 @@ import (
 	"testing"
 	"time"
 
-	"github.com/warmreboot/warmreboot/cachemap"
-	"github.com/warmreboot/warmreboot/internal/api"
+	"github.com/warmreboot/warmreboot/api"
+	"github.com/warmreboot/warmreboot/ident"
 	"github.com/warmreboot/warmreboot/internal/disk"
 	"github.com/warmreboot/warmreboot/xenctl"
 )
@@ -44,7 +44,7 @@ func running(t *testing.T, n int, p api.Policy) (*world, *Agent, *fakeDomain, st
 	return w, a, d, dir
 }
 
-func vbd(t *testing.T, s api.Summary, v cachemap.VBD) api.VBDSummary {
+func vbd(t *testing.T, s api.Summary, v ident.VBD) api.VBDSummary {
 	t.Helper()
 	for _, x := range s.VBDs {
 		if x.VBD == v {
@@ -625,7 +625,7 @@ func TestKept(t *testing.T) {
 	t.Parallel()
 	w, a, d, _ := running(t, 20, api.Policy{})
 	w.mu.Lock()
-	w.create("other", xenctl.UUID{9})
+	w.create("other", ident.UUID{9})
 	w.mu.Unlock()
 	all, err := a.Kept(ctx(t, time.Second))
 	if err != nil || len(all) != 1 || all[0].Domain != "domU-web" || all[0].Domid != d.info.Domid || all[0].Committed != 40 || !all[0].Managed {

@@ -5,7 +5,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/warmreboot/warmreboot/internal/api"
+	"github.com/warmreboot/warmreboot/api"
 )
 
 // TestAlive: an agent of which one keeper is stuck is not alive, and says whose

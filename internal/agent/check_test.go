@@ -5,8 +5,8 @@ import (
 	"testing"
 	"time"
 
-	"github.com/warmreboot/warmreboot/cachemap"
-	"github.com/warmreboot/warmreboot/internal/api"
+	"github.com/warmreboot/warmreboot/api"
+	"github.com/warmreboot/warmreboot/ident"
 	"github.com/warmreboot/warmreboot/internal/custody"
 	"github.com/warmreboot/warmreboot/internal/disk"
 	"github.com/warmreboot/warmreboot/xenctl"
@@ -240,7 +240,7 @@ func TestBackendNotSeenToGo(t *testing.T) {
 	}
 	x.watched.doubt = "somebody opened it"
 	a := custody.Open(x.identity, disk.Reading{})
-	k := &keeper{rec: &Record{Accounts: map[cachemap.VBD]*custody.Account{xvda: &a}}}
+	k := &keeper{rec: &Record{Accounts: map[ident.VBD]*custody.Account{xvda: &a}}}
 	d := &usedDisk{backing: b, access: access, draining: true}
 	if k.askWatch(xvda, d); a.Doubt != "somebody opened it" || d.access != nil {
 		t.Errorf("%+v", a)

@@ -9,8 +9,9 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/warmreboot/warmreboot/api"
 	"github.com/warmreboot/warmreboot/cachemap"
-	"github.com/warmreboot/warmreboot/internal/api"
+	"github.com/warmreboot/warmreboot/ident"
 	"github.com/warmreboot/warmreboot/internal/custody"
 	"github.com/warmreboot/warmreboot/internal/disk"
 	"github.com/warmreboot/warmreboot/internal/validate"
@@ -158,7 +159,7 @@ func (k *keeper) late() bool {
 }
 
 // heldByVBD counts the pages that the new domain holds.
-func (k *keeper) heldByVBD(domid xenctl.Domid) ([]cachemap.Stats, error) {
+func (k *keeper) heldByVBD(domid ident.Domid) ([]cachemap.Stats, error) {
 	v, closeView, err := validate.MapView(k.a.Xen, domid, true)
 	if err != nil {
 		return nil, err
@@ -169,7 +170,7 @@ func (k *keeper) heldByVBD(domid xenctl.Domid) ([]cachemap.Stats, error) {
 
 // hopeless reports whether waiting for a vbd's disk is in vain: its backend is
 // there, but what is behind it cannot be used.
-func (k *keeper) hopeless(ctx context.Context, domid xenctl.Domid, vbd cachemap.VBD) bool {
+func (k *keeper) hopeless(ctx context.Context, domid ident.Domid, vbd ident.VBD) bool {
 	be, err := disk.FindBackend(ctx, k.a.Store, domid, vbd)
 	if err != nil {
 		return false
@@ -180,9 +181,9 @@ func (k *keeper) hopeless(ctx context.Context, domid xenctl.Domid, vbd cachemap.
 
 // checkStructure drops the held pages whose entries cannot be right, and
 // returns what was found, per vbd; an error refuses them all.
-func (k *keeper) checkStructure(domid xenctl.Domid) func(cachemap.VBD) ([]validate.Fault, error) {
-	fail := func(err error) func(cachemap.VBD) ([]validate.Fault, error) {
-		return func(cachemap.VBD) ([]validate.Fault, error) { return nil, err }
+func (k *keeper) checkStructure(domid ident.Domid) func(ident.VBD) ([]validate.Fault, error) {
+	fail := func(err error) func(ident.VBD) ([]validate.Fault, error) {
+		return func(ident.VBD) ([]validate.Fault, error) { return nil, err }
 	}
 	st, err := k.a.Xen.WarmcacheStatus(domid)
 	if err != nil {
@@ -192,7 +193,7 @@ func (k *keeper) checkStructure(domid xenctl.Domid) func(cachemap.VBD) ([]valida
 	if err != nil {
 		return fail(err)
 	}
-	found := validate.CheckStructure(v, cachemap.PFN(st.MaxPFN), func(vbd cachemap.VBD) (cachemap.Sector, bool) {
+	found := validate.CheckStructure(v, ident.PFN(st.MaxPFN), func(vbd ident.VBD) (cachemap.Sector, bool) {
 		u := k.disks[vbd]
 		if u == nil {
 			return 0, false
@@ -207,11 +208,11 @@ func (k *keeper) checkStructure(domid xenctl.Domid) func(cachemap.VBD) ([]valida
 			return fail(err)
 		}
 	}
-	return func(vbd cachemap.VBD) ([]validate.Fault, error) { return found.Faults[vbd], nil }
+	return func(vbd ident.VBD) ([]validate.Fault, error) { return found.Faults[vbd], nil }
 }
 
 // judge comes to a verdict on one vbd. It approves only at its very end.
-func (k *keeper) judge(ctx context.Context, d xenctl.DomainInfo, v *verdict, faults func(cachemap.VBD) ([]validate.Fault, error)) {
+func (k *keeper) judge(ctx context.Context, d xenctl.DomainInfo, v *verdict, faults func(ident.VBD) ([]validate.Fault, error)) {
 	r := k.rec
 	account := r.Accounts[v.VBD]
 	if account != nil {
@@ -323,7 +324,7 @@ const settleWait = 300 * time.Millisecond
 // openNext opens the accounts of the new domain's disks. The last accounts are
 // judged by the readings that the new ones begin with, so that no write falls
 // in between.
-func (k *keeper) openNext(domid xenctl.Domid) {
+func (k *keeper) openNext(domid ident.Domid) {
 	for vbd, u := range k.disks {
 		if k.next[vbd] != nil {
 			continue
@@ -345,7 +346,7 @@ func (k *keeper) openNext(domid xenctl.Domid) {
 			continue
 		}
 		if k.next == nil {
-			k.next = map[cachemap.VBD]*custody.Account{}
+			k.next = map[ident.VBD]*custody.Account{}
 		}
 		k.next[vbd] = a
 		u.opening = a.Last
@@ -354,7 +355,7 @@ func (k *keeper) openNext(domid xenctl.Domid) {
 }
 
 // hasRun reports whether the new domain may have run; if in doubt, it has.
-func (k *keeper) hasRun(domid xenctl.Domid) bool {
+func (k *keeper) hasRun(domid ident.Domid) bool {
 	if !k.rec.Reboot.Ran.IsZero() {
 		return true
 	}
@@ -396,7 +397,7 @@ func (k *keeper) compare(ctx context.Context, d xenctl.DomainInfo, v *verdict, n
 	defer r.Close()
 	check := validate.ContentCheck{Memory: k.a.Xen, Domid: d.Domid, Disk: r, Held: true,
 		Progress: func(int) { k.gotOn() }}
-	for from, more := cachemap.PFN(0), true; more; {
+	for from, more := ident.PFN(0), true; more; {
 		var pages []validate.Page
 		view, closeView, err := validate.MapView(k.a.Xen, d.Domid, true)
 		if err != nil {
@@ -430,7 +431,7 @@ func (k *keeper) compare(ctx context.Context, d xenctl.DomainInfo, v *verdict, n
 
 // wakeGuest tells the guest that there are verdicts. The authority is Xen's
 // answer: the node only saves the guest the polling.
-func (k *keeper) wakeGuest(ctx context.Context, domid xenctl.Domid, vbds []api.VBDSummary) {
+func (k *keeper) wakeGuest(ctx context.Context, domid ident.Domid, vbds []api.VBDSummary) {
 	var words []string
 	for _, v := range vbds {
 		words = append(words, fmt.Sprintf("%d:%s", v.VBD, v.Verdict))

@@ -11,8 +11,9 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/warmreboot/warmreboot/api"
 	"github.com/warmreboot/warmreboot/cachemap"
-	"github.com/warmreboot/warmreboot/internal/api"
+	"github.com/warmreboot/warmreboot/ident"
 	"github.com/warmreboot/warmreboot/internal/custody"
 	"github.com/warmreboot/warmreboot/xenctl"
 )
@@ -32,10 +33,10 @@ type keeper struct {
 
 	rec *Record // of the goroutine only
 	// disks are the resolved disks of the current domain, by vbd.
-	disks map[cachemap.VBD]*usedDisk
+	disks map[ident.VBD]*usedDisk
 	// next are the accounts of the new domain's disks while the last ones are
 	// still being judged.
-	next map[cachemap.VBD]*custody.Account
+	next map[ident.VBD]*custody.Account
 	// before is what Xen last said of the domain, or nothing.
 	before    xenctl.WarmcacheStatus
 	gone      bool      // the goroutine is to end
@@ -63,7 +64,7 @@ type keeper struct {
 
 func newKeeper(a *Agent, r *Record) *keeper {
 	k := &keeper{a: a, rec: r, log: a.Log.With("uuid", r.UUID.String(), "domain", r.Name),
-		disks: map[cachemap.VBD]*usedDisk{}, newDisks: true,
+		disks: map[ident.VBD]*usedDisk{}, newDisks: true,
 		wake: make(chan struct{}, 1), commands: make(chan func()), ended: make(chan struct{}),
 		changed: make(chan struct{})}
 	k.gotOn()
@@ -374,7 +375,7 @@ func (k *keeper) appeared(ctx context.Context, d xenctl.DomainInfo) {
 	for vbd, u := range k.disks {
 		k.askWatch(vbd, u)
 	}
-	k.disks, k.next, k.newDisks = map[cachemap.VBD]*usedDisk{}, nil, true
+	k.disks, k.next, k.newDisks = map[ident.VBD]*usedDisk{}, nil, true
 	k.before = xenctl.WarmcacheStatus{}
 	k.held = nil
 	k.save()

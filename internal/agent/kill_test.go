@@ -12,8 +12,9 @@ import (
 	"testing"
 	"time"
 
+	"github.com/warmreboot/warmreboot/api"
 	"github.com/warmreboot/warmreboot/cachemap"
-	"github.com/warmreboot/warmreboot/internal/api"
+	"github.com/warmreboot/warmreboot/ident"
 	"github.com/warmreboot/warmreboot/internal/hypervisor"
 	"github.com/warmreboot/warmreboot/xenctl"
 	"github.com/warmreboot/warmreboot/xenctl/libxl"
@@ -74,15 +75,15 @@ type mortalXen struct {
 	*life
 }
 
-func (x mortalXen) WarmcacheEnable(d xenctl.Domid, ttl time.Duration) error {
+func (x mortalXen) WarmcacheEnable(d ident.Domid, ttl time.Duration) error {
 	return effect(x.life, "enable", func() error { return x.Xen.WarmcacheEnable(d, ttl) })
 }
 
-func (x mortalXen) WarmcacheArm(d xenctl.Domid, ttl time.Duration) error {
+func (x mortalXen) WarmcacheArm(d ident.Domid, ttl time.Duration) error {
 	return effect(x.life, "arm", func() error { return x.Xen.WarmcacheArm(d, ttl) })
 }
 
-func (x mortalXen) WarmcacheVerdict(d xenctl.Domid, vbd cachemap.VBD, v xenctl.Verdict) (uint64, error) {
+func (x mortalXen) WarmcacheVerdict(d ident.Domid, vbd ident.VBD, v xenctl.Verdict) (uint64, error) {
 	r := effect(x.life, fmt.Sprintf("verdict %s %v", vbd.Name(), v), func() pages {
 		n, err := x.Xen.WarmcacheVerdict(d, vbd, v)
 		return pages{n, err}
@@ -90,22 +91,22 @@ func (x mortalXen) WarmcacheVerdict(d xenctl.Domid, vbd cachemap.VBD, v xenctl.V
 	return r.n, r.err
 }
 
-func (x mortalXen) WarmcacheDrop(d xenctl.Domid) (uint64, error) {
+func (x mortalXen) WarmcacheDrop(d ident.Domid) (uint64, error) {
 	r := effect(x.life, "drop", func() pages { n, err := x.Xen.WarmcacheDrop(d); return pages{n, err} })
 	return r.n, r.err
 }
 
-func (x mortalXen) WarmcacheDropVBD(d xenctl.Domid, vbd cachemap.VBD) (uint64, error) {
+func (x mortalXen) WarmcacheDropVBD(d ident.Domid, vbd ident.VBD) (uint64, error) {
 	r := effect(x.life, "drop vbd", func() pages { n, err := x.Xen.WarmcacheDropVBD(d, vbd); return pages{n, err} })
 	return r.n, r.err
 }
 
-func (x mortalXen) WarmcacheDropPFNs(d xenctl.Domid, p []cachemap.PFN) (uint64, error) {
+func (x mortalXen) WarmcacheDropPFNs(d ident.Domid, p []ident.PFN) (uint64, error) {
 	r := effect(x.life, "drop pfns", func() pages { n, err := x.Xen.WarmcacheDropPFNs(d, p); return pages{n, err} })
 	return r.n, r.err
 }
 
-func (x mortalXen) DropImage(u xenctl.UUID) (uint64, error) {
+func (x mortalXen) DropImage(u ident.UUID) (uint64, error) {
 	r := effect(x.life, "drop image", func() pages { n, err := x.Xen.DropImage(u); return pages{n, err} })
 	return r.n, r.err
 }
@@ -124,11 +125,11 @@ type mortalLifecycle struct {
 	*life
 }
 
-func (c mortalLifecycle) Reboot(ctx context.Context, d xenctl.Domid) error {
+func (c mortalLifecycle) Reboot(ctx context.Context, d ident.Domid) error {
 	return effect(c.life, "reboot", func() error { return c.Lifecycle.Reboot(ctx, d) })
 }
 
-func (c mortalLifecycle) ForceReboot(ctx context.Context, d xenctl.Domid) error {
+func (c mortalLifecycle) ForceReboot(ctx context.Context, d ident.Domid) error {
 	return effect(c.life, "force", func() error { return c.Lifecycle.ForceReboot(ctx, d) })
 }
 
@@ -141,7 +142,7 @@ func (j mortalJournal) Save(r *Record) error {
 	return effect(j.life, "save", func() error { return j.Records.Save(r) })
 }
 
-func (j mortalJournal) Remove(u xenctl.UUID) error {
+func (j mortalJournal) Remove(u ident.UUID) error {
 	return effect(j.life, "remove", func() error { return j.Records.Remove(u) })
 }
 
@@ -210,7 +211,7 @@ func (c killing) run(t *testing.T, n int) []string {
 	w, dir := newWorld(t), t.TempDir()
 	w.downTime = 150 * time.Millisecond
 	d := w.create("domU-web", webUUID)
-	w.approved = func(d *fakeDomain, vbd cachemap.VBD) { w.mustEqual(d, vbd, n) }
+	w.approved = func(d *fakeDomain, vbd ident.VBD) { w.mustEqual(d, vbd, n) }
 	l := newLife()
 	a := w.start(dir, l.options)
 	defer w.drive(a)()
@@ -293,7 +294,7 @@ func (c killing) begin(w *world, d *fakeDomain, a *Agent) error {
 }
 
 // mustEqual asserts that held pages of a vbd equal the disk.
-func (w *world) mustEqual(d *fakeDomain, vbd cachemap.VBD, n int) {
+func (w *world) mustEqual(d *fakeDomain, vbd ident.VBD, n int) {
 	for p, e := range cachemap.NewView(d.entries, d.held).All() {
 		if e.VBD != vbd || d.reuse[p/64]>>(p%64)&1 == 0 {
 			continue

@@ -5,14 +5,14 @@ import (
 	"testing"
 	"time"
 
-	"github.com/warmreboot/warmreboot/internal/api"
+	"github.com/warmreboot/warmreboot/api"
+	"github.com/warmreboot/warmreboot/ident"
 	"github.com/warmreboot/warmreboot/internal/toolstack"
-	"github.com/warmreboot/warmreboot/xenctl"
 )
 
 type fakeOwner toolstack.Owner
 
-func (f *fakeOwner) Owner(xenctl.Domid, xenctl.UUID, string) (toolstack.Owner, error) {
+func (f *fakeOwner) Owner(ident.Domid, ident.UUID, string) (toolstack.Owner, error) {
 	return toolstack.Owner(*f), nil
 }
 

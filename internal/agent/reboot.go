@@ -5,7 +5,7 @@ import (
 	"errors"
 	"time"
 
-	"github.com/warmreboot/warmreboot/internal/api"
+	"github.com/warmreboot/warmreboot/api"
 	"github.com/warmreboot/warmreboot/xenctl"
 )
 

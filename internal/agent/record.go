@@ -13,10 +13,9 @@ import (
 	"strings"
 	"time"
 
-	"github.com/warmreboot/warmreboot/cachemap"
-	"github.com/warmreboot/warmreboot/internal/api"
+	"github.com/warmreboot/warmreboot/api"
+	"github.com/warmreboot/warmreboot/ident"
 	"github.com/warmreboot/warmreboot/internal/custody"
-	"github.com/warmreboot/warmreboot/xenctl"
 )
 
 // Record is what the journal keeps of a domain: enough to finish a reboot, or
@@ -24,19 +23,19 @@ import (
 // agent is recorded after Xen has taken it; every step may be repeated.
 type Record struct {
 	// Format is recordFormat of the agent that wrote it.
-	Format  int         `json:"format"`
-	UUID    xenctl.UUID `json:"uuid"`
-	Name    string      `json:"name"`
-	Enabled bool        `json:"enabled"`
-	Policy  api.Policy  `json:"policy"`
+	Format  int        `json:"format"`
+	UUID    ident.UUID `json:"uuid"`
+	Name    string     `json:"name"`
+	Enabled bool       `json:"enabled"`
+	Policy  api.Policy `json:"policy"`
 	// Boot is the boot id of dom0 that the rest is about; after another boot
 	// of the machine Xen has forgotten everything.
 	Boot     string `json:"boot"`
 	Sequence uint64 `json:"sequence"`
 	// Domid is the domain that was last seen under the UUID.
-	Domid xenctl.Domid `json:"domid"`
+	Domid ident.Domid `json:"domid"`
 	// Accounts are those of the disks of that domain.
-	Accounts map[cachemap.VBD]*custody.Account `json:"accounts,omitempty"`
+	Accounts map[ident.VBD]*custody.Account `json:"accounts,omitempty"`
 	// Intent is what an operator asked for, until the domain is gone.
 	Intent *Intent `json:"intent,omitempty"`
 	// Reboot is the reboot under way: the domain has gone down, and the next
@@ -45,15 +44,15 @@ type Record struct {
 	// Last is the last reboot that has ended.
 	Last *api.Summary `json:"last,omitempty"`
 	// Refusals are those of all reboots, by vbd.
-	Refusals map[cachemap.VBD]*api.Refusals `json:"refusals,omitempty"`
+	Refusals map[ident.VBD]*api.Refusals `json:"refusals,omitempty"`
 }
 
 // Intent is a reboot that was asked for.
 type Intent struct {
 	Mode api.Trigger `json:"mode"`
 	Asker
-	Domid xenctl.Domid `json:"domid"`
-	At    time.Time    `json:"at"`
+	Domid ident.Domid `json:"domid"`
+	At    time.Time   `json:"at"`
 }
 
 // Asker is who asked for a reboot.
@@ -136,7 +135,7 @@ func decodeRecord(raw []byte) (*Record, error) {
 type Records interface {
 	Load() ([]*Record, error)
 	Save(*Record) error
-	Remove(xenctl.UUID) error
+	Remove(ident.UUID) error
 }
 
 // History is where the agent enters the reboots that have ended. A reboot that
@@ -159,7 +158,7 @@ func OpenJournal(dir string) (*Journal, error) {
 
 const recordSuffix = ".json"
 
-func (j *Journal) path(uuid xenctl.UUID) string {
+func (j *Journal) path(uuid ident.UUID) string {
 	return filepath.Join(j.dir, "domains", uuid.String()+recordSuffix)
 }
 
@@ -177,7 +176,7 @@ func (j *Journal) Load() ([]*Record, error) {
 		if !ok {
 			continue
 		}
-		uuid, err := xenctl.ParseUUID(id)
+		uuid, err := ident.ParseUUID(id)
 		if err != nil {
 			continue
 		}
@@ -210,7 +209,7 @@ func (j *Journal) Save(r *Record) error {
 }
 
 // Remove forgets a record.
-func (j *Journal) Remove(uuid xenctl.UUID) error {
+func (j *Journal) Remove(uuid ident.UUID) error {
 	err := os.Remove(j.path(uuid))
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil

@@ -12,8 +12,8 @@ import (
 	"testing"
 	"time"
 
-	"github.com/warmreboot/warmreboot/cachemap"
-	"github.com/warmreboot/warmreboot/internal/api"
+	"github.com/warmreboot/warmreboot/api"
+	"github.com/warmreboot/warmreboot/ident"
 	"github.com/warmreboot/warmreboot/internal/custody"
 	"github.com/warmreboot/warmreboot/internal/disk"
 	"github.com/warmreboot/warmreboot/xenctl"
@@ -23,8 +23,8 @@ func sampleRecord() *Record {
 	r := disk.Reading{At: time.Unix(1e9, 0).UTC(), Written: 8, Guest: &disk.GuestIO{Written: 8}}
 	a := custody.Open(disk.Identity{Name: "/dev/vdb", Block: "254:16", Size: 1 << 30}, r)
 	a.Close(r)
-	return &Record{Format: recordFormat, UUID: xenctl.UUID{1, 2, 3}, Name: "web", Enabled: true, Policy: DefaultPolicy,
-		Boot: "b", Sequence: 4, Domid: 7, Accounts: map[cachemap.VBD]*custody.Account{51712: &a},
+	return &Record{Format: recordFormat, UUID: ident.UUID{1, 2, 3}, Name: "web", Enabled: true, Policy: DefaultPolicy,
+		Boot: "b", Sequence: 4, Domid: 7, Accounts: map[ident.VBD]*custody.Account{51712: &a},
 		Intent: &Intent{Mode: api.Force, Domid: 7, At: r.At},
 		Reboot: &Reboot{Summary: api.Summary{Domain: "web", Refused: map[string]uint64{"sector": 1}, VBDs: []api.VBDSummary{}}},
 	}
@@ -80,7 +80,7 @@ func TestJournal(t *testing.T) {
 	}
 	r := sampleRecord()
 	other := *r
-	other.UUID = xenctl.UUID{9}
+	other.UUID = ident.UUID{9}
 	for _, rec := range []*Record{r, &other} {
 		if err := j.Save(rec); err != nil {
 			t.Fatal(err)

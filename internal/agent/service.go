@@ -6,7 +6,7 @@ import (
 	"fmt"
 	"time"
 
-	"github.com/warmreboot/warmreboot/internal/api"
+	"github.com/warmreboot/warmreboot/api"
 	"github.com/warmreboot/warmreboot/internal/disk"
 	"github.com/warmreboot/warmreboot/internal/validate"
 	"github.com/warmreboot/warmreboot/xenctl"

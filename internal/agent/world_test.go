@@ -13,8 +13,9 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/warmreboot/warmreboot/api"
 	"github.com/warmreboot/warmreboot/cachemap"
-	"github.com/warmreboot/warmreboot/internal/api"
+	"github.com/warmreboot/warmreboot/ident"
 	"github.com/warmreboot/warmreboot/internal/disk"
 	"github.com/warmreboot/warmreboot/internal/disk/storetest"
 	"github.com/warmreboot/warmreboot/internal/hypervisor"
@@ -31,10 +32,10 @@ type world struct {
 	mu       sync.Mutex
 	noCache  bool // Xen has no warm cache
 	domains  []*fakeDomain
-	images   map[xenctl.UUID]*fakeImage
-	disks    map[cachemap.VBD]*fakeDisk
+	images   map[ident.UUID]*fakeImage
+	disks    map[ident.VBD]*fakeDisk
 	store    *storetest.Store
-	nextID   xenctl.Domid
+	nextID   ident.Domid
 	recreate bool  // there is an xl process
 	deaf     bool  // the guest does not react to a reboot request
 	untold   bool  // the guest never reports
@@ -51,7 +52,7 @@ type world struct {
 	// histories are by directory.
 	histories map[string]*state.Store
 	// approved, if set, is told of each approval, with the world locked.
-	approved func(*fakeDomain, cachemap.VBD)
+	approved func(*fakeDomain, ident.VBD)
 }
 
 type fakeDomain struct {
@@ -62,7 +63,7 @@ type fakeDomain struct {
 	memory     []byte
 	reuse      []uint64
 	held       []uint64
-	verdicts   map[cachemap.VBD]xenctl.Verdict
+	verdicts   map[ident.VBD]xenctl.Verdict
 	ttl        time.Duration
 }
 
@@ -77,24 +78,24 @@ type fakeDisk struct {
 	data     []byte
 	written  uint64
 	identity disk.Identity
-	guest    map[xenctl.Domid]*disk.GuestIO
+	guest    map[ident.Domid]*disk.GuestIO
 	user     string
 	watched  fakeWatch
 }
 
 const (
-	xvda     = cachemap.VBD(51712)
-	xvdb     = cachemap.VBD(51728)
+	xvda     = ident.VBD(51712)
+	xvdb     = ident.VBD(51728)
 	numPages = 128
 )
 
-var webUUID = xenctl.UUID{0x5c, 0x0f}
+var webUUID = ident.UUID{0x5c, 0x0f}
 
 func newWorld(t *testing.T) *world {
-	w := &world{t: t, images: map[xenctl.UUID]*fakeImage{}, disks: map[cachemap.VBD]*fakeDisk{}, histories: map[string]*state.Store{},
+	w := &world{t: t, images: map[ident.UUID]*fakeImage{}, disks: map[ident.VBD]*fakeDisk{}, histories: map[string]*state.Store{},
 		store: &storetest.Store{}, nextID: 1, recreate: true, downTime: 700 * time.Millisecond}
-	for i, vbd := range []cachemap.VBD{xvda, xvdb} {
-		d := &fakeDisk{data: make([]byte, 1<<20), guest: map[xenctl.Domid]*disk.GuestIO{},
+	for i, vbd := range []ident.VBD{xvda, xvdb} {
+		d := &fakeDisk{data: make([]byte, 1<<20), guest: map[ident.Domid]*disk.GuestIO{},
 			identity: disk.Identity{Name: "/dev/" + vbd.Name(), Size: 1 << 20, Block: fmt.Sprintf("254:%d", 16*i)}}
 		for j := range d.data {
 			d.data[j] = byte(j/4096 + i)
@@ -112,9 +113,9 @@ func (w *world) set(what *bool, to bool) {
 }
 
 // create makes a domain, adopting what is kept for it.
-func (w *world) create(name string, uuid xenctl.UUID) *fakeDomain {
+func (w *world) create(name string, uuid ident.UUID) *fakeDomain {
 	d := &fakeDomain{info: xenctl.DomainInfo{Domid: w.nextID, UUID: uuid, HVM: true, HAP: true},
-		introduced: true, verdicts: map[cachemap.VBD]xenctl.Verdict{},
+		introduced: true, verdicts: map[ident.VBD]xenctl.Verdict{},
 		entries: make([]cachemap.Entry, numPages), memory: make([]byte, numPages*4096),
 		reuse: make([]uint64, numPages/64), held: make([]uint64, numPages/64)}
 	w.nextID++
@@ -149,7 +150,7 @@ func (w *world) load(d *fakeDomain, n int) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	p := 0
-	for _, vbd := range []cachemap.VBD{xvda, xvdb} {
+	for _, vbd := range []ident.VBD{xvda, xvdb} {
 		for i := range n {
 			s := cachemap.Sector(8 * i)
 			d.entries[p] = cachemap.Entry{VBD: vbd, Inode: 12, Index: uint64(i), Sector: s}
@@ -239,7 +240,7 @@ func (w *world) restore(d *fakeDomain) {
 	}
 }
 
-func (w *world) domain(id xenctl.Domid) (*fakeDomain, error) {
+func (w *world) domain(id ident.Domid) (*fakeDomain, error) {
 	for _, d := range w.domains {
 		if d.info.Domid == id {
 			return d, nil
@@ -249,7 +250,7 @@ func (w *world) domain(id xenctl.Domid) (*fakeDomain, error) {
 }
 
 // with runs f on a domain under the lock.
-func (w *world) with(id xenctl.Domid, f func(*fakeDomain) error) error {
+func (w *world) with(id ident.Domid, f func(*fakeDomain) error) error {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if w.noCache {
@@ -295,7 +296,7 @@ func (w *world) Domains() ([]xenctl.DomainInfo, error) {
 	return all, nil
 }
 
-func (w *world) ShutdownDomain(id xenctl.Domid, r xenctl.ShutdownReason) error {
+func (w *world) ShutdownDomain(id ident.Domid, r xenctl.ShutdownReason) error {
 	w.mu.Lock()
 	d, err := w.domain(id)
 	w.mu.Unlock()
@@ -306,7 +307,7 @@ func (w *world) ShutdownDomain(id xenctl.Domid, r xenctl.ShutdownReason) error {
 	return nil
 }
 
-func (w *world) WarmcacheEnable(id xenctl.Domid, _ time.Duration) error {
+func (w *world) WarmcacheEnable(id ident.Domid, _ time.Duration) error {
 	return w.with(id, func(d *fakeDomain) error {
 		if !d.info.HVM {
 			return xenctl.ErrNotSupported
@@ -319,27 +320,27 @@ func (w *world) WarmcacheEnable(id xenctl.Domid, _ time.Duration) error {
 	})
 }
 
-func (w *world) WarmcacheDisable(id xenctl.Domid) error {
+func (w *world) WarmcacheDisable(id ident.Domid) error {
 	return w.with(id, func(d *fakeDomain) error {
 		defer func() { d.st = xenctl.WarmcacheStatus{} }()
 		return enabled(d)
 	})
 }
 
-func (w *world) WarmcacheArm(id xenctl.Domid, ttl time.Duration) error {
+func (w *world) WarmcacheArm(id ident.Domid, ttl time.Duration) error {
 	return w.with(id, func(d *fakeDomain) error { d.st.Armed, d.ttl = true, ttl; return enabled(d) })
 }
 
-func (w *world) WarmcacheDisarm(id xenctl.Domid) error {
+func (w *world) WarmcacheDisarm(id ident.Domid) error {
 	return w.with(id, func(d *fakeDomain) error { d.st.Armed = false; return enabled(d) })
 }
 
-func (w *world) WarmcacheStatus(id xenctl.Domid) (st xenctl.WarmcacheStatus, err error) {
+func (w *world) WarmcacheStatus(id ident.Domid) (st xenctl.WarmcacheStatus, err error) {
 	err = w.with(id, func(d *fakeDomain) error { st = d.st; return nil })
 	return st, err
 }
 
-func (w *world) WarmcacheVerdict(id xenctl.Domid, vbd cachemap.VBD, v xenctl.Verdict) (n uint64, err error) {
+func (w *world) WarmcacheVerdict(id ident.Domid, vbd ident.VBD, v xenctl.Verdict) (n uint64, err error) {
 	err = w.with(id, func(d *fakeDomain) error {
 		if d.verdicts[vbd] == xenctl.Refused && v != xenctl.Refused {
 			return unix.EBUSY
@@ -363,23 +364,23 @@ func (w *world) WarmcacheVerdict(id xenctl.Domid, vbd cachemap.VBD, v xenctl.Ver
 	return n, err
 }
 
-func (w *world) WarmcacheDrop(id xenctl.Domid) (uint64, error) {
-	return w.dropIf(id, func(cachemap.PFN, cachemap.Entry) bool { return true })
+func (w *world) WarmcacheDrop(id ident.Domid) (uint64, error) {
+	return w.dropIf(id, func(ident.PFN, cachemap.Entry) bool { return true })
 }
 
-func (w *world) WarmcacheDropVBD(id xenctl.Domid, vbd cachemap.VBD) (uint64, error) {
-	return w.dropIf(id, func(_ cachemap.PFN, e cachemap.Entry) bool { return e.VBD == vbd })
+func (w *world) WarmcacheDropVBD(id ident.Domid, vbd ident.VBD) (uint64, error) {
+	return w.dropIf(id, func(_ ident.PFN, e cachemap.Entry) bool { return e.VBD == vbd })
 }
 
-func (w *world) WarmcacheDropPFNs(id xenctl.Domid, pfns []cachemap.PFN) (uint64, error) {
-	set := map[cachemap.PFN]bool{}
+func (w *world) WarmcacheDropPFNs(id ident.Domid, pfns []ident.PFN) (uint64, error) {
+	set := map[ident.PFN]bool{}
 	for _, p := range pfns {
 		set[p] = true
 	}
-	return w.dropIf(id, func(p cachemap.PFN, _ cachemap.Entry) bool { return set[p] })
+	return w.dropIf(id, func(p ident.PFN, _ cachemap.Entry) bool { return set[p] })
 }
 
-func (w *world) dropIf(id xenctl.Domid, which func(cachemap.PFN, cachemap.Entry) bool) (n uint64, err error) {
+func (w *world) dropIf(id ident.Domid, which func(ident.PFN, cachemap.Entry) bool) (n uint64, err error) {
 	err = w.with(id, func(d *fakeDomain) error {
 		for p, e := range cachemap.NewView(d.entries, d.reuse).All() {
 			if which(p, e) {
@@ -393,7 +394,7 @@ func (w *world) dropIf(id xenctl.Domid, which func(cachemap.PFN, cachemap.Entry)
 	return n, err
 }
 
-func (w *world) Image(u xenctl.UUID) (xenctl.Image, error) {
+func (w *world) Image(u ident.UUID) (xenctl.Image, error) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if img := w.images[u]; img != nil {
@@ -402,7 +403,7 @@ func (w *world) Image(u xenctl.UUID) (xenctl.Image, error) {
 	return xenctl.Image{}, xenctl.ErrNoImage
 }
 
-func (w *world) DropImage(u xenctl.UUID) (uint64, error) {
+func (w *world) DropImage(u ident.UUID) (uint64, error) {
 	img, err := w.Image(u)
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -423,7 +424,7 @@ func (m mapped) Words() []uint64            { return m.words }
 func (m mapped) Page(i int) ([]byte, error) { return m.pages[i], nil }
 func (mapped) Close() error                 { return nil }
 
-func (w *world) MapTable(id xenctl.Domid) (t hypervisor.Table, err error) {
+func (w *world) MapTable(id ident.Domid) (t hypervisor.Table, err error) {
 	err = w.with(id, func(d *fakeDomain) error {
 		t = mapped{entries: append([]cachemap.Entry(nil), d.entries...)}
 		return enabled(d)
@@ -431,7 +432,7 @@ func (w *world) MapTable(id xenctl.Domid) (t hypervisor.Table, err error) {
 	return t, err
 }
 
-func (w *world) MapReuse(id xenctl.Domid) (b hypervisor.Bitmap, err error) {
+func (w *world) MapReuse(id ident.Domid) (b hypervisor.Bitmap, err error) {
 	err = w.with(id, func(d *fakeDomain) error {
 		b = mapped{words: append([]uint64(nil), d.reuse...)}
 		return enabled(d)
@@ -439,7 +440,7 @@ func (w *world) MapReuse(id xenctl.Domid) (b hypervisor.Bitmap, err error) {
 	return b, err
 }
 
-func (w *world) MapHeld(id xenctl.Domid) (b hypervisor.Bitmap, err error) {
+func (w *world) MapHeld(id ident.Domid) (b hypervisor.Bitmap, err error) {
 	err = w.with(id, func(d *fakeDomain) error {
 		b = mapped{words: append([]uint64(nil), d.held...)}
 		return enabled(d)
@@ -447,7 +448,7 @@ func (w *world) MapHeld(id xenctl.Domid) (b hypervisor.Bitmap, err error) {
 	return b, err
 }
 
-func (w *world) MapPages(id xenctl.Domid, pfns []cachemap.PFN) (p hypervisor.Pages, err error) {
+func (w *world) MapPages(id ident.Domid, pfns []ident.PFN) (p hypervisor.Pages, err error) {
 	err = w.with(id, func(d *fakeDomain) error {
 		m := mapped{}
 		for _, p := range pfns {
@@ -471,13 +472,13 @@ func (f fakeStore) Introduced(_ context.Context, id uint16) (bool, error) {
 	w := f.w
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	d, err := w.domain(xenctl.Domid(id))
+	d, err := w.domain(ident.Domid(id))
 	return err == nil && d.introduced, nil
 }
 
 // Lifecycle.
 
-func (w *world) Reboot(_ context.Context, id xenctl.Domid) error {
+func (w *world) Reboot(_ context.Context, id ident.Domid) error {
 	w.mu.Lock()
 	w.asked++
 	deaf := w.deaf
@@ -488,7 +489,7 @@ func (w *world) Reboot(_ context.Context, id xenctl.Domid) error {
 	return w.ShutdownDomain(id, xenctl.ShutdownReboot)
 }
 
-func (w *world) ForceReboot(_ context.Context, id xenctl.Domid) error {
+func (w *world) ForceReboot(_ context.Context, id ident.Domid) error {
 	w.mu.Lock()
 	w.asked++
 	w.mu.Unlock()
@@ -660,6 +661,6 @@ type noJournal struct{}
 
 func (noJournal) Load() ([]*Record, error) { return nil, nil }
 func (noJournal) Save(*Record) error       { return nil }
-func (noJournal) Remove(xenctl.UUID) error { return nil }
+func (noJournal) Remove(ident.UUID) error  { return nil }
 
 func (noJournal) Add(api.HistoryEntry) (uint64, error) { return 0, nil }

@@ -15,9 +15,9 @@ import (
 	"github.com/urfave/cli/v2"
 	"golang.org/x/term"
 
-	"github.com/warmreboot/warmreboot/internal/api"
-	"github.com/warmreboot/warmreboot/internal/page"
+	"github.com/warmreboot/warmreboot/api"
 	"github.com/warmreboot/warmreboot/internal/version"
+	"github.com/warmreboot/warmreboot/internal/web"
 )
 
 // env is what commands work with; tests put their own in.
@@ -28,7 +28,7 @@ type env struct {
 	service  func(socket string) api.Service
 	history  func(socket string) api.History
 	runs     func(socket string) api.Schedules
-	pages    func(socket string) page.Source
+	pages    func(socket string) web.Source
 	host     func(ctx context.Context, socket string) (api.Host, error)
 	local    func() (local, error)
 	// screen returns the width and height of the terminal that stdout is; nil if
@@ -45,7 +45,7 @@ func Main(args []string, stdout, stderr *os.File) int {
 		service: func(socket string) api.Service { return api.NewClient(socket) },
 		history: func(socket string) api.History { return api.NewClient(socket) },
 		runs:    func(socket string) api.Schedules { return api.NewClient(socket) },
-		pages:   func(socket string) page.Source { return api.NewClient(socket) },
+		pages:   func(socket string) web.Source { return api.NewClient(socket) },
 		host: func(ctx context.Context, socket string) (api.Host, error) {
 			return api.NewClient(socket).Host(ctx)
 		},

@@ -7,18 +7,18 @@ import (
 
 	"github.com/urfave/cli/v2"
 
+	"github.com/warmreboot/warmreboot/api"
 	"github.com/warmreboot/warmreboot/cachemap"
-	"github.com/warmreboot/warmreboot/internal/api"
+	"github.com/warmreboot/warmreboot/ident"
 	"github.com/warmreboot/warmreboot/internal/disk"
 	"github.com/warmreboot/warmreboot/internal/validate"
-	"github.com/warmreboot/warmreboot/xenctl"
 )
 
 // checkResult is what check found. Pages that Xen forgot while it ran are in
 // none of checked, mismatches and unreadable.
 type checkResult struct {
 	Domain     string         `json:"domain"`
-	Domid      xenctl.Domid   `json:"domid"`
+	Domid      ident.Domid    `json:"domid"`
 	Pages      uint64         `json:"pages"`
 	Checked    uint64         `json:"checked"`
 	Mismatches uint64         `json:"mismatches"`
@@ -29,8 +29,8 @@ type checkResult struct {
 }
 
 type checkExample struct {
-	PFN    cachemap.PFN    `json:"pfn"`
-	VBD    cachemap.VBD    `json:"vbd"`
+	PFN    ident.PFN       `json:"pfn"`
+	VBD    ident.VBD       `json:"vbd"`
 	Sector cachemap.Sector `json:"sector"`
 }
 
@@ -111,7 +111,7 @@ func (e *env) check(ctx context.Context, l local, domain string) (checkResult, e
 	return r, nil
 }
 
-func checkVBD(ctx context.Context, l local, vbd cachemap.VBD, r *checkResult, show func(int)) error {
+func checkVBD(ctx context.Context, l local, vbd ident.VBD, r *checkResult, show func(int)) error {
 	be, err := disk.FindBackend(ctx, l.store, r.Domid, vbd)
 	if err != nil {
 		return err
@@ -127,7 +127,7 @@ func checkVBD(ctx context.Context, l local, vbd cachemap.VBD, r *checkResult, sh
 	defer d.Close()
 	base := int(r.Checked + r.Gone + r.Unreadable)
 	c := validate.ContentCheck{Memory: l.xen, Domid: r.Domid, Disk: d}
-	for from, more := cachemap.PFN(0), true; more; {
+	for from, more := ident.PFN(0), true; more; {
 		v, closeView, err := validate.MapView(l.xen, r.Domid, false)
 		if err != nil {
 			return err

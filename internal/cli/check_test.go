@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/warmreboot/warmreboot/cachemap"
+	"github.com/warmreboot/warmreboot/ident"
 	"github.com/warmreboot/warmreboot/internal/agent"
 	"github.com/warmreboot/warmreboot/internal/disk"
 	"github.com/warmreboot/warmreboot/internal/disk/storetest"
@@ -32,7 +33,7 @@ type fakeXen struct {
 }
 
 func newFakeXen() *fakeXen {
-	x := &fakeXen{info: xenctl.DomainInfo{Domid: 3, UUID: xenctl.UUID{1}, HVM: true}, feature: xenctl.Yes,
+	x := &fakeXen{info: xenctl.DomainInfo{Domid: 3, UUID: ident.UUID{1}, HVM: true}, feature: xenctl.Yes,
 		status:  xenctl.WarmcacheStatus{Enabled: true, Armed: true, Attached: true, Committed: 3},
 		entries: make([]cachemap.Entry, 64), memory: make([]byte, 64*4096), disk: make([]byte, 16*4096)}
 	for i := range x.disk {
@@ -49,19 +50,19 @@ func (x *fakeXen) local() *local {
 	return &local{xen: x, store: webStore(), disks: fakeDisks{x}, close: func() {},
 		memory: func() (xenctl.Memory, error) { return xenctl.Memory{Total: 1 << 20, Free: 1 << 18}, nil },
 		synced: func() (bool, error) { return true, nil },
-		owner: func(xenctl.Domid, xenctl.UUID, string) (toolstack.Owner, error) {
+		owner: func(ident.Domid, ident.UUID, string) (toolstack.Owner, error) {
 			return toolstack.Owner{Toolstack: toolstack.XL, Process: "xl (1)", OnReboot: "restart"}, nil
 		}}
 }
 
 func (x *fakeXen) ProbeWarmcache() (xenctl.Feature, error) { return x.feature, x.probeErr }
 func (x *fakeXen) Domains() ([]xenctl.DomainInfo, error)   { return []xenctl.DomainInfo{{}, x.info}, nil }
-func (x *fakeXen) Image(xenctl.UUID) (xenctl.Image, error) { return xenctl.Image{}, xenctl.ErrNoImage }
-func (x *fakeXen) WarmcacheStatus(xenctl.Domid) (xenctl.WarmcacheStatus, error) {
+func (x *fakeXen) Image(ident.UUID) (xenctl.Image, error)  { return xenctl.Image{}, xenctl.ErrNoImage }
+func (x *fakeXen) WarmcacheStatus(ident.Domid) (xenctl.WarmcacheStatus, error) {
 	return x.status, nil
 }
 
-func (x *fakeXen) WarmcacheDrop(xenctl.Domid) (uint64, error) {
+func (x *fakeXen) WarmcacheDrop(ident.Domid) (uint64, error) {
 	x.changed = append(x.changed, "drop")
 	return 0, nil
 }
@@ -74,15 +75,15 @@ func (fakeMapping) Close() error                { return nil }
 
 type fakePages struct {
 	x    *fakeXen
-	pfns []cachemap.PFN
+	pfns []ident.PFN
 }
 
 func (p fakePages) Page(i int) ([]byte, error) { return p.x.memory[p.pfns[i]*4096:][:4096], nil }
 func (fakePages) Close() error                 { return nil }
 
-func (x *fakeXen) MapTable(xenctl.Domid) (hypervisor.Table, error)  { return fakeMapping{x}, nil }
-func (x *fakeXen) MapReuse(xenctl.Domid) (hypervisor.Bitmap, error) { return fakeMapping{x}, nil }
-func (x *fakeXen) MapPages(_ xenctl.Domid, p []cachemap.PFN) (hypervisor.Pages, error) {
+func (x *fakeXen) MapTable(ident.Domid) (hypervisor.Table, error)  { return fakeMapping{x}, nil }
+func (x *fakeXen) MapReuse(ident.Domid) (hypervisor.Bitmap, error) { return fakeMapping{x}, nil }
+func (x *fakeXen) MapPages(_ ident.Domid, p []ident.PFN) (hypervisor.Pages, error) {
 	return fakePages{x, p}, nil
 }
 

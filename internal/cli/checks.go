@@ -11,8 +11,8 @@ import (
 	"syscall"
 	"time"
 
-	"github.com/warmreboot/warmreboot/cachemap"
-	"github.com/warmreboot/warmreboot/internal/api"
+	"github.com/warmreboot/warmreboot/api"
+	"github.com/warmreboot/warmreboot/ident"
 	"github.com/warmreboot/warmreboot/internal/disk"
 	"github.com/warmreboot/warmreboot/xenctl"
 )
@@ -157,11 +157,11 @@ func (d *diagnosis) checkDisks(ctx context.Context, l local, s api.DomainStatus)
 		if err != nil {
 			continue
 		}
-		d.checkDisk(ctx, l, s, cachemap.VBD(n), path.Join(dir, name))
+		d.checkDisk(ctx, l, s, ident.VBD(n), path.Join(dir, name))
 	}
 }
 
-func (d *diagnosis) checkDisk(ctx context.Context, l local, s api.DomainStatus, vbd cachemap.VBD, front string) {
+func (d *diagnosis) checkDisk(ctx context.Context, l local, s api.DomainStatus, vbd ident.VBD, front string) {
 	check := "vbd " + vbd.Name()
 	be, err := disk.FindBackend(ctx, l.store, s.Domid, vbd)
 	switch {

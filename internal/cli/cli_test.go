@@ -9,8 +9,9 @@ import (
 	"testing"
 	"time"
 
-	"github.com/warmreboot/warmreboot/internal/api"
-	"github.com/warmreboot/warmreboot/internal/page"
+	"github.com/warmreboot/warmreboot/api"
+	"github.com/warmreboot/warmreboot/ident"
+	"github.com/warmreboot/warmreboot/internal/web"
 	"github.com/warmreboot/warmreboot/xenctl"
 )
 
@@ -114,7 +115,7 @@ func (f *fakeService) Resume(_ context.Context, s string) (api.HaltedRules, erro
 	return api.HaltedRules{Schedule: s, Why: "not well"}, f.err
 }
 
-func (f *fakeService) Samples(context.Context, xenctl.UUID, time.Time) ([]api.Sample, error) {
+func (f *fakeService) Samples(context.Context, ident.UUID, time.Time) ([]api.Sample, error) {
 	f.note("samples")
 	return f.samples, f.err
 }
@@ -132,7 +133,7 @@ func runCLI(s *fakeService, l *local, args ...string) result {
 		service: func(string) api.Service { return s },
 		history: func(string) api.History { return s },
 		runs:    func(string) api.Schedules { return s },
-		pages:   func(string) page.Source { return s },
+		pages:   func(string) web.Source { return s },
 		host:    func(context.Context, string) (api.Host, error) { return s.host, s.err },
 		local: func() (local, error) {
 			if l == nil {

@@ -5,8 +5,8 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/warmreboot/warmreboot/internal/api"
-	"github.com/warmreboot/warmreboot/xenctl"
+	"github.com/warmreboot/warmreboot/api"
+	"github.com/warmreboot/warmreboot/ident"
 )
 
 func TestDisable(t *testing.T) {
@@ -18,7 +18,7 @@ func TestDisable(t *testing.T) {
 }
 
 func TestDisableAll(t *testing.T) {
-	web, db := xenctl.UUID{1}, xenctl.UUID{2}
+	web, db := ident.UUID{1}, ident.UUID{2}
 	s := &fakeService{list: []api.DomainStatus{{Domain: "web", UUID: web, Managed: true}, {Domain: "other"}, {Domain: "db", UUID: db, Enabled: true}},
 		status: api.DomainStatus{Domain: "one"}}
 	r := runCLI(s, nil, "disable", "--all")

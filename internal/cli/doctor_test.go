@@ -8,8 +8,9 @@ import (
 	"testing"
 	"time"
 
+	"github.com/warmreboot/warmreboot/api"
+	"github.com/warmreboot/warmreboot/ident"
 	"github.com/warmreboot/warmreboot/internal/agent"
-	"github.com/warmreboot/warmreboot/internal/api"
 	"github.com/warmreboot/warmreboot/internal/disk"
 	"github.com/warmreboot/warmreboot/internal/disk/storetest"
 	"github.com/warmreboot/warmreboot/internal/toolstack"
@@ -84,7 +85,7 @@ func TestDoctor(t *testing.T) {
 		"not armed":         {func(p *patient) { p.agent.list[0].Armed = false }, sevWarning, "WARNING  domain web: Xen would keep nothing", "restart"},
 		"PV":                {func(p *patient) { p.xen.info.HVM = false }, sevWarning, "WARNING  domain web: it is a PV guest", "pvh"},
 		"toolstack": {func(p *patient) {
-			p.local.owner = func(xenctl.Domid, xenctl.UUID, string) (toolstack.Owner, error) {
+			p.local.owner = func(ident.Domid, ident.UUID, string) (toolstack.Owner, error) {
 				return toolstack.Owner{OnReboot: "destroy"}, nil
 			}
 		}, sevWarning, `WARNING  toolstack web: its on_reboot is "destroy"`, "configuration"},

@@ -5,7 +5,7 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/warmreboot/warmreboot/internal/api"
+	"github.com/warmreboot/warmreboot/api"
 )
 
 func TestEnable(t *testing.T) {

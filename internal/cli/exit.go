@@ -4,7 +4,7 @@ import (
 	"context"
 	"errors"
 
-	"github.com/warmreboot/warmreboot/internal/api"
+	"github.com/warmreboot/warmreboot/api"
 )
 
 // Exit codes. docs/operations.md has them all.

@@ -6,13 +6,14 @@ import (
 	"fmt"
 	"strconv"
 
+	"github.com/warmreboot/warmreboot/api"
+	"github.com/warmreboot/warmreboot/ident"
 	"github.com/warmreboot/warmreboot/internal/agent"
-	"github.com/warmreboot/warmreboot/internal/api"
 	"github.com/warmreboot/warmreboot/internal/disk"
 	"github.com/warmreboot/warmreboot/internal/hypervisor"
 	"github.com/warmreboot/warmreboot/internal/toolstack"
 	"github.com/warmreboot/warmreboot/xenctl"
-	"github.com/warmreboot/warmreboot/xenctl/xenstore"
+	"github.com/warmreboot/warmreboot/xenstore"
 )
 
 // local is Xen, xenstore and the disks, asked without the agent. It only reads.
@@ -23,7 +24,7 @@ type local struct {
 	// memory is the machine's; synced reports whether its clock is kept right.
 	memory func() (xenctl.Memory, error)
 	synced func() (bool, error)
-	owner  func(xenctl.Domid, xenctl.UUID, string) (toolstack.Owner, error)
+	owner  func(ident.Domid, ident.UUID, string) (toolstack.Owner, error)
 	close  func()
 }
 

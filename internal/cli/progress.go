@@ -5,7 +5,7 @@ import (
 	"fmt"
 	"time"
 
-	"github.com/warmreboot/warmreboot/internal/api"
+	"github.com/warmreboot/warmreboot/api"
 )
 
 const (

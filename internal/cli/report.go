@@ -8,9 +8,9 @@ import (
 
 	"github.com/urfave/cli/v2"
 
-	"github.com/warmreboot/warmreboot/internal/api"
-	"github.com/warmreboot/warmreboot/internal/page"
+	"github.com/warmreboot/warmreboot/api"
 	"github.com/warmreboot/warmreboot/internal/version"
+	"github.com/warmreboot/warmreboot/internal/web"
 )
 
 func (e *env) reportCommand() *cli.Command {
@@ -30,7 +30,7 @@ func (e *env) report(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
-	d, err := page.Collect(c.Context, e.pages(p.string("socket")), p.args[0], c.Uint64("id"))
+	d, err := web.Collect(c.Context, e.pages(p.string("socket")), p.args[0], c.Uint64("id"))
 	if err != nil {
 		return err
 	}
@@ -38,7 +38,7 @@ func (e *env) report(c *cli.Context) error {
 		return e.printJSON(d)
 	}
 	var b bytes.Buffer
-	if err := page.RenderReport(&b, d, version.String(), time.Now()); err != nil {
+	if err := web.RenderReport(&b, d, version.String(), time.Now()); err != nil {
 		return err
 	}
 	path := c.String("file")

@@ -5,13 +5,13 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/warmreboot/warmreboot/internal/api"
-	"github.com/warmreboot/warmreboot/internal/page/pagetest"
+	"github.com/warmreboot/warmreboot/api"
+	"github.com/warmreboot/warmreboot/internal/web/webtest"
 )
 
 // exampleService answers with the example of the pages' own tests.
 func exampleService() *fakeService {
-	x := pagetest.New()
+	x := webtest.New()
 	return &fakeService{status: x.Domain, list: []api.DomainStatus{x.Domain}, entries: x.Entries, samples: x.Seen}
 }
 

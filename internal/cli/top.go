@@ -12,8 +12,8 @@ import (
 
 	"github.com/urfave/cli/v2"
 
-	"github.com/warmreboot/warmreboot/internal/api"
-	"github.com/warmreboot/warmreboot/xenctl"
+	"github.com/warmreboot/warmreboot/api"
+	"github.com/warmreboot/warmreboot/ident"
 )
 
 func (e *env) topCommand() *cli.Command {
@@ -101,7 +101,7 @@ func look(ctx context.Context, s api.Service, last view) view {
 
 func (last view) ratesOf(d api.DomainStatus, now time.Time) *rates {
 	for _, o := range last.Domains {
-		if o.UUID != d.UUID || o.Domid != d.Domid || d.Domid == 0 || d.UUID == (xenctl.UUID{}) {
+		if o.UUID != d.UUID || o.Domid != d.Domid || d.Domid == 0 || d.UUID == (ident.UUID{}) {
 			continue // another domain counts from 0
 		}
 		seconds := now.Sub(last.At).Seconds()

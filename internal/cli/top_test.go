@@ -14,8 +14,8 @@ import (
 
 	"github.com/creack/pty"
 
-	"github.com/warmreboot/warmreboot/internal/api"
-	"github.com/warmreboot/warmreboot/internal/page/pagetest"
+	"github.com/warmreboot/warmreboot/api"
+	"github.com/warmreboot/warmreboot/internal/web/webtest"
 )
 
 // asProgram makes the test's own program be warmreboot.
@@ -171,7 +171,7 @@ func TestTopRates(t *testing.T) {
 			t.Errorf("%q at %d: %q", c.text, c.width, got)
 		}
 	}
-	a := pagetest.New().Domain
+	a := webtest.New().Domain
 	b := a
 	b.WriteFaults, b.Hypercalls, b.Committed = a.WriteFaults+30, a.Hypercalls+10, a.Committed-20
 	now := time.Now()

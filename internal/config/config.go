@@ -16,7 +16,7 @@ import (
 	"syscall"
 	"time"
 
-	"github.com/warmreboot/warmreboot/internal/api"
+	"github.com/warmreboot/warmreboot/api"
 	"github.com/warmreboot/warmreboot/internal/schedule"
 )
 

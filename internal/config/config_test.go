@@ -10,9 +10,9 @@ import (
 	"testing"
 	"time"
 
-	"github.com/warmreboot/warmreboot/internal/api"
+	"github.com/warmreboot/warmreboot/api"
+	"github.com/warmreboot/warmreboot/ident"
 	"github.com/warmreboot/warmreboot/internal/schedule"
-	"github.com/warmreboot/warmreboot/xenctl"
 )
 
 // write makes a directory of files.
@@ -59,7 +59,7 @@ func TestDocumentedExample(t *testing.T) {
 		t.Fatalf("%+v", c)
 	}
 	s := c.Schedules[0]
-	if !s.Match.Of("web-1", xenctl.UUID{}) || s.Match.Of("web-test", xenctl.UUID{}) || s.Match.Of("mail", xenctl.UUID{}) ||
+	if !s.Match.Of("web-1", ident.UUID{}) || s.Match.Of("web-test", ident.UUID{}) || s.Match.Of("mail", ident.UUID{}) ||
 		s.Every != 30*24*time.Hour || len(s.Cron) != 1 || s.Location.String() != "Europe/Berlin" || len(s.Windows) != 2 ||
 		s.Mode != api.Graceful || s.ColdToo || len(s.Before) != 1 || len(s.After) != 1 || s.Alert == nil || len(s.Triggers) != 2 {
 		t.Errorf("%+v", s)

@@ -19,18 +19,18 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/warmreboot/warmreboot/api"
 	"github.com/warmreboot/warmreboot/internal/agent"
-	"github.com/warmreboot/warmreboot/internal/api"
 	"github.com/warmreboot/warmreboot/internal/config"
 	"github.com/warmreboot/warmreboot/internal/disk"
 	"github.com/warmreboot/warmreboot/internal/hypervisor"
-	"github.com/warmreboot/warmreboot/internal/notify"
-	"github.com/warmreboot/warmreboot/internal/runner"
+	"github.com/warmreboot/warmreboot/internal/scheduler"
+	"github.com/warmreboot/warmreboot/internal/sdnotify"
 	"github.com/warmreboot/warmreboot/internal/state"
 	"github.com/warmreboot/warmreboot/internal/toolstack"
 	"github.com/warmreboot/warmreboot/internal/version"
 	"github.com/warmreboot/warmreboot/xenctl"
-	"github.com/warmreboot/warmreboot/xenctl/xenstore"
+	"github.com/warmreboot/warmreboot/xenstore"
 )
 
 // DefaultStateDir is where the daemon keeps its state, unless told otherwise.
@@ -98,7 +98,7 @@ func Main(args []string, stderr io.Writer) int {
 }
 
 func run(ctx context.Context, o options, log *slog.Logger) error {
-	manager, err := notify.FromEnvironment()
+	manager, err := sdnotify.FromEnvironment()
 	if err != nil {
 		return err
 	}
@@ -146,7 +146,7 @@ func run(ctx context.Context, o options, log *slog.Logger) error {
 		Boot: strings.TrimSpace(string(boot))})
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	schedules := runner.New(runner.Options{Agent: a, State: kept, History: record, Store: store, Dir: o.configDir, DryRun: o.dryRun, Log: log,
+	schedules := scheduler.New(scheduler.Options{Agent: a, State: kept, History: record, Store: store, Dir: o.configDir, DryRun: o.dryRun, Log: log,
 		Boot: strings.TrimSpace(string(boot)), Sys: "/sys", Console: "/var/log/xen/console"})
 	host := hostOf(xen.ProbeWarmcache)
 	all, pages := show(a, kept, record, schedules, o, host, xen.ProbeWarmcache, log)
@@ -183,12 +183,12 @@ func run(ctx context.Context, o options, log *slog.Logger) error {
 			log.Warn("the service manager cannot be told", "op", "notify", "err", err)
 		}
 	}
-	tell(notify.Ready, notify.Status(fmt.Sprintf("Xen's warm cache: %v", feature)))
+	tell(sdnotify.Ready, sdnotify.Status(fmt.Sprintf("Xen's warm cache: %v", feature)))
 	go manager.Watch(ctx, func() error { return a.Alive(manager.Interval / 2) },
 		func(err error) {
 			log.Error("no sign of life for the service manager", "op", "alive", "err", err, "next", "it restarts warmrebootd, which goes on where it was")
 		})
-	context.AfterFunc(ctx, func() { tell(notify.Stopping) })
+	context.AfterFunc(ctx, func() { tell(sdnotify.Stopping) })
 	select {
 	case err = <-served:
 	case <-store.Done():

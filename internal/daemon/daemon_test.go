@@ -10,7 +10,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/warmreboot/warmreboot/internal/api"
+	"github.com/warmreboot/warmreboot/api"
 )
 
 func TestLock(t *testing.T) {

@@ -5,7 +5,7 @@ package daemon
 import (
 	"github.com/warmreboot/warmreboot/xenctl"
 	"github.com/warmreboot/warmreboot/xenctl/libxl"
-	"github.com/warmreboot/warmreboot/xenctl/xenstore"
+	"github.com/warmreboot/warmreboot/xenstore"
 )
 
 func openLifecycle(store *xenstore.Client, xen *xenctl.Handle) (libxl.Lifecycle, error) {

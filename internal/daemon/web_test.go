@@ -13,9 +13,9 @@ import (
 	"testing"
 	"time"
 
-	"github.com/warmreboot/warmreboot/internal/api"
-	"github.com/warmreboot/warmreboot/internal/page"
-	"github.com/warmreboot/warmreboot/internal/page/pagetest"
+	"github.com/warmreboot/warmreboot/api"
+	"github.com/warmreboot/warmreboot/internal/web"
+	"github.com/warmreboot/warmreboot/internal/web/webtest"
 )
 
 func TestWebAddress(t *testing.T) {
@@ -44,7 +44,7 @@ func TestServeWeb(t *testing.T) {
 	ended := make(chan struct{})
 	go func() {
 		defer close(ended)
-		serveWeb(ctx, "unix:"+socket, page.Options{Source: pagetest.New(), Host: func() api.Host { return api.Host{} },
+		serveWeb(ctx, "unix:"+socket, web.Options{Source: webtest.New(), Host: func() api.Host { return api.Host{} },
 			Metrics: http.NotFoundHandler(), Log: slog.New(slog.NewTextHandler(io.Discard, nil))})
 	}()
 	c := http.Client{Transport: &http.Transport{DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {

@@ -8,8 +8,7 @@ import (
 	"path"
 	"strings"
 
-	"github.com/warmreboot/warmreboot/cachemap"
-	"github.com/warmreboot/warmreboot/xenctl"
+	"github.com/warmreboot/warmreboot/ident"
 )
 
 // Store reads xenstore.
@@ -23,8 +22,8 @@ var ErrNoBackend = errors.New("no backend")
 
 // Backend is what xenstore says of a vbd's backend in dom0.
 type Backend struct {
-	VBD    cachemap.VBD
-	Domid  xenctl.Domid
+	VBD    ident.VBD
+	Domid  ident.Domid
 	Path   string // in xenstore
 	Kind   string // "vbd" (blkback) or "qdisk" (QEMU)
 	Params string // what the toolstack was given: a device, a file, "aio:FILE"
@@ -41,7 +40,7 @@ const backendDir = "/local/domain/0/backend"
 
 // FindBackend returns the backend of a domain's vbd; ErrNoBackend if there is
 // none. It never follows a path that the guest could have written.
-func FindBackend(ctx context.Context, s Store, domid xenctl.Domid, vbd cachemap.VBD) (Backend, error) {
+func FindBackend(ctx context.Context, s Store, domid ident.Domid, vbd ident.VBD) (Backend, error) {
 	for _, kind := range []string{"vbd", "qdisk"} {
 		b := Backend{VBD: vbd, Domid: domid, Kind: kind,
 			Path: path.Join(backendDir, kind, fmt.Sprint(domid), fmt.Sprint(vbd))}
@@ -73,7 +72,7 @@ func FindBackend(ctx context.Context, s Store, domid xenctl.Domid, vbd cachemap.
 }
 
 // Backends returns all backends of a domain's vbds.
-func Backends(ctx context.Context, s Store, domid xenctl.Domid) ([]Backend, error) {
+func Backends(ctx context.Context, s Store, domid ident.Domid) ([]Backend, error) {
 	var all []Backend
 	for _, kind := range []string{"vbd", "qdisk"} {
 		names, err := s.Directory(ctx, path.Join(backendDir, kind, fmt.Sprint(domid)))
@@ -88,7 +87,7 @@ func Backends(ctx context.Context, s Store, domid xenctl.Domid) ([]Backend, erro
 			if _, err := fmt.Sscanf(name, "%d", &vbd); err != nil {
 				continue
 			}
-			b, err := FindBackend(ctx, s, domid, cachemap.VBD(vbd))
+			b, err := FindBackend(ctx, s, domid, ident.VBD(vbd))
 			if errors.Is(err, ErrNoBackend) {
 				continue
 			}

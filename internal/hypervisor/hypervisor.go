@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/warmreboot/warmreboot/cachemap"
+	"github.com/warmreboot/warmreboot/ident"
 	"github.com/warmreboot/warmreboot/xenctl"
 )
 
@@ -29,10 +30,10 @@ type Pages interface {
 
 // Memory is read-only access to a domain's memory and what Xen knows of it.
 type Memory interface {
-	MapTable(xenctl.Domid) (Table, error)
-	MapReuse(xenctl.Domid) (Bitmap, error)
-	MapHeld(xenctl.Domid) (Bitmap, error)
-	MapPages(xenctl.Domid, []cachemap.PFN) (Pages, error)
+	MapTable(ident.Domid) (Table, error)
+	MapReuse(ident.Domid) (Bitmap, error)
+	MapHeld(ident.Domid) (Bitmap, error)
+	MapPages(ident.Domid, []ident.PFN) (Pages, error)
 }
 
 // Xen is all that the agent does with Xen. Each method is that of
@@ -41,18 +42,18 @@ type Xen interface {
 	Memory
 	ProbeWarmcache() (xenctl.Feature, error)
 	Domains() ([]xenctl.DomainInfo, error)
-	ShutdownDomain(xenctl.Domid, xenctl.ShutdownReason) error
-	WarmcacheEnable(xenctl.Domid, time.Duration) error
-	WarmcacheDisable(xenctl.Domid) error
-	WarmcacheArm(xenctl.Domid, time.Duration) error
-	WarmcacheDisarm(xenctl.Domid) error
-	WarmcacheStatus(xenctl.Domid) (xenctl.WarmcacheStatus, error)
-	WarmcacheVerdict(xenctl.Domid, cachemap.VBD, xenctl.Verdict) (uint64, error)
-	WarmcacheDrop(xenctl.Domid) (uint64, error)
-	WarmcacheDropVBD(xenctl.Domid, cachemap.VBD) (uint64, error)
-	WarmcacheDropPFNs(xenctl.Domid, []cachemap.PFN) (uint64, error)
-	Image(xenctl.UUID) (xenctl.Image, error)
-	DropImage(xenctl.UUID) (uint64, error)
+	ShutdownDomain(ident.Domid, xenctl.ShutdownReason) error
+	WarmcacheEnable(ident.Domid, time.Duration) error
+	WarmcacheDisable(ident.Domid) error
+	WarmcacheArm(ident.Domid, time.Duration) error
+	WarmcacheDisarm(ident.Domid) error
+	WarmcacheStatus(ident.Domid) (xenctl.WarmcacheStatus, error)
+	WarmcacheVerdict(ident.Domid, ident.VBD, xenctl.Verdict) (uint64, error)
+	WarmcacheDrop(ident.Domid) (uint64, error)
+	WarmcacheDropVBD(ident.Domid, ident.VBD) (uint64, error)
+	WarmcacheDropPFNs(ident.Domid, []ident.PFN) (uint64, error)
+	Image(ident.UUID) (xenctl.Image, error)
+	DropImage(ident.UUID) (uint64, error)
 }
 
 // Real is Xen itself.
@@ -61,16 +62,16 @@ type Real struct{ *xenctl.Handle }
 var _ Xen = Real{}
 
 // MapTable implements Memory.
-func (r Real) MapTable(d xenctl.Domid) (Table, error) { return nonNil[Table](r.Handle.MapTable(d)) }
+func (r Real) MapTable(d ident.Domid) (Table, error) { return nonNil[Table](r.Handle.MapTable(d)) }
 
 // MapReuse implements Memory.
-func (r Real) MapReuse(d xenctl.Domid) (Bitmap, error) { return nonNil[Bitmap](r.Handle.MapReuse(d)) }
+func (r Real) MapReuse(d ident.Domid) (Bitmap, error) { return nonNil[Bitmap](r.Handle.MapReuse(d)) }
 
 // MapHeld implements Memory.
-func (r Real) MapHeld(d xenctl.Domid) (Bitmap, error) { return nonNil[Bitmap](r.Handle.MapHeld(d)) }
+func (r Real) MapHeld(d ident.Domid) (Bitmap, error) { return nonNil[Bitmap](r.Handle.MapHeld(d)) }
 
 // MapPages implements Memory.
-func (r Real) MapPages(d xenctl.Domid, p []cachemap.PFN) (Pages, error) {
+func (r Real) MapPages(d ident.Domid, p []ident.PFN) (Pages, error) {
 	return nonNil[Pages](r.Handle.MapPages(d, p))
 }
 

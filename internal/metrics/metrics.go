@@ -13,7 +13,8 @@ import (
 	"github.com/prometheus/client_golang/prometheus/collectors"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 
-	"github.com/warmreboot/warmreboot/internal/api"
+	"github.com/warmreboot/warmreboot/api"
+	"github.com/warmreboot/warmreboot/ident"
 	"github.com/warmreboot/warmreboot/xenctl"
 )
 
@@ -45,14 +46,14 @@ type Collector struct {
 	Options
 
 	mu   sync.Mutex
-	done map[xenctl.UUID]*finished
+	done map[ident.UUID]*finished
 }
 
 var _ prometheus.Collector = (*Collector)(nil)
 
 // New makes a Collector.
 func New(o Options) *Collector {
-	return &Collector{Options: o, done: map[xenctl.UUID]*finished{}}
+	return &Collector{Options: o, done: map[ident.UUID]*finished{}}
 }
 
 // Handler serves the collector's figures, and those of the process.
@@ -137,7 +138,7 @@ func (c *Collector) Finished(s api.Summary) {
 }
 
 // snapshot copies what is counted of a domain.
-func (c *Collector) snapshot(uuid xenctl.UUID) *finished {
+func (c *Collector) snapshot(uuid ident.UUID) *finished {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	f := c.done[uuid]

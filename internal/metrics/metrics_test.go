@@ -13,7 +13,8 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus/testutil"
 
-	"github.com/warmreboot/warmreboot/internal/api"
+	"github.com/warmreboot/warmreboot/api"
+	"github.com/warmreboot/warmreboot/ident"
 	"github.com/warmreboot/warmreboot/xenctl"
 )
 
@@ -24,7 +25,7 @@ type fakeSource struct {
 
 func (f *fakeSource) List(context.Context) ([]api.DomainStatus, error) { return f.all, f.err }
 
-var webUUID = xenctl.UUID{0x5c}
+var webUUID = ident.UUID{0x5c}
 
 type fakeSchedules struct {
 	f      api.Forecast
@@ -44,15 +45,15 @@ func example() (*fakeSource, *Collector) {
 		Refusals: []api.VBDRefusals{{Name: "xvdb", Refusals: api.Refusals{{Reason: api.Written, Pages: 64806}}}},
 		Last: &api.Summary{Started: at, Trigger: api.Crash, Outcome: "warm", DownSeconds: 4, RestoredSeconds: 15,
 			PagesBefore: 100, PagesPreserved: 99, PagesRestored: 98}}
-	f := &fakeSource{all: []api.DomainStatus{web, {Domain: "other", UUID: xenctl.UUID{1}, Domid: 8, State: "running"}}}
+	f := &fakeSource{all: []api.DomainStatus{web, {Domain: "other", UUID: ident.UUID{1}, Domid: 8, State: "running"}}}
 	now := at.Add(time.Hour)
 	planned := api.PlannedRun{Schedule: "nightly", Domain: "web", UUID: webUUID}
 	next, due, running := planned, planned, planned
 	next.Next = now.Add(time.Minute)
 	due.Schedule, due.Due, due.Blocked = "aged", now.Add(-time.Hour), "outside its windows"
-	running.UUID, running.Domain, running.Due, running.Running = xenctl.UUID{2}, "mail", now.Add(-time.Minute), true
+	running.UUID, running.Domain, running.Due, running.Running = ident.UUID{2}, "mail", now.Add(-time.Minute), true
 	schedules := &fakeSchedules{f: api.Forecast{Now: now, Config: api.ConfigStatus{Loaded: at, Error: "a.toml:3: no"}, Runs: []api.PlannedRun{next, due, running},
-		Locks: []api.LockStatus{{Domain: "mail", UUID: xenctl.UUID{2}}}, Halted: []api.HaltedRules{{Schedule: "of nobody"}, {Schedule: "aged"}}},
+		Locks: []api.LockStatus{{Domain: "mail", UUID: ident.UUID{2}}}, Halted: []api.HaltedRules{{Schedule: "of nobody"}, {Schedule: "aged"}}},
 		counts: []api.RunCount{{Schedule: "nightly", Domain: "web", UUID: webUUID, Result: api.RunMissed, Times: 3}, {Schedule: "former", Domain: "web", UUID: webUUID, Result: api.RunWarm, Times: 2}}}
 	c := New(Options{Source: f, Schedules: schedules, Version: "1.2", Log: slog.New(slog.NewTextHandler(io.Discard, nil)),
 		Warmcache: func() (xenctl.Feature, error) { return xenctl.Yes, nil }})

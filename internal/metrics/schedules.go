@@ -5,14 +5,14 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
-	"github.com/warmreboot/warmreboot/internal/api"
-	"github.com/warmreboot/warmreboot/xenctl"
+	"github.com/warmreboot/warmreboot/api"
+	"github.com/warmreboot/warmreboot/ident"
 )
 
 // pair is a schedule and a domain that it reboots.
 type pair struct {
 	schedule, domain string
-	uuid             xenctl.UUID
+	uuid             ident.UUID
 }
 
 // collectSchedules is about what schedules did and will do.
@@ -30,7 +30,7 @@ func (c *Collector) collectSchedules(ctx context.Context, to chan<- prometheus.M
 		gauge(configLoaded, float64(f.Config.Loaded.UnixMilli())/1e3)
 	}
 	// Those that are not stopped and not locked are there, too, with 0.
-	halted, names, isLocked := map[string]bool{}, map[xenctl.UUID]string{}, map[xenctl.UUID]bool{}
+	halted, names, isLocked := map[string]bool{}, map[ident.UUID]string{}, map[ident.UUID]bool{}
 	for _, r := range f.Runs {
 		halted[r.Schedule], names[r.UUID] = false, r.Domain
 	}

@@ -18,8 +18,8 @@ import (
 	"sync"
 	"time"
 
-	"github.com/warmreboot/warmreboot/internal/api"
-	"github.com/warmreboot/warmreboot/xenctl"
+	"github.com/warmreboot/warmreboot/api"
+	"github.com/warmreboot/warmreboot/ident"
 )
 
 const (
@@ -46,7 +46,7 @@ type Sampler struct {
 	Log      *slog.Logger
 
 	mu      sync.Mutex
-	domains map[xenctl.UUID]*domain
+	domains map[ident.UUID]*domain
 }
 
 // domain is what is known of one.
@@ -61,7 +61,7 @@ type domain struct {
 // counters are in bytes, and count since a domid has its devices.
 type counters struct {
 	at                            time.Time
-	domid                         xenctl.Domid
+	domid                         ident.Domid
 	read, written, sent, received uint64
 }
 
@@ -93,9 +93,9 @@ func (s *Sampler) sample(ctx context.Context, now time.Time) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.domains == nil {
-		s.domains = map[xenctl.UUID]*domain{}
+		s.domains = map[ident.UUID]*domain{}
 	}
-	seen := map[xenctl.UUID]bool{}
+	seen := map[ident.UUID]bool{}
 	for i := range all {
 		st := &all[i]
 		if !st.Managed {
@@ -143,7 +143,7 @@ func less(a, b uint64) uint64 { return a - min(a, b) }
 
 // read reads the counters of a domain's backends. Those that are not there count
 // nothing: QEMU's disks have none.
-func (s *Sampler) read(domid xenctl.Domid, now time.Time) counters {
+func (s *Sampler) read(domid ident.Domid, now time.Time) counters {
 	c := counters{at: now, domid: domid}
 	if domid == 0 {
 		return c
@@ -209,12 +209,12 @@ func around(ring []api.Sample, down, end time.Time) []api.Sample {
 	return found
 }
 
-func (s *Sampler) dir(uuid xenctl.UUID) string { return filepath.Join(s.Dir, uuid.String()) }
+func (s *Sampler) dir(uuid ident.UUID) string { return filepath.Join(s.Dir, uuid.String()) }
 
 // A file is named by the time of the shutdown, in milliseconds.
 func fileName(down time.Time) string { return fmt.Sprintf("%015d.json", down.UnixMilli()) }
 
-func (s *Sampler) write(uuid xenctl.UUID, down time.Time, v []api.Sample) error {
+func (s *Sampler) write(uuid ident.UUID, down time.Time, v []api.Sample) error {
 	if len(v) == 0 {
 		return nil
 	}
@@ -246,7 +246,7 @@ func (s *Sampler) write(uuid xenctl.UUID, down time.Time, v []api.Sample) error 
 }
 
 // Samples implements api.Samples.
-func (s *Sampler) Samples(_ context.Context, uuid xenctl.UUID, down time.Time) ([]api.Sample, error) {
+func (s *Sampler) Samples(_ context.Context, uuid ident.UUID, down time.Time) ([]api.Sample, error) {
 	if !down.IsZero() {
 		raw, err := os.ReadFile(filepath.Join(s.dir(uuid), fileName(down)))
 		if err == nil {

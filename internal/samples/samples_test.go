@@ -10,8 +10,8 @@ import (
 	"testing"
 	"time"
 
-	"github.com/warmreboot/warmreboot/internal/api"
-	"github.com/warmreboot/warmreboot/xenctl"
+	"github.com/warmreboot/warmreboot/api"
+	"github.com/warmreboot/warmreboot/ident"
 )
 
 // world is a sysfs and a source of domains.
@@ -35,12 +35,12 @@ func (w *world) count(path string, v uint64) {
 }
 
 var (
-	web  = xenctl.UUID{1}
+	web  = ident.UUID{1}
 	zero = time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
 )
 
 func newWorld(t *testing.T) (*world, *Sampler) {
-	w := &world{t: t, sys: t.TempDir(), all: []api.DomainStatus{{UUID: web, Domid: 3, Managed: true}, {UUID: xenctl.UUID{2}, Domid: 4}}}
+	w := &world{t: t, sys: t.TempDir(), all: []api.DomainStatus{{UUID: web, Domid: 3, Managed: true}, {UUID: ident.UUID{2}, Domid: 4}}}
 	return w, &Sampler{Source: w, Sys: w.sys, Dir: filepath.Join(t.TempDir(), "samples"), Log: slog.New(slog.NewTextHandler(io.Discard, nil))}
 }
 
@@ -105,8 +105,8 @@ func TestKept(t *testing.T) {
 	}
 	down := zero.Add(100 * time.Second)
 	s.Finished(api.Summary{UUID: web, Started: down})
-	s.Finished(api.Summary{UUID: xenctl.UUID{9}, Started: down}) // unknown
-	s.Finished(api.Summary{UUID: web})                           // did not even begin
+	s.Finished(api.Summary{UUID: ident.UUID{9}, Started: down}) // unknown
+	s.Finished(api.Summary{UUID: web})                          // did not even begin
 	if n := len(s.domains[web].save); n != 1 {
 		t.Errorf("%d reboots are to be kept", n)
 	}

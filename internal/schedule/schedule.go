@@ -15,7 +15,7 @@ import (
 	"strings"
 	"time"
 
-	"github.com/warmreboot/warmreboot/xenctl"
+	"github.com/warmreboot/warmreboot/ident"
 )
 
 // Rule is when the domains that it matches are to be rebooted. They are if any
@@ -50,11 +50,11 @@ type Rule struct {
 type Match struct{ Domains, Exclude []string }
 
 // Of reports whether a domain is selected.
-func (m Match) Of(name string, uuid xenctl.UUID) bool {
+func (m Match) Of(name string, uuid ident.UUID) bool {
 	return matches(m.Domains, name, uuid) && !matches(m.Exclude, name, uuid)
 }
 
-func matches(patterns []string, name string, uuid xenctl.UUID) bool {
+func matches(patterns []string, name string, uuid ident.UUID) bool {
 	for _, p := range patterns {
 		if ok, _ := path.Match(p, name); ok || strings.EqualFold(p, uuid.String()) {
 			return true
@@ -80,7 +80,7 @@ type Limits struct {
 // Domain is what is known of a domain now.
 type Domain struct {
 	Name string
-	UUID xenctl.UUID
+	UUID ident.UUID
 	Up   bool
 	// Busy is why it must be left alone, as it is being rebooted by somebody.
 	Busy string
@@ -93,7 +93,7 @@ type Domain struct {
 // Key names what is remembered of a rule and a domain.
 type Key struct {
 	Rule string
-	UUID xenctl.UUID
+	UUID ident.UUID
 }
 
 // Memory is what is remembered of a rule and a domain from one decision to the
@@ -124,7 +124,7 @@ type Input struct {
 	// jump; that of "" is of any rule.
 	Started map[string]time.Duration
 	// Running is which rule reboots a domain now.
-	Running map[xenctl.UUID]string
+	Running map[ident.UUID]string
 	// Forecast: say when those will be rebooted that are not due. It takes far
 	// longer than to decide.
 	Forecast bool
@@ -134,7 +134,7 @@ type Input struct {
 type Item struct {
 	Rule   *Rule
 	Domain string
-	UUID   xenctl.UUID
+	UUID   ident.UUID
 	// Start: it is to be rebooted now. Memory has to be kept before that.
 	Start bool
 	// Due is since when it is; zero if it is not.
@@ -390,7 +390,7 @@ func (r *Rule) NeverRuns(c Cron, now time.Time) bool {
 
 // queue decides which of those that are due, and may, begin now.
 func queue(in Input, items []Item) []Item {
-	byUUID := map[xenctl.UUID]Domain{}
+	byUUID := map[ident.UUID]Domain{}
 	busy, ofRule := 0, map[string]int{}
 	for _, d := range in.Domains {
 		byUUID[d.UUID] = d
@@ -405,7 +405,7 @@ func queue(in Input, items []Item) []Item {
 	if started == nil {
 		started = map[string]time.Duration{}
 	}
-	begun := map[xenctl.UUID]string{}
+	begun := map[ident.UUID]string{}
 	for i := range items {
 		it := &items[i]
 		if it.Due.IsZero() || it.Blocked != "" {
@@ -450,7 +450,7 @@ func queue(in Input, items []Item) []Item {
 }
 
 // companions returns why a domain has to wait for another of its groups.
-func (in Input) companions(it Item, byUUID map[xenctl.UUID]Domain, begun map[xenctl.UUID]string) string {
+func (in Input) companions(it Item, byUUID map[ident.UUID]Domain, begun map[ident.UUID]string) string {
 	for _, g := range in.Groups {
 		if !g.Match.Of(it.Domain, it.UUID) {
 			continue

@@ -9,12 +9,12 @@ import (
 	"testing"
 	"time"
 
-	"github.com/warmreboot/warmreboot/xenctl"
+	"github.com/warmreboot/warmreboot/ident"
 )
 
 var (
-	webA = xenctl.UUID{1}
-	webB = xenctl.UUID{2}
+	webA = ident.UUID{1}
+	webB = ident.UUID{2}
 	noon = time.Date(2026, 11, 21, 12, 0, 0, 0, time.UTC) // a Saturday
 )
 
@@ -25,7 +25,7 @@ func weekly(t *testing.T) *Rule {
 		Location: time.UTC, MissedAfter: time.Hour, Distance: time.Hour, Retry: time.Hour}
 }
 
-func up(name string, uuid xenctl.UUID, age time.Duration) Domain {
+func up(name string, uuid ident.UUID, age time.Duration) Domain {
 	return Domain{Name: name, UUID: uuid, Up: true, Age: age}
 }
 
@@ -101,7 +101,7 @@ func TestDecide(t *testing.T) {
 		r, d := weekly(t), up("web-a", webA, 10*day)
 		in := Input{Now: noon, Rules: []*Rule{r}, Forecast: true, Memory: map[Key]Memory{key: {Handled: noon.Add(-time.Minute)}}}
 		c.change(&in, r, &d)
-		in.Domains = []Domain{d, up("web-test", xenctl.UUID{7}, 10*day), up("mail", xenctl.UUID{8}, 10*day)}
+		in.Domains = []Domain{d, up("web-test", ident.UUID{7}, 10*day), up("mail", ident.UUID{8}, 10*day)}
 		if all := Decide(in); len(all) != 1 {
 			t.Errorf("%s: %d decisions", name, len(all))
 		}
@@ -133,7 +133,7 @@ func TestQueue(t *testing.T) {
 		"no limits":   {func(*Input) {}, "web-a web-b", ""},
 		"one at once": {func(in *Input) { in.Limits.AtOnce = 1 }, "web-a", "at most 1 at once"},
 		"one is busy": {func(in *Input) { in.Limits.AtOnce = 1; in.Domains[2].Busy = "crashed" }, "", "1 being rebooted"},
-		"of the rule": {func(in *Input) { in.Rules[0].AtOnce = 1; in.Running = map[xenctl.UUID]string{{9}: "weekly"} }, "", "1 of this schedule"},
+		"of the rule": {func(in *Input) { in.Rules[0].AtOnce = 1; in.Running = map[ident.UUID]string{{9}: "weekly"} }, "", "1 of this schedule"},
 		"stagger":     {func(in *Input) { in.Limits.Stagger = time.Minute }, "web-a", "1m after the last one"},
 		"just begun": {func(in *Input) {
 			in.Limits.Stagger = time.Minute
@@ -162,8 +162,8 @@ func TestQueue(t *testing.T) {
 		}, "web-b", "schedule first reboots it now"},
 	} {
 		in := Input{Now: noon, Rules: []*Rule{weekly(t)}, Memory: map[Key]Memory{},
-			Domains: []Domain{up("web-b", webB, 9*day), up("web-a", webA, 9*day), up("mail", xenctl.UUID{8}, 9*day)}}
-		for _, u := range []xenctl.UUID{webA, webB} {
+			Domains: []Domain{up("web-b", webB, 9*day), up("web-a", webA, 9*day), up("mail", ident.UUID{8}, 9*day)}}
+		for _, u := range []ident.UUID{webA, webB} {
 			in.Memory[Key{"weekly", u}] = Memory{Handled: noon.Add(-time.Minute)}
 		}
 		c.change(&in)
@@ -232,7 +232,7 @@ func simulate(t *testing.T, seed uint64) (reboots int) {
 	r := rand.New(rand.NewPCG(seed, 7))
 	berlin := zone(t, "Europe/Berlin")
 	in := Input{Now: time.Date(2026, 10, 24, 18, 0, 0, 0, time.UTC), Memory: map[Key]Memory{}, Started: map[string]time.Duration{},
-		Running: map[xenctl.UUID]string{}, Limits: Limits{AtOnce: r.IntN(4), Stagger: time.Duration(r.IntN(4)) * time.Minute}}
+		Running: map[ident.UUID]string{}, Limits: Limits{AtOnce: r.IntN(4), Stagger: time.Duration(r.IntN(4)) * time.Minute}}
 	for i := range 1 + r.IntN(3) {
 		rule := &Rule{Name: fmt.Sprint("rule", i), Match: Match{Domains: []string{"d*"}}, Location: berlin, MissedAfter: time.Duration(r.IntN(90)) * time.Minute,
 			Distance: time.Duration(r.IntN(120)) * time.Minute, CatchUp: r.IntN(2) == 0, AtOnce: r.IntN(3), Stagger: time.Duration(r.IntN(10)) * time.Minute}
@@ -255,7 +255,7 @@ func simulate(t *testing.T, seed uint64) (reboots int) {
 	var booted [n]time.Duration
 	for i := range n {
 		booted[i] = -time.Duration(r.IntN(600)) * time.Minute
-		in.Domains = append(in.Domains, up(fmt.Sprint("d", i), xenctl.UUID{byte(i + 1)}, 0))
+		in.Domains = append(in.Domains, up(fmt.Sprint("d", i), ident.UUID{byte(i + 1)}, 0))
 	}
 	lastStart := map[string]time.Duration{}
 	away := 0

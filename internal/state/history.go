@@ -9,8 +9,8 @@ import (
 
 	bolt "go.etcd.io/bbolt"
 
-	"github.com/warmreboot/warmreboot/internal/api"
-	"github.com/warmreboot/warmreboot/xenctl"
+	"github.com/warmreboot/warmreboot/api"
+	"github.com/warmreboot/warmreboot/ident"
 )
 
 // lastReboot is what tells a reboot that is recorded twice, because the agent
@@ -61,7 +61,7 @@ func (s *Store) Add(e api.HistoryEntry) (id uint64, err error) {
 // forget keeps the history within its limits: first the domain's own, then
 // those that have the most give theirs. So a domain that crashes all the time
 // does not push the others out.
-func (s *Store) forget(all *bolt.Bucket, uuid xenctl.UUID) error {
+func (s *Store) forget(all *bolt.Bucket, uuid ident.UUID) error {
 	total, most, mostN := 0, []byte(nil), 0
 	own := 0
 	err := all.ForEachBucket(func(k []byte) error {
@@ -73,7 +73,7 @@ func (s *Store) forget(all *bolt.Bucket, uuid xenctl.UUID) error {
 		if n > mostN {
 			most, mostN = slices.Clone(k), n
 		}
-		if xenctl.UUID(k) == uuid {
+		if ident.UUID(k) == uuid {
 			own = n
 		}
 		return nil
@@ -101,7 +101,7 @@ func (s *Store) forget(all *bolt.Bucket, uuid xenctl.UUID) error {
 }
 
 // Annotate changes the entry of a reboot that has been recorded.
-func (s *Store) Annotate(uuid xenctl.UUID, id uint64, change func(*api.HistoryEntry)) error {
+func (s *Store) Annotate(uuid ident.UUID, id uint64, change func(*api.HistoryEntry)) error {
 	return s.db.Update(func(tx *bolt.Tx) error {
 		b := tx.Bucket(rebootsBucket).Bucket(uuid[:])
 		e, ok := get[api.HistoryEntry](b, idKey(id))
@@ -115,7 +115,7 @@ func (s *Store) Annotate(uuid xenctl.UUID, id uint64, change func(*api.HistoryEn
 }
 
 // Last returns the entry of a domain's last reboot that took place.
-func (s *Store) Last(uuid xenctl.UUID) (e api.HistoryEntry, ok bool) {
+func (s *Store) Last(uuid ident.UUID) (e api.HistoryEntry, ok bool) {
 	_ = s.db.View(func(tx *bolt.Tx) error {
 		if l, found := get[lastReboot](tx.Bucket(lastBucket), uuid[:]); found {
 			e, ok = get[api.HistoryEntry](tx.Bucket(rebootsBucket).Bucket(uuid[:]), idKey(l.ID))

@@ -9,13 +9,13 @@ import (
 	"testing"
 	"time"
 
-	"github.com/warmreboot/warmreboot/internal/api"
-	"github.com/warmreboot/warmreboot/xenctl"
+	"github.com/warmreboot/warmreboot/api"
+	"github.com/warmreboot/warmreboot/ident"
 )
 
 var (
-	web   = xenctl.UUID{1}
-	db    = xenctl.UUID{2}
+	web   = ident.UUID{1}
+	db    = ident.UUID{2}
 	start = time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)
 )
 
@@ -30,7 +30,7 @@ func openStore(t *testing.T, limits Limits) (*Store, string) {
 	return s, path
 }
 
-func entry(uuid xenctl.UUID, name string, n int, by api.Origin) api.HistoryEntry {
+func entry(uuid ident.UUID, name string, n int, by api.Origin) api.HistoryEntry {
 	at := start.Add(time.Duration(n) * time.Hour)
 	return api.HistoryEntry{At: at, Summary: api.Summary{UUID: uuid, Domain: name, Sequence: uint64(n),
 		Started: at, By: by, Outcome: "warm", PagesRestored: uint64(n)}}

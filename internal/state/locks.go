@@ -7,16 +7,15 @@ import (
 	"strings"
 	"time"
 
+	"github.com/warmreboot/warmreboot/ident"
 	bolt "go.etcd.io/bbolt"
-
-	"github.com/warmreboot/warmreboot/xenctl"
 )
 
 // Lock keeps everybody else from rebooting a domain, until it is released or
 // its time is over.
 type Lock struct {
-	UUID   xenctl.UUID `json:"uuid"`
-	Domain string      `json:"domain"`
+	UUID   ident.UUID `json:"uuid"`
+	Domain string     `json:"domain"`
 	// Owner is who may release it, Reason what for.
 	Owner  string    `json:"owner"`
 	Reason string    `json:"reason,omitempty"`
@@ -68,7 +67,7 @@ func (s *Store) Lock(l Lock) error {
 
 // Unlock releases a lock, if owner has it; "" releases anybody's. It returns
 // what was released.
-func (s *Store) Unlock(uuid xenctl.UUID, owner string) (l Lock, ok bool, err error) {
+func (s *Store) Unlock(uuid ident.UUID, owner string) (l Lock, ok bool, err error) {
 	err = s.db.Update(func(tx *bolt.Tx) error {
 		b := tx.Bucket(locksBucket)
 		if l, ok = get[Lock](b, uuid[:]); !ok || owner != "" && l.Owner != owner {
@@ -92,7 +91,7 @@ func (s *Store) Locks(now time.Time) (all []Lock, err error) {
 			_ = json.Unmarshal(raw, &was)
 			switch {
 			case !ok:
-				over = append(over, Lock{UUID: xenctl.UUID(k)})
+				over = append(over, Lock{UUID: ident.UUID(k)})
 			case !l.Made.Equal(was.Made):
 				moved = append(moved, l)
 				fallthrough

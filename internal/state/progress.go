@@ -6,8 +6,8 @@ import (
 
 	bolt "go.etcd.io/bbolt"
 
+	"github.com/warmreboot/warmreboot/ident"
 	"github.com/warmreboot/warmreboot/internal/schedule"
-	"github.com/warmreboot/warmreboot/xenctl"
 )
 
 // Keys of what schedules remember begin with one of these.
@@ -20,9 +20,9 @@ var (
 // Birth is when a domain was created, by a clock that does not jump: seconds
 // since dom0's boot, which may be negative after another one.
 type Birth struct {
-	Domid xenctl.Domid `json:"domid"`
-	Boot  string       `json:"boot"` // of dom0
-	At    float64      `json:"at"`
+	Domid ident.Domid `json:"domid"`
+	Boot  string      `json:"boot"` // of dom0
+	At    float64     `json:"at"`
 }
 
 func memoryKey(k schedule.Key) []byte {
@@ -52,7 +52,7 @@ func (s *Store) Memories() (map[schedule.Key]schedule.Memory, error) {
 	all := map[schedule.Key]schedule.Memory{}
 	err := each(s, memoryPrefix, func(k []byte, m schedule.Memory) {
 		if len(k) > 16 {
-			all[schedule.Key{Rule: string(k[16:]), UUID: xenctl.UUID(k[:16])}] = m
+			all[schedule.Key{Rule: string(k[16:]), UUID: ident.UUID(k[:16])}] = m
 		}
 	})
 	return all, err
@@ -99,18 +99,18 @@ func (s *Store) Forget(gone func(schedule.Key) bool) error {
 }
 
 // Births returns when the domains that were seen last were created.
-func (s *Store) Births() (map[xenctl.UUID]Birth, error) {
-	all := map[xenctl.UUID]Birth{}
+func (s *Store) Births() (map[ident.UUID]Birth, error) {
+	all := map[ident.UUID]Birth{}
 	err := each(s, birthPrefix, func(k []byte, b Birth) {
 		if len(k) == 16 {
-			all[xenctl.UUID(k)] = b
+			all[ident.UUID(k)] = b
 		}
 	})
 	return all, err
 }
 
 // SetBirth notes when a domain was created.
-func (s *Store) SetBirth(uuid xenctl.UUID, b Birth) error {
+func (s *Store) SetBirth(uuid ident.UUID, b Birth) error {
 	return s.db.Update(func(tx *bolt.Tx) error {
 		return put(tx.Bucket(progress), append(bytes.Clone(birthPrefix), uuid[:]...), b)
 	})

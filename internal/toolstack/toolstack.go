@@ -14,7 +14,7 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/warmreboot/warmreboot/xenctl"
+	"github.com/warmreboot/warmreboot/ident"
 )
 
 // Toolstacks that are recognised.
@@ -57,7 +57,7 @@ var Here = Host{State: "/var/lib/xen", Log: "/var/log/xen", Proc: "/proc"}
 
 // Owner looks for who has created a domain. What libxl keeps for its users is in
 // files named after domid and UUID; libvirt's is registered in libxl.h.
-func (h Host) Owner(domid xenctl.Domid, uuid xenctl.UUID, name string) (Owner, error) {
+func (h Host) Owner(domid ident.Domid, uuid ident.UUID, name string) (Owner, error) {
 	var o Owner
 	userdata := func(id string) string {
 		return filepath.Join(h.State, fmt.Sprintf("userdata-d.%d.%s.%s", domid, uuid, id))

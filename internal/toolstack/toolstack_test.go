@@ -6,7 +6,7 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/warmreboot/warmreboot/xenctl"
+	"github.com/warmreboot/warmreboot/ident"
 )
 
 // host makes a machine with files, by path, and processes: pid to name.
@@ -40,7 +40,7 @@ func host(t *testing.T, files map[string]string, processes map[string]string) Ho
 }
 
 func TestOwner(t *testing.T) {
-	uuid := xenctl.UUID{0x5c, 0x0f}
+	uuid := ident.UUID{0x5c, 0x0f}
 	of := func(id string) string { return "userdata-d.7." + uuid.String() + "." + id }
 	restart := `{"c_info": {"name": "web"}, "on_reboot": "restart"}` + "\x00"
 	for name, c := range map[string]struct {

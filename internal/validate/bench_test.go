@@ -4,6 +4,7 @@ import (
 	"testing"
 
 	"github.com/warmreboot/warmreboot/cachemap"
+	"github.com/warmreboot/warmreboot/ident"
 	"github.com/warmreboot/warmreboot/tests/bench/measure"
 )
 
@@ -28,14 +29,14 @@ var tables = []struct {
 	{"sound", func(int, *cachemap.Entry) {}},
 	{"all-same", func(_ int, e *cachemap.Entry) { *e = cachemap.Entry{VBD: 51712} }},
 	{"past-the-end", func(_ int, e *cachemap.Entry) { e.Sector += 1 << 60 }},
-	{"vbd-for-each", func(i int, e *cachemap.Entry) { e.VBD = cachemap.VBD(i) }},
-	{"vbds-in-turn", func(i int, e *cachemap.Entry) { e.VBD = cachemap.VBD(1 + i%cachemap.MaxVBDs) }},
+	{"vbd-for-each", func(i int, e *cachemap.Entry) { e.VBD = ident.VBD(i) }},
+	{"vbds-in-turn", func(i int, e *cachemap.Entry) { e.VBD = ident.VBD(1 + i%cachemap.MaxVBDs) }},
 	{"every-fault", func(i int, e *cachemap.Entry) {
-		*e = cachemap.Entry{VBD: cachemap.VBD(1 + i%cachemap.MaxVBDs), Sector: 1<<60 + 1}
+		*e = cachemap.Entry{VBD: ident.VBD(1 + i%cachemap.MaxVBDs), Sector: 1<<60 + 1}
 	}},
 }
 
-func everyVBD(cachemap.VBD) (cachemap.Sector, bool) { return 1 << 40, true }
+func everyVBD(ident.VBD) (cachemap.Sector, bool) { return 1 << 40, true }
 
 func BenchmarkCheckStructure(b *testing.B) {
 	const n = 1 << 20

@@ -5,11 +5,12 @@ import (
 	"math/rand/v2"
 
 	"github.com/warmreboot/warmreboot/cachemap"
+	"github.com/warmreboot/warmreboot/ident"
 )
 
 // Collect returns the pages of a vbd from PFN from on, at most n; next is where
 // to go on, and more whether there may be any.
-func Collect(v cachemap.View, vbd cachemap.VBD, from cachemap.PFN, n int) (pages []Page, next cachemap.PFN, more bool) {
+func Collect(v cachemap.View, vbd ident.VBD, from ident.PFN, n int) (pages []Page, next ident.PFN, more bool) {
 	for p, e := range v.From(from) {
 		if e.VBD != vbd {
 			continue
@@ -28,7 +29,7 @@ func Collect(v cachemap.View, vbd cachemap.VBD, from cachemap.PFN, n int) (pages
 // By Li's algorithm L (Reservoir-Sampling Algorithms of Time Complexity
 // O(n(1 + log(N/n))), 1994): it picks how many pages to pass over, so that most
 // of them cost no random number.
-func SampleView(v cachemap.View, vbd cachemap.VBD, n int) []Page {
+func SampleView(v cachemap.View, vbd ident.VBD, n int) []Page {
 	if n <= 0 {
 		return nil
 	}

@@ -11,15 +11,15 @@ import (
 	"time"
 
 	"github.com/warmreboot/warmreboot/cachemap"
+	"github.com/warmreboot/warmreboot/ident"
 	"github.com/warmreboot/warmreboot/internal/disk"
 	"github.com/warmreboot/warmreboot/internal/hypervisor"
 	"github.com/warmreboot/warmreboot/reusebitmap"
-	"github.com/warmreboot/warmreboot/xenctl"
 )
 
 // Page is a page to compare with its sectors.
 type Page struct {
-	PFN   cachemap.PFN
+	PFN   ident.PFN
 	Entry cachemap.Entry
 }
 
@@ -61,7 +61,7 @@ const (
 // ContentCheck compares pages of one vbd of a domain with its disk.
 type ContentCheck struct {
 	Memory hypervisor.Memory
-	Domid  xenctl.Domid
+	Domid  ident.Domid
 	Disk   Disk
 	// Held restricts what counts as remembered to the pages that were adopted
 	// at creation; else the reuse bitmap counts.
@@ -205,7 +205,7 @@ func (c ContentCheck) batch(ctx context.Context, pages []Page, buf []byte) (Cont
 // compare compares pages, which are in order of sector, counts those that are
 // equal, and returns the others.
 func (c ContentCheck) compare(pages []Page, buf []byte, out *Content) ([]suspect, error) {
-	pfns := make([]cachemap.PFN, len(pages))
+	pfns := make([]ident.PFN, len(pages))
 	for i, p := range pages {
 		pfns[i] = p.PFN
 	}
@@ -297,7 +297,7 @@ func (c ContentCheck) remembered(pages []suspect, out *Content) ([]suspect, erro
 // MapView maps the table and the reuse bitmap of a domain; with held, only the
 // pages that were adopted when the domain was created are in the view. Close
 // it soon: it keeps a domain that dies from going away.
-func MapView(m hypervisor.Memory, domid xenctl.Domid, held bool) (cachemap.View, func(), error) {
+func MapView(m hypervisor.Memory, domid ident.Domid, held bool) (cachemap.View, func(), error) {
 	var open []func() error
 	closeAll := func() {
 		for _, c := range open {

@@ -5,6 +5,7 @@ import (
 	"slices"
 
 	"github.com/warmreboot/warmreboot/cachemap"
+	"github.com/warmreboot/warmreboot/ident"
 	"github.com/warmreboot/warmreboot/reusebitmap"
 )
 
@@ -22,9 +23,9 @@ func (f Fault) String() string {
 // Structure is the outcome of CheckStructure.
 type Structure struct {
 	// Drop are the pages that must be forgotten, in ascending order.
-	Drop []cachemap.PFN
+	Drop []ident.PFN
 	// Faults say why, per vbd.
-	Faults map[cachemap.VBD][]Fault
+	Faults map[ident.VBD][]Fault
 }
 
 // CheckStructure checks the selected entries: one page for each key, one key
@@ -35,16 +36,16 @@ type Structure struct {
 // The entries are the guest's word. Whatever they are, the time is proportional
 // to the number of pages; size is called for cachemap.MaxVBDs vbds at most, and
 // faults of further ones are put down to vbd 0.
-func CheckStructure(v cachemap.View, maxPFN cachemap.PFN, size func(cachemap.VBD) (cachemap.Sector, bool)) Structure {
+func CheckStructure(v cachemap.View, maxPFN ident.PFN, size func(ident.VBD) (cachemap.Sector, bool)) Structure {
 	maxPFN = min(maxPFN, cachemap.MaxPages) // FindConflicts looks no further
-	s := Structure{Faults: map[cachemap.VBD][]Fault{}}
+	s := Structure{Faults: map[ident.VBD][]Fault{}}
 	drop := make([]uint64, v.Words())
-	fault := func(p cachemap.PFN, e cachemap.Entry, what string) {
+	fault := func(p ident.PFN, e cachemap.Entry, what string) {
 		drop[p/64] |= 1 << (p % 64)
 		s.fault(p, e, what)
 	}
-	sizes := map[cachemap.VBD]cachemap.Sector{}
-	last, end, known := cachemap.VBD(0), cachemap.Sector(0), false
+	sizes := map[ident.VBD]cachemap.Sector{}
+	last, end, known := ident.VBD(0), cachemap.Sector(0), false
 	for p, e := range v.All() {
 		if e.VBD != last || !known {
 			var ok bool
@@ -80,14 +81,14 @@ func CheckStructure(v cachemap.View, maxPFN cachemap.PFN, size func(cachemap.VBD
 		fault(p, e, "another page holds the same sector")
 	}
 	dropped := reusebitmap.FromWords(drop, ^uint64(0))
-	s.Drop = make([]cachemap.PFN, 0, dropped.Count())
+	s.Drop = make([]ident.PFN, 0, dropped.Count())
 	for p := range dropped.All() {
-		s.Drop = append(s.Drop, cachemap.PFN(p))
+		s.Drop = append(s.Drop, ident.PFN(p))
 	}
 	return s
 }
 
-func (s *Structure) fault(p cachemap.PFN, e cachemap.Entry, what string) {
+func (s *Structure) fault(p ident.PFN, e cachemap.Entry, what string) {
 	vbd := e.VBD
 	list, ok := s.Faults[vbd]
 	if !ok && len(s.Faults) >= cachemap.MaxVBDs {

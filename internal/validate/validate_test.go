@@ -11,12 +11,12 @@ import (
 	"testing"
 
 	"github.com/warmreboot/warmreboot/cachemap"
+	"github.com/warmreboot/warmreboot/ident"
 	"github.com/warmreboot/warmreboot/internal/hypervisor"
-	"github.com/warmreboot/warmreboot/xenctl"
 )
 
 func TestCheckStructure(t *testing.T) {
-	entry := func(vbd cachemap.VBD, index uint64, s cachemap.Sector) cachemap.Entry {
+	entry := func(vbd ident.VBD, index uint64, s cachemap.Sector) cachemap.Entry {
 		return cachemap.Entry{VBD: vbd, Inode: 1, Index: index, Sector: s}
 	}
 	entries := []cachemap.Entry{
@@ -35,8 +35,8 @@ func TestCheckStructure(t *testing.T) {
 		12: entry(1, 1, 8),     // not selected
 	}
 	v := cachemap.NewView(entries, []uint64{1<<12 - 1})
-	s := CheckStructure(v, 11, func(vbd cachemap.VBD) (cachemap.Sector, bool) { return 108, vbd == 1 || vbd == 2 })
-	if want := []cachemap.PFN{0, 1, 2, 3, 5, 7, 8, 9, 11}; !slices.Equal(s.Drop, want) {
+	s := CheckStructure(v, 11, func(vbd ident.VBD) (cachemap.Sector, bool) { return 108, vbd == 1 || vbd == 2 })
+	if want := []ident.PFN{0, 1, 2, 3, 5, 7, 8, 9, 11}; !slices.Equal(s.Drop, want) {
 		t.Errorf("drop %v, want %v", s.Drop, want)
 	}
 	n := uint64(0)
@@ -56,13 +56,13 @@ func TestCheckStructure(t *testing.T) {
 func TestCheckStructureManyVBDs(t *testing.T) {
 	const n = 3 * cachemap.MaxVBDs
 	asked := 0
-	s := CheckStructure(fullTable(n, func(i int, e *cachemap.Entry) { e.VBD = cachemap.VBD(i + 1) }), n,
-		func(cachemap.VBD) (cachemap.Sector, bool) { asked++; return 1 << 40, true })
+	s := CheckStructure(fullTable(n, func(i int, e *cachemap.Entry) { e.VBD = ident.VBD(i + 1) }), n,
+		func(ident.VBD) (cachemap.Sector, bool) { asked++; return 1 << 40, true })
 	if asked != cachemap.MaxVBDs || len(s.Drop) != n-cachemap.MaxVBDs || s.Drop[0] != cachemap.MaxVBDs {
 		t.Errorf("asked for %d sizes, dropped %d pages from %d on", asked, len(s.Drop), s.Drop[0])
 	}
 	// Every vbd with a fault: each of the first has its own, the rest shares.
-	s = CheckStructure(fullTable(n, func(i int, e *cachemap.Entry) { *e = cachemap.Entry{VBD: cachemap.VBD(i + 1), Sector: 1} }), n, everyVBD)
+	s = CheckStructure(fullTable(n, func(i int, e *cachemap.Entry) { *e = cachemap.Entry{VBD: ident.VBD(i + 1), Sector: 1} }), n, everyVBD)
 	if len(s.Drop) != n || len(s.Faults) > cachemap.MaxVBDs+1 || len(s.Faults[1]) != 1 {
 		t.Errorf("dropped %d, faults of %d vbds", len(s.Drop), len(s.Faults))
 	}
@@ -73,7 +73,7 @@ type memory struct {
 	entries []cachemap.Entry
 	words   []uint64
 	bytes   []byte
-	bad     map[cachemap.PFN]bool
+	bad     map[ident.PFN]bool
 	onMap   func()
 	maps    int
 	lock    sync.Mutex
@@ -83,10 +83,10 @@ func (m *memory) Entries() []cachemap.Entry { return m.entries }
 func (m *memory) Words() []uint64           { return m.words }
 func (m *memory) Close() error              { return nil }
 
-func (m *memory) MapTable(xenctl.Domid) (hypervisor.Table, error)  { return m, nil }
-func (m *memory) MapReuse(xenctl.Domid) (hypervisor.Bitmap, error) { return m, nil }
-func (m *memory) MapHeld(xenctl.Domid) (hypervisor.Bitmap, error)  { return m, nil }
-func (m *memory) MapPages(_ xenctl.Domid, p []cachemap.PFN) (hypervisor.Pages, error) {
+func (m *memory) MapTable(ident.Domid) (hypervisor.Table, error)  { return m, nil }
+func (m *memory) MapReuse(ident.Domid) (hypervisor.Bitmap, error) { return m, nil }
+func (m *memory) MapHeld(ident.Domid) (hypervisor.Bitmap, error)  { return m, nil }
+func (m *memory) MapPages(_ ident.Domid, p []ident.PFN) (hypervisor.Pages, error) {
 	m.lock.Lock()
 	defer m.lock.Unlock()
 	m.maps++
@@ -98,7 +98,7 @@ func (m *memory) MapPages(_ xenctl.Domid, p []cachemap.PFN) (hypervisor.Pages, e
 
 type pages struct {
 	m    *memory
-	pfns []cachemap.PFN
+	pfns []ident.PFN
 }
 
 var errBad = errors.New("bad page")
@@ -134,7 +134,7 @@ func (d *diskBytes) Size() int64 { return int64(len(d.b)) }
 // newMemory has n pages, PFN p holding the disk's page perm[p].
 func newMemory(n int) (*memory, *diskBytes, []Page) {
 	r := rand.New(rand.NewPCG(uint64(n), 1))
-	m := &memory{entries: make([]cachemap.Entry, n), words: make([]uint64, (n+63)/64), bytes: make([]byte, n*4096), bad: map[cachemap.PFN]bool{}}
+	m := &memory{entries: make([]cachemap.Entry, n), words: make([]uint64, (n+63)/64), bytes: make([]byte, n*4096), bad: map[ident.PFN]bool{}}
 	d := &diskBytes{b: make([]byte, 2*n*4096), bad: map[int64]bool{}}
 	for i := range d.b {
 		d.b[i] = byte(r.Uint32())
@@ -258,11 +258,11 @@ func TestContentCancelled(t *testing.T) {
 func TestCollectAndSample(t *testing.T) {
 	m, _, _ := newMemory(500)
 	for p := range 500 {
-		m.entries[p].VBD = cachemap.VBD(1 + p%2)
+		m.entries[p].VBD = ident.VBD(1 + p%2)
 	}
 	v := cachemap.NewView(m.entries, m.words)
 	var all []Page
-	for from, more := cachemap.PFN(0), true; more; {
+	for from, more := ident.PFN(0), true; more; {
 		var part []Page
 		part, from, more = Collect(v, 2, from, 30)
 		all = append(all, part...)
@@ -271,7 +271,7 @@ func TestCollectAndSample(t *testing.T) {
 		t.Fatalf("collected %d", len(all))
 	}
 	for i, p := range all {
-		if p.PFN != cachemap.PFN(2*i+1) || p.Entry != m.entries[p.PFN] {
+		if p.PFN != ident.PFN(2*i+1) || p.Entry != m.entries[p.PFN] {
 			t.Fatalf("%d: %+v", i, p)
 		}
 	}

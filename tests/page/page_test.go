@@ -27,9 +27,9 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 
-	"github.com/warmreboot/warmreboot/internal/api"
-	"github.com/warmreboot/warmreboot/internal/page"
-	"github.com/warmreboot/warmreboot/internal/page/pagetest"
+	"github.com/warmreboot/warmreboot/api"
+	"github.com/warmreboot/warmreboot/internal/web"
+	"github.com/warmreboot/warmreboot/internal/web/webtest"
 )
 
 var browser = flag.Bool("browser", false, "run the tests that need chromium")
@@ -65,7 +65,7 @@ func (n *network) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 // pages are those of the example.
 func pages(t *testing.T) *network {
 	t.Helper()
-	return &network{handler: page.Handler(page.Options{Source: pagetest.New(), Metrics: promhttp.Handler(),
+	return &network{handler: web.Handler(web.Options{Source: webtest.New(), Metrics: promhttp.Handler(),
 		Host: func() api.Host { return api.Host{Version: "1.2", Warmcache: "yes"} },
 		Log:  slog.New(slog.NewTextHandler(io.Discard, nil))})}
 }
@@ -149,30 +149,30 @@ func (s shown) has(t *testing.T, texts ...string) {
 func TestHostPage(t *testing.T) {
 	n := pages(t)
 	s := open(t, n, "http://127.0.0.1:9816/", "1000,800")
-	s.has(t, "<h1>Domains</h1>", `<a href="/domains/`+pagetest.UUID.String()+`">web&lt;script&gt;`, "49.3 %", "Latest reboots")
+	s.has(t, "<h1>Domains</h1>", `<a href="/domains/`+webtest.UUID.String()+`">web&lt;script&gt;`, "49.3 %", "Latest reboots")
 	n.onlyAsked(t, "/")
 }
 
 func TestDomainPage(t *testing.T) {
 	n := pages(t)
-	s := open(t, n, "http://127.0.0.1:9816/domains/"+pagetest.UUID.String(), "1000,1600")
+	s := open(t, n, "http://127.0.0.1:9816/domains/"+webtest.UUID.String(), "1000,1600")
 	s.has(t, "preserved by Xen", "<polyline", "8 sectors were written while the guest was down", `id="refused"`)
 	s.drawn(t)
-	n.onlyAsked(t, "/domains/"+pagetest.UUID.String())
+	n.onlyAsked(t, "/domains/"+webtest.UUID.String())
 	// On a telephone nothing is wider than the screen but tables, which scroll.
-	if m := open(t, pages(t), "http://127.0.0.1:9816/domains/"+pagetest.UUID.String(), "500,1600").image; m.Bounds().Dx() != 500 || pixels(m, warm) < 200 {
+	if m := open(t, pages(t), "http://127.0.0.1:9816/domains/"+webtest.UUID.String(), "500,1600").image; m.Bounds().Dx() != 500 || pixels(m, warm) < 200 {
 		t.Errorf("narrow: %v, %d pixels", m.Bounds(), pixels(m, warm))
 	}
 }
 
 // TestReportFile: a report is opened as a file, and asks for nothing.
 func TestReportFile(t *testing.T) {
-	d, err := page.Collect(t.Context(), pagetest.New(), pagetest.Name, 0)
+	d, err := web.Collect(t.Context(), webtest.New(), webtest.Name, 0)
 	if err != nil {
 		t.Fatal(err)
 	}
 	var b bytes.Buffer
-	if err := page.RenderReport(&b, d, "1.2", time.Now()); err != nil {
+	if err := web.RenderReport(&b, d, "1.2", time.Now()); err != nil {
 		t.Fatal(err)
 	}
 	path := filepath.Join(t.TempDir(), "report.html")

@@ -12,16 +12,17 @@ import (
 	"errors"
 	"fmt"
 
+	"github.com/warmreboot/warmreboot/ident"
 	"github.com/warmreboot/warmreboot/xenctl"
 )
 
 // Lifecycle is what the agent asks of a toolstack.
 type Lifecycle interface {
 	// Reboot asks the guest to reboot and returns when it has been asked.
-	Reboot(ctx context.Context, domid xenctl.Domid) error
+	Reboot(ctx context.Context, domid ident.Domid) error
 	// ForceReboot takes the domain down without the guest's help, as if it had
 	// rebooted.
-	ForceReboot(ctx context.Context, domid xenctl.Domid) error
+	ForceReboot(ctx context.Context, domid ident.Domid) error
 }
 
 // Writer writes xenstore.
@@ -31,7 +32,7 @@ type Writer interface {
 
 // Shutdowner is the hypercall that takes a domain down.
 type Shutdowner interface {
-	ShutdownDomain(xenctl.Domid, xenctl.ShutdownReason) error
+	ShutdownDomain(ident.Domid, xenctl.ShutdownReason) error
 }
 
 // Xenstore is a Lifecycle without libxl: it does what libxl_domain_reboot and
@@ -45,12 +46,12 @@ var _ Lifecycle = Xenstore{}
 
 // Reboot implements Lifecycle. A guest without a driver for control/shutdown
 // ignores it.
-func (x Xenstore) Reboot(ctx context.Context, domid xenctl.Domid) error {
+func (x Xenstore) Reboot(ctx context.Context, domid ident.Domid) error {
 	return x.Store.Write(ctx, fmt.Sprintf("/local/domain/%d/control/shutdown", domid), "reboot")
 }
 
 // ForceReboot implements Lifecycle. A domain that is gone already is no error.
-func (x Xenstore) ForceReboot(_ context.Context, domid xenctl.Domid) error {
+func (x Xenstore) ForceReboot(_ context.Context, domid ident.Domid) error {
 	err := x.Xen.ShutdownDomain(domid, xenctl.ShutdownReboot)
 	if errors.Is(err, xenctl.ErrNoDomain) {
 		return nil

@@ -6,9 +6,8 @@ import (
 	"context"
 	"fmt"
 
+	"github.com/warmreboot/warmreboot/ident"
 	"github.com/xen-project/xen/tools/golang/xenlight"
-
-	"github.com/warmreboot/warmreboot/xenctl"
 )
 
 // Xenlight is a Lifecycle, and more, through libxl. libxl has no forced
@@ -33,35 +32,35 @@ func OpenXenlight(xen Shutdowner) (*Xenlight, error) {
 func (x *Xenlight) Close() error { return x.ctx.Close() }
 
 // Reboot implements Lifecycle.
-func (x *Xenlight) Reboot(_ context.Context, domid xenctl.Domid) error {
+func (x *Xenlight) Reboot(_ context.Context, domid ident.Domid) error {
 	return wrap("reboot", domid, x.ctx.DomainReboot(xenlight.Domid(domid)))
 }
 
 // ForceReboot implements Lifecycle.
-func (x *Xenlight) ForceReboot(ctx context.Context, domid xenctl.Domid) error {
+func (x *Xenlight) ForceReboot(ctx context.Context, domid ident.Domid) error {
 	return Xenstore{Xen: x.xen}.ForceReboot(ctx, domid)
 }
 
 // Unpause lets a paused domain run.
-func (x *Xenlight) Unpause(domid xenctl.Domid) error {
+func (x *Xenlight) Unpause(domid ident.Domid) error {
 	return wrap("unpause", domid, x.ctx.DomainUnpause(xenlight.Domid(domid)))
 }
 
 // Destroy ends a domain at once. Its warm cache is kept if it is armed.
-func (x *Xenlight) Destroy(domid xenctl.Domid) error {
+func (x *Xenlight) Destroy(domid ident.Domid) error {
 	return wrap("destroy", domid, x.ctx.DomainDestroy(xenlight.Domid(domid)))
 }
 
 // DomidByName returns the domid of a domain's name.
-func (x *Xenlight) DomidByName(name string) (xenctl.Domid, error) {
+func (x *Xenlight) DomidByName(name string) (ident.Domid, error) {
 	domid, err := x.ctx.NameToDomid(name)
 	if err != nil {
 		return 0, fmt.Errorf("libxl: domain %q: %w", name, err)
 	}
-	return xenctl.Domid(domid), nil
+	return ident.Domid(domid), nil
 }
 
-func wrap(op string, domid xenctl.Domid, err error) error {
+func wrap(op string, domid ident.Domid, err error) error {
 	if err != nil {
 		return fmt.Errorf("libxl: %s(domid=%d): %w", op, domid, err)
 	}

@@ -18,6 +18,7 @@ import (
 	"time"
 
 	"github.com/warmreboot/warmreboot/cachemap"
+	"github.com/warmreboot/warmreboot/ident"
 	"github.com/warmreboot/warmreboot/internal/validate"
 	"github.com/warmreboot/warmreboot/tests/bench/measure"
 )
@@ -205,7 +206,7 @@ func check(m *memory) validate.Structure {
 		panic(err)
 	}
 	defer closeView()
-	return validate.CheckStructure(v, cachemap.PFN(len(m.entries)), func(cachemap.VBD) (cachemap.Sector, bool) { return diskSectors, true })
+	return validate.CheckStructure(v, ident.PFN(len(m.entries)), func(ident.VBD) (cachemap.Sector, bool) { return diskSectors, true })
 }
 
 // goMaps finds the same conflicts with Go's maps, one after the other.
@@ -220,7 +221,7 @@ func goMaps(m *memory) int {
 		keys[k] = uint32(p)
 	}
 	type sector struct {
-		vbd cachemap.VBD
+		vbd ident.VBD
 		at  cachemap.Sector
 	}
 	keys = nil

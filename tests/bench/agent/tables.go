@@ -5,8 +5,8 @@ import (
 	"math/rand/v2"
 
 	"github.com/warmreboot/warmreboot/cachemap"
+	"github.com/warmreboot/warmreboot/ident"
 	"github.com/warmreboot/warmreboot/internal/hypervisor"
-	"github.com/warmreboot/warmreboot/xenctl"
 )
 
 // memory is that of a domain as the agent finds it after a reboot: table and
@@ -21,17 +21,17 @@ func (m *memory) Entries() []cachemap.Entry { return m.entries }
 func (m *memory) Words() []uint64           { return m.words }
 func (m *memory) Close() error              { return nil }
 
-func (m *memory) MapTable(xenctl.Domid) (hypervisor.Table, error)  { return m, nil }
-func (m *memory) MapReuse(xenctl.Domid) (hypervisor.Bitmap, error) { return m, nil }
-func (m *memory) MapHeld(xenctl.Domid) (hypervisor.Bitmap, error)  { return m, nil }
+func (m *memory) MapTable(ident.Domid) (hypervisor.Table, error)  { return m, nil }
+func (m *memory) MapReuse(ident.Domid) (hypervisor.Bitmap, error) { return m, nil }
+func (m *memory) MapHeld(ident.Domid) (hypervisor.Bitmap, error)  { return m, nil }
 
-func (m *memory) MapPages(_ xenctl.Domid, p []cachemap.PFN) (hypervisor.Pages, error) {
+func (m *memory) MapPages(_ ident.Domid, p []ident.PFN) (hypervisor.Pages, error) {
 	return pages{m, p}, nil
 }
 
 type pages struct {
 	*memory
-	pfns []cachemap.PFN
+	pfns []ident.PFN
 }
 
 func (p pages) Page(i int) ([]byte, error) {
@@ -62,7 +62,7 @@ func sound(m *memory) {
 		inode++
 		free[vbd] += uint64(r.IntN(16))
 		for i := range n {
-			m.entries[p+i] = cachemap.Entry{VBD: cachemap.VBD(51712 + 16*vbd), Inode: inode, Generation: uint32(inode * 2654435761),
+			m.entries[p+i] = cachemap.Entry{VBD: ident.VBD(51712 + 16*vbd), Inode: inode, Generation: uint32(inode * 2654435761),
 				Index: uint64(i), Sector: cachemap.Sector((free[vbd] + uint64(i)) * cachemap.SectorsPerPage)}
 		}
 		free[vbd] += uint64(n)
@@ -94,6 +94,6 @@ func pairs(m *memory) {
 // manyVBDs makes up a vbd for each page, and a sector that no disk has.
 func manyVBDs(m *memory) {
 	for i := range m.entries {
-		m.entries[i] = cachemap.Entry{VBD: cachemap.VBD(i + 1), Inode: 12, Sector: 1<<60 + 1}
+		m.entries[i] = cachemap.Entry{VBD: ident.VBD(i + 1), Inode: 12, Sector: 1<<60 + 1}
 	}
 }

@@ -7,6 +7,7 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/warmreboot/warmreboot/ident"
 	"github.com/warmreboot/warmreboot/reusebitmap"
 	"github.com/warmreboot/warmreboot/xenctl"
 )
@@ -52,7 +53,7 @@ func SpreadOf(domid int64) (Spread, error) {
 	if err != nil {
 		return Spread{}, err
 	}
-	reusable, err := xen.MapReuse(xenctl.Domid(domid))
+	reusable, err := xen.MapReuse(ident.Domid(domid))
 	if err != nil {
 		return Spread{}, errors.Join(err, xen.Close())
 	}

@@ -8,6 +8,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/warmreboot/warmreboot/ident"
 	"github.com/warmreboot/warmreboot/xenctl"
 )
 
@@ -63,7 +64,7 @@ const (
 // state is what has been used and counted so far.
 type state struct {
 	at        time.Time
-	processor map[xenctl.Domid]uint64
+	processor map[ident.Domid]uint64
 	free      uint64
 	counters  Counters
 }
@@ -176,7 +177,7 @@ func (s state) since(was state) (dom0, others float64) {
 }
 
 func (p Plan) look(xen *xenctl.Handle) (state, error) {
-	s := state{processor: make(map[xenctl.Domid]uint64)}
+	s := state{processor: make(map[ident.Domid]uint64)}
 	all, err := xen.Domains()
 	if err != nil {
 		return s, err
@@ -190,7 +191,7 @@ func (p Plan) look(xen *xenctl.Handle) (state, error) {
 	}
 	s.free = memory.Free
 	if p.Domid != 0 {
-		w, err := xen.WarmcacheStatus(xenctl.Domid(p.Domid))
+		w, err := xen.WarmcacheStatus(ident.Domid(p.Domid))
 		if err == nil { // it is not enabled, or gone
 			s.counters = Counters{float64(w.Hypercalls), float64(w.WriteFaults), float64(w.Registered), float64(w.Commits), float64(w.Committed)}
 		}

@@ -10,7 +10,7 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/warmreboot/warmreboot/internal/api"
+	"github.com/warmreboot/warmreboot/api"
 	"github.com/warmreboot/warmreboot/tests/faults/guest"
 	"github.com/warmreboot/warmreboot/tests/faults/hand"
 )

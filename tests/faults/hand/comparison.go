@@ -8,23 +8,23 @@ import (
 	"time"
 
 	"github.com/warmreboot/warmreboot/cachemap"
+	"github.com/warmreboot/warmreboot/ident"
 	"github.com/warmreboot/warmreboot/internal/disk"
 	"github.com/warmreboot/warmreboot/internal/hypervisor"
 	"github.com/warmreboot/warmreboot/internal/validate"
-	"github.com/warmreboot/warmreboot/xenctl"
 )
 
 // comparison compares the reusable pages of a domain with its disk.
 type comparison struct {
 	memory hypervisor.Memory
-	domid  xenctl.Domid
+	domid  ident.Domid
 	disk   *watchedDisk
 	served map[uint64]bool // inodes
 }
 
 func (c comparison) run(ctx context.Context) (Pages, error) {
 	result := Pages{Mismatches: []Mismatch{}}
-	restored := make(map[cachemap.PFN]bool)
+	restored := make(map[ident.PFN]bool)
 	err := c.each(true, func(page validate.Page) { restored[page.PFN] = true })
 	if err != nil {
 		return result, err
@@ -38,7 +38,7 @@ func (c comparison) run(ctx context.Context) (Pages, error) {
 	if err != nil {
 		return result, err
 	}
-	wrong := make(map[cachemap.PFN]bool)
+	wrong := make(map[ident.PFN]bool)
 	for _, page := range differ {
 		mismatch, err := c.describe(page)
 		if err != nil {
@@ -128,7 +128,7 @@ func (c comparison) suspects(list []validate.Page) ([]validate.Page, error) {
 	defer buffer.Free()
 	var found []validate.Page
 	for pages := range slices.Chunk(list, batch) {
-		pfns := make([]cachemap.PFN, len(pages))
+		pfns := make([]ident.PFN, len(pages))
 		for i, page := range pages {
 			pfns[i] = page.PFN
 		}
@@ -180,7 +180,7 @@ func (c comparison) describe(page validate.Page) (Mismatch, error) {
 		return m, err
 	}
 	m.DiskIntact = c.disk.intact(block, buffer)
-	mapped, err := c.memory.MapPages(c.domid, []cachemap.PFN{page.PFN})
+	mapped, err := c.memory.MapPages(c.domid, []ident.PFN{page.PFN})
 	if err != nil {
 		return m, err
 	}

@@ -13,9 +13,9 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/warmreboot/warmreboot/ident"
 	"github.com/warmreboot/warmreboot/tests/faults/guest"
-	"github.com/warmreboot/warmreboot/xenctl"
-	"github.com/warmreboot/warmreboot/xenctl/xenstore"
+	"github.com/warmreboot/warmreboot/xenstore"
 )
 
 // domU is the only domain beside dom0, also after it has rebooted. What it
@@ -101,7 +101,7 @@ func (d *domU) awaitJSON(what string, most time.Duration, value any) error {
 }
 
 // domid returns the domU's.
-func (d *domU) domid(ctx context.Context) (xenctl.Domid, error) {
+func (d *domU) domid(ctx context.Context) (ident.Domid, error) {
 	names, err := d.store.Directory(ctx, "/local/domain")
 	if err != nil {
 		return 0, err
@@ -115,7 +115,7 @@ func (d *domU) domid(ctx context.Context) (xenctl.Domid, error) {
 	if last == 0 {
 		return 0, errors.New("there is no domU")
 	}
-	return xenctl.Domid(last), nil
+	return ident.Domid(last), nil
 }
 
 // tell types a line on the domU's console.

@@ -6,8 +6,8 @@ import (
 	"testing"
 
 	"github.com/warmreboot/warmreboot/cachemap"
+	"github.com/warmreboot/warmreboot/ident"
 	"github.com/warmreboot/warmreboot/internal/hypervisor"
-	"github.com/warmreboot/warmreboot/xenctl"
 )
 
 func TestSum(t *testing.T) {
@@ -30,10 +30,10 @@ type domain struct {
 	pages       [][]byte
 }
 
-func (g *domain) MapTable(xenctl.Domid) (hypervisor.Table, error)  { return table{g.entries}, nil }
-func (g *domain) MapReuse(xenctl.Domid) (hypervisor.Bitmap, error) { return bitmap{g.reuse}, nil }
-func (g *domain) MapHeld(xenctl.Domid) (hypervisor.Bitmap, error)  { return bitmap{g.held}, nil }
-func (g *domain) MapPages(_ xenctl.Domid, pfns []cachemap.PFN) (hypervisor.Pages, error) {
+func (g *domain) MapTable(ident.Domid) (hypervisor.Table, error)  { return table{g.entries}, nil }
+func (g *domain) MapReuse(ident.Domid) (hypervisor.Bitmap, error) { return bitmap{g.reuse}, nil }
+func (g *domain) MapHeld(ident.Domid) (hypervisor.Bitmap, error)  { return bitmap{g.held}, nil }
+func (g *domain) MapPages(_ ident.Domid, pfns []ident.PFN) (hypervisor.Pages, error) {
 	var m pageList
 	for _, pfn := range pfns {
 		m = append(m, g.pages[pfn])

@@ -11,15 +11,16 @@ import (
 	"github.com/cespare/xxhash/v2"
 
 	"github.com/warmreboot/warmreboot/cachemap"
+	"github.com/warmreboot/warmreboot/ident"
 	"github.com/warmreboot/warmreboot/internal/disk"
 	"github.com/warmreboot/warmreboot/internal/hypervisor"
 	"github.com/warmreboot/warmreboot/internal/validate"
 	"github.com/warmreboot/warmreboot/xenctl"
-	"github.com/warmreboot/warmreboot/xenctl/xenstore"
+	"github.com/warmreboot/warmreboot/xenstore"
 )
 
 // VBD is the disk of the domU that the work is done on, xvda.
-const VBD = cachemap.VBD(51712)
+const VBD = ident.VBD(51712)
 
 // Pages is what dom0 finds of a domU's reusable pages.
 type Pages struct {
@@ -37,7 +38,7 @@ type Pages struct {
 
 // Mismatch is a page that differs from its disk block.
 type Mismatch struct {
-	PFN    cachemap.PFN    `json:"pfn"`
+	PFN    ident.PFN       `json:"pfn"`
 	Inode  uint64          `json:"inode"`
 	Index  uint64          `json:"index"`
 	Sector cachemap.Sector `json:"sector"`
@@ -79,7 +80,7 @@ func (d *watchedDisk) intact(block uint64, content []byte) bool {
 }
 
 // pages compares all reusable pages of a domain's VBD with the disk.
-func pages(ctx context.Context, domid xenctl.Domid) (Pages, error) {
+func pages(ctx context.Context, domid ident.Domid) (Pages, error) {
 	var result Pages
 	sums, err := os.ReadFile(Pristine)
 	if err != nil {

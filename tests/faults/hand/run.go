@@ -9,7 +9,7 @@ import (
 	"strings"
 	"time"
 
-	"github.com/warmreboot/warmreboot/internal/api"
+	"github.com/warmreboot/warmreboot/api"
 	"github.com/warmreboot/warmreboot/tests/faults/guest"
 )
 

@@ -1,4 +1,4 @@
-package page
+package web
 
 import (
 	"bytes"
@@ -9,7 +9,7 @@ import (
 	"net/http"
 	"time"
 
-	"github.com/warmreboot/warmreboot/internal/api"
+	"github.com/warmreboot/warmreboot/api"
 )
 
 // Source is what the pages show.

@@ -1,7 +1,7 @@
-// Package page shows what the agent knows as HTML: one file for a report, and the
+// Package web shows what the agent knows as HTML: one file for a report, and the
 // daemon's read-only status pages, which look the same. A page is one file that
 // needs nothing else: no script, no image, no font from anywhere.
-package page
+package web
 
 import (
 	"embed"
@@ -9,7 +9,7 @@ import (
 	"io"
 	"time"
 
-	"github.com/warmreboot/warmreboot/internal/api"
+	"github.com/warmreboot/warmreboot/api"
 )
 
 //go:embed *.html style.css

@@ -6,7 +6,7 @@ import (
 	"net/url"
 	"time"
 
-	"github.com/warmreboot/warmreboot/xenctl"
+	"github.com/warmreboot/warmreboot/ident"
 )
 
 // ConfigStatus is which configuration is in force.
@@ -31,11 +31,11 @@ type Forecast struct {
 
 // PlannedRun is what a schedule will do with a domain.
 type PlannedRun struct {
-	Schedule string      `json:"schedule"`
-	Domain   string      `json:"domain"`
-	UUID     xenctl.UUID `json:"uuid"`
-	Mode     Trigger     `json:"mode"`
-	DryRun   bool        `json:"dry_run,omitempty"`
+	Schedule string     `json:"schedule"`
+	Domain   string     `json:"domain"`
+	UUID     ident.UUID `json:"uuid"`
+	Mode     Trigger    `json:"mode"`
+	DryRun   bool       `json:"dry_run,omitempty"`
 	// Running: it is being done now.
 	Running bool `json:"running,omitempty"`
 	// Due is since when; missing if it is not. Then Blocked is why it has not
@@ -67,7 +67,7 @@ var RunResults = []RunResult{RunWarm, RunCold, RunUnhealthy, RunFailed, RunMisse
 type RunCount struct {
 	Schedule string
 	Domain   string
-	UUID     xenctl.UUID
+	UUID     ident.UUID
 	Result   RunResult
 	Times    uint64
 }
@@ -80,12 +80,12 @@ type HaltedRules struct {
 
 // LockStatus is a lock on a domain.
 type LockStatus struct {
-	Domain string      `json:"domain"`
-	UUID   xenctl.UUID `json:"uuid"`
-	Owner  string      `json:"owner"`
-	Reason string      `json:"reason,omitempty"`
-	Made   time.Time   `json:"made"`
-	Until  time.Time   `json:"until"`
+	Domain string     `json:"domain"`
+	UUID   ident.UUID `json:"uuid"`
+	Owner  string     `json:"owner"`
+	Reason string     `json:"reason,omitempty"`
+	Made   time.Time  `json:"made"`
+	Until  time.Time  `json:"until"`
 }
 
 // LockRequest is the body of a POST request.

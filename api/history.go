@@ -7,7 +7,7 @@ import (
 	"strconv"
 	"time"
 
-	"github.com/warmreboot/warmreboot/xenctl"
+	"github.com/warmreboot/warmreboot/ident"
 )
 
 // Origin is who wanted a reboot.
@@ -61,7 +61,7 @@ type HistoryQuery struct {
 // Matches reports whether an entry is selected, Limit aside.
 func (q HistoryQuery) Matches(e *HistoryEntry) bool {
 	if q.Domain != "" && e.Domain != q.Domain {
-		if u, err := xenctl.ParseUUID(q.Domain); err != nil || u != e.UUID {
+		if u, err := ident.ParseUUID(q.Domain); err != nil || u != e.UUID {
 			return false
 		}
 	}

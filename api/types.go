@@ -6,8 +6,7 @@ import (
 	"fmt"
 	"time"
 
-	"github.com/warmreboot/warmreboot/cachemap"
-	"github.com/warmreboot/warmreboot/xenctl"
+	"github.com/warmreboot/warmreboot/ident"
 )
 
 // Code says what kind of failure an error is; the CLI's exit codes follow it.
@@ -57,16 +56,16 @@ const (
 
 // Summary is the account of one reboot. Counts are pages.
 type Summary struct {
-	Domain      string       `json:"domain"`
-	UUID        xenctl.UUID  `json:"uuid"`
-	DomidBefore xenctl.Domid `json:"domid_before"`
-	DomidAfter  xenctl.Domid `json:"domid_after"`
-	Sequence    uint64       `json:"sequence"`
-	Trigger     Trigger      `json:"trigger"`
-	By          Origin       `json:"by"`
-	Schedule    string       `json:"schedule,omitempty"` // which, if By is BySchedule
-	Outcome     string       `json:"outcome"`            // "warm" or "cold"
-	Reason      string       `json:"reason"`             // why cold
+	Domain      string      `json:"domain"`
+	UUID        ident.UUID  `json:"uuid"`
+	DomidBefore ident.Domid `json:"domid_before"`
+	DomidAfter  ident.Domid `json:"domid_after"`
+	Sequence    uint64      `json:"sequence"`
+	Trigger     Trigger     `json:"trigger"`
+	By          Origin      `json:"by"`
+	Schedule    string      `json:"schedule,omitempty"` // which, if By is BySchedule
+	Outcome     string      `json:"outcome"`            // "warm" or "cold"
+	Reason      string      `json:"reason"`             // why cold
 
 	PagesBefore    uint64 `json:"pages_before"`    // reusable when the domain went down
 	PagesPreserved uint64 `json:"pages_preserved"` // kept by Xen
@@ -87,16 +86,16 @@ type Summary struct {
 
 // VBDSummary is the verdict on the pages of one vbd.
 type VBDSummary struct {
-	VBD        cachemap.VBD `json:"vbd"`
-	Name       string       `json:"name"`
-	Backing    string       `json:"backing"`
-	Verdict    string       `json:"verdict"` // "approved" or "refused"
-	Reason     string       `json:"reason"`  // why refused
-	Custody    string       `json:"custody,omitempty"`
-	Note       string       `json:"note,omitempty"` // what led to the check that was made
-	Held       uint64       `json:"held"`
-	Checked    uint64       `json:"checked"`
-	Mismatches uint64       `json:"mismatches"`
+	VBD        ident.VBD `json:"vbd"`
+	Name       string    `json:"name"`
+	Backing    string    `json:"backing"`
+	Verdict    string    `json:"verdict"` // "approved" or "refused"
+	Reason     string    `json:"reason"`  // why refused
+	Custody    string    `json:"custody,omitempty"`
+	Note       string    `json:"note,omitempty"` // what led to the check that was made
+	Held       uint64    `json:"held"`
+	Checked    uint64    `json:"checked"`
+	Mismatches uint64    `json:"mismatches"`
 	// Refusals count the pages that were refused or dropped, by reason.
 	Refusals Refusals `json:"refusals"`
 }
@@ -141,11 +140,11 @@ type Policy struct {
 
 // DomainStatus is what is known of a domain.
 type DomainStatus struct {
-	Domain string       `json:"domain"`
-	UUID   xenctl.UUID  `json:"uuid"`
-	Domid  xenctl.Domid `json:"domid"` // 0 if it is down
-	State  string       `json:"state"` // running, paused, shutdown, down
-	Type   string       `json:"type"`  // hvm (also PVH) or pv
+	Domain string      `json:"domain"`
+	UUID   ident.UUID  `json:"uuid"`
+	Domid  ident.Domid `json:"domid"` // 0 if it is down
+	State  string      `json:"state"` // running, paused, shutdown, down
+	Type   string      `json:"type"`  // hvm (also PVH) or pv
 	// Toolstack is who creates it again when it reboots: xl, libvirt, "" if unknown
 	// or not asked for: only Status has it.
 	Toolstack string `json:"toolstack,omitempty"`
@@ -174,23 +173,23 @@ type DomainStatus struct {
 
 // VBDCustody is the account of a vbd's disk so far.
 type VBDCustody struct {
-	VBD     cachemap.VBD `json:"vbd"`
-	Name    string       `json:"name"`
-	Backing string       `json:"backing"`
-	State   string       `json:"state"`
-	Reason  string       `json:"reason,omitempty"`
+	VBD     ident.VBD `json:"vbd"`
+	Name    string    `json:"name"`
+	Backing string    `json:"backing"`
+	State   string    `json:"state"`
+	Reason  string    `json:"reason,omitempty"`
 }
 
 // Plan is what a reboot would do.
 type Plan struct {
-	Domain  string       `json:"domain"`
-	UUID    xenctl.UUID  `json:"uuid"`
-	Domid   xenctl.Domid `json:"domid"`
-	Mode    Trigger      `json:"mode"`
-	Policy  *Policy      `json:"policy,omitempty"`
-	Pages   uint64       `json:"pages"`
-	VBDs    []PlanVBD    `json:"vbds"`
-	NotWarm string       `json:"not_warm,omitempty"` // why it would come back cold
+	Domain  string      `json:"domain"`
+	UUID    ident.UUID  `json:"uuid"`
+	Domid   ident.Domid `json:"domid"`
+	Mode    Trigger     `json:"mode"`
+	Policy  *Policy     `json:"policy,omitempty"`
+	Pages   uint64      `json:"pages"`
+	VBDs    []PlanVBD   `json:"vbds"`
+	NotWarm string      `json:"not_warm,omitempty"` // why it would come back cold
 	// Joins: the domain is going down by itself, for this reason; nothing would be
 	// done but to wait until it is back.
 	Joins Trigger `json:"joins,omitempty"`
@@ -198,11 +197,11 @@ type Plan struct {
 
 // PlanVBD is one vbd of a plan.
 type PlanVBD struct {
-	VBD     cachemap.VBD `json:"vbd"`
-	Name    string       `json:"name"`
-	Backing string       `json:"backing"`
-	Pages   uint64       `json:"pages"`
-	Check   string       `json:"check"`
+	VBD     ident.VBD `json:"vbd"`
+	Name    string    `json:"name"`
+	Backing string    `json:"backing"`
+	Pages   uint64    `json:"pages"`
+	Check   string    `json:"check"`
 }
 
 // EnableRequest, RebootRequest: bodies of the POST requests.

@@ -1,4 +1,4 @@
-package runner
+package scheduler
 
 import (
 	"context"
@@ -13,10 +13,10 @@ import (
 	"testing"
 	"time"
 
+	"github.com/warmreboot/warmreboot/api"
+	"github.com/warmreboot/warmreboot/ident"
 	"github.com/warmreboot/warmreboot/internal/agent"
-	"github.com/warmreboot/warmreboot/internal/api"
 	"github.com/warmreboot/warmreboot/internal/state"
-	"github.com/warmreboot/warmreboot/xenctl"
 )
 
 // host is a host without Xen: an agent that reboots domains at once, a clock that
@@ -31,7 +31,7 @@ type host struct {
 	up      time.Duration
 	domains []api.DomainStatus
 	store   map[string]string
-	nextID  xenctl.Domid
+	nextID  ident.Domid
 	done    []string // what was asked of the agent
 	fail    error    // of the next reboots
 	cold    bool     // domains cannot come back warm
@@ -71,10 +71,10 @@ func (h *host) open() {
 }
 
 // create makes a domain that is up for some time.
-func (h *host) create(name string, age time.Duration) xenctl.UUID {
+func (h *host) create(name string, age time.Duration) ident.UUID {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	u := xenctl.UUID{byte(len(h.domains) + 1)}
+	u := ident.UUID{byte(len(h.domains) + 1)}
 	h.domains = append(h.domains, api.DomainStatus{Domain: name, UUID: u, Domid: h.nextID, State: "running", Managed: h.managed})
 	h.store["/vm/"+u.String()+"/start_time"] = fmt.Sprintf("%d.00", h.now.Add(-age).Unix())
 	h.nextID++

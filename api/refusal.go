@@ -4,7 +4,7 @@ import (
 	"slices"
 	"time"
 
-	"github.com/warmreboot/warmreboot/cachemap"
+	"github.com/warmreboot/warmreboot/ident"
 )
 
 // Reason is why pages of a vbd were not given back.
@@ -54,7 +54,7 @@ func (r *Refusals) Add(at time.Time, reason Reason, pages uint64, example string
 
 // VBDRefusals are all refusals of a vbd since it was enabled.
 type VBDRefusals struct {
-	VBD      cachemap.VBD `json:"vbd"`
-	Name     string       `json:"name"`
-	Refusals Refusals     `json:"refusals"`
+	VBD      ident.VBD `json:"vbd"`
+	Name     string    `json:"name"`
+	Refusals Refusals  `json:"refusals"`
 }

@@ -1,4 +1,4 @@
-package page
+package web
 
 import (
 	"bytes"
@@ -14,18 +14,18 @@ import (
 	"testing"
 	"time"
 
-	"github.com/warmreboot/warmreboot/internal/api"
-	"github.com/warmreboot/warmreboot/internal/page/pagetest"
+	"github.com/warmreboot/warmreboot/api"
+	"github.com/warmreboot/warmreboot/internal/web/webtest"
 )
 
-func report(t *testing.T, s *pagetest.Source, id uint64) string {
+func report(t *testing.T, s *webtest.Source, id uint64) string {
 	t.Helper()
-	d, err := Collect(context.Background(), s, pagetest.Name, id)
+	d, err := Collect(context.Background(), s, webtest.Name, id)
 	if err != nil {
 		t.Fatal(err)
 	}
 	var b bytes.Buffer
-	if err := RenderReport(&b, d, "1.2", pagetest.Down.Add(time.Hour)); err != nil {
+	if err := RenderReport(&b, d, "1.2", webtest.Down.Add(time.Hour)); err != nil {
 		t.Fatal(err)
 	}
 	return b.String()
@@ -35,7 +35,7 @@ func report(t *testing.T, s *pagetest.Source, id uint64) string {
 var external = regexp.MustCompile(`(?i)<script|<link|<img|<iframe|\bsrc\s*=|@import|url\(|https?:`)
 
 func TestReport(t *testing.T) {
-	text := report(t, pagetest.New(), 0)
+	text := report(t, webtest.New(), 0)
 	if found := external.FindString(text); found != "" {
 		t.Errorf("not self-contained: %q", found)
 	}
@@ -75,13 +75,13 @@ func wellFormed(s string) error {
 // TestReportOfAnother: an older reboot can be shown, one that is not there is an
 // error, and what was not seen is said so.
 func TestReportOfAnother(t *testing.T) {
-	s := pagetest.New()
+	s := webtest.New()
 	s.Seen = nil
 	if text := report(t, s, 9); !strings.Contains(text, `class="cold">cold`) || !strings.Contains(text, "was not seen") || strings.Contains(text, "<svg") {
 		t.Error(text)
 	}
 	var e *api.Error
-	if _, err := Collect(context.Background(), s, pagetest.Name, 77); !errors.As(err, &e) || e.Code != api.NotFound {
+	if _, err := Collect(context.Background(), s, webtest.Name, 77); !errors.As(err, &e) || e.Code != api.NotFound {
 		t.Error(err)
 	}
 	s.Entries = nil
@@ -90,22 +90,22 @@ func TestReportOfAnother(t *testing.T) {
 	}
 }
 
-func handler(s *pagetest.Source) http.Handler {
+func handler(s *webtest.Source) http.Handler {
 	return Handler(Options{Source: s, Host: func() api.Host { return api.Host{Version: "1.2", Warmcache: "yes"} },
 		Metrics: http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { w.Write([]byte("figures")) }),
 		Log:     slog.New(slog.NewTextHandler(io.Discard, nil))})
 }
 
 func TestHandler(t *testing.T) {
-	s := pagetest.New()
+	s := webtest.New()
 	h := handler(s)
 	ask := func(method, url string) *httptest.ResponseRecorder {
 		w := httptest.NewRecorder()
 		h.ServeHTTP(w, httptest.NewRequest(method, url, nil))
 		return w
 	}
-	for path, want := range map[string]string{"/": `<a href="/domains/` + pagetest.UUID.String(), "/metrics": "figures",
-		"/domains/" + pagetest.UUID.String(): "preserved by Xen"} {
+	for path, want := range map[string]string{"/": `<a href="/domains/` + webtest.UUID.String(), "/metrics": "figures",
+		"/domains/" + webtest.UUID.String(): "preserved by Xen"} {
 		w := ask("GET", "http://localhost:9"+path)
 		text := w.Body.String()
 		if w.Code != http.StatusOK || !strings.Contains(text, want) || w.Header().Get("Content-Security-Policy") == "" {
@@ -122,7 +122,7 @@ func TestHandler(t *testing.T) {
 		}
 	}
 	for _, method := range []string{"POST", "PUT", "DELETE"} {
-		for _, path := range []string{"/", "/metrics", "/domains/" + pagetest.UUID.String()} {
+		for _, path := range []string{"/", "/metrics", "/domains/" + webtest.UUID.String()} {
 			if w := ask(method, "http://localhost"+path); w.Code != http.StatusMethodNotAllowed {
 				t.Errorf("%s %s: %d", method, path, w.Code)
 			}
@@ -136,7 +136,7 @@ func TestHandler(t *testing.T) {
 
 // TestCurves: the axes hold the curve, and a gap in what was seen is one in it.
 func TestCurves(t *testing.T) {
-	s := pagetest.New()
+	s := webtest.New()
 	d := Domain{Samples: s.Seen, Reboot: &s.Entries[0]}
 	for _, c := range charts(d) {
 		if len(c.Paths) != 1 || len(c.Marks) != 3 || c.Y[0].Label != "0" || len(c.X) < 3 {

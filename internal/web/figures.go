@@ -1,4 +1,4 @@
-package page
+package web
 
 import (
 	"fmt"
@@ -6,7 +6,7 @@ import (
 	"strings"
 	"time"
 
-	"github.com/warmreboot/warmreboot/internal/api"
+	"github.com/warmreboot/warmreboot/api"
 )
 
 // pages formats a number of pages, with thousands apart.

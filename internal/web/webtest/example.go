@@ -1,24 +1,24 @@
-// Package pagetest has a domain with a history, for tests of what shows it.
-package pagetest
+// Package webtest has a domain with a history, for tests of what shows it.
+package webtest
 
 import (
 	"context"
 	"time"
 
-	"github.com/warmreboot/warmreboot/internal/api"
-	"github.com/warmreboot/warmreboot/xenctl"
+	"github.com/warmreboot/warmreboot/api"
+	"github.com/warmreboot/warmreboot/ident"
 )
 
 // Name is the domain's: one that would do harm where it is not escaped.
 const Name = `web<script>alert("x")</script>`
 
 // UUID is the domain's.
-var UUID = xenctl.UUID{0x5c, 0x0f}
+var UUID = ident.UUID{0x5c, 0x0f}
 
 // Down is when its last reboot began.
 var Down = time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
 
-// Source is a page.Source.
+// Source is a web.Source.
 type Source struct {
 	Domain  api.DomainStatus
 	Entries []api.HistoryEntry
@@ -58,12 +58,12 @@ func New() *Source {
 	return s
 }
 
-// List implements page.Source.
+// List implements web.Source.
 func (s *Source) List(context.Context) ([]api.DomainStatus, error) {
 	return []api.DomainStatus{s.Domain}, s.Err
 }
 
-// Status implements page.Source.
+// Status implements web.Source.
 func (s *Source) Status(_ context.Context, domain string, _ bool) (api.DomainStatus, error) {
 	if domain != Name && domain != UUID.String() {
 		return api.DomainStatus{}, api.Errorf(api.NotFound, "there is no domain %q", domain)
@@ -71,12 +71,12 @@ func (s *Source) Status(_ context.Context, domain string, _ bool) (api.DomainSta
 	return s.Domain, s.Err
 }
 
-// History implements page.Source.
+// History implements web.Source.
 func (s *Source) History(context.Context, api.HistoryQuery) ([]api.HistoryEntry, error) {
 	return s.Entries, s.Err
 }
 
-// Samples implements page.Source.
-func (s *Source) Samples(context.Context, xenctl.UUID, time.Time) ([]api.Sample, error) {
+// Samples implements web.Source.
+func (s *Source) Samples(context.Context, ident.UUID, time.Time) ([]api.Sample, error) {
 	return s.Seen, s.Err
 }

@@ -1,9 +1,9 @@
-// Package notify tells the service manager how a daemon is (sd_notify(3)).
+// Package sdnotify tells the service manager how a daemon is (sd_notify(3)).
 // Without a service manager, which is no error, nobody is told.
 //
 // The protocol is one datagram per message. That is little enough to speak it
 // here, without a library that would bring much else.
-package notify
+package sdnotify
 
 import (
 	"context"

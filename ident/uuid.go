@@ -1,4 +1,7 @@
-package xenctl
+// Package ident has the names that Xen gives to things: domains, their disks
+// and their pages. It knows neither how they are looked up nor any policy, and
+// compiles on every system.
+package ident
 
 import (
 	"encoding/hex"

@@ -1,10 +1,10 @@
-// Package runner does what the schedules say: it looks at the domains every few
+// Package scheduler does what the schedules say: it looks at the domains every few
 // seconds, asks package schedule what is to be done, and does it, hooks and
 // health checks included. It also keeps operators from rebooting what is locked.
 //
 // What it has to remember is in package state before it acts on it: a run that
 // was begun is not begun again by the next daemon.
-package runner
+package scheduler
 
 import (
 	"context"
@@ -18,12 +18,12 @@ import (
 	"sync"
 	"time"
 
+	"github.com/warmreboot/warmreboot/api"
+	"github.com/warmreboot/warmreboot/ident"
 	"github.com/warmreboot/warmreboot/internal/agent"
-	"github.com/warmreboot/warmreboot/internal/api"
 	"github.com/warmreboot/warmreboot/internal/config"
 	"github.com/warmreboot/warmreboot/internal/schedule"
 	"github.com/warmreboot/warmreboot/internal/state"
-	"github.com/warmreboot/warmreboot/xenctl"
 )
 
 // Agent is what the runner needs of the agent.
@@ -81,13 +81,13 @@ type Runner struct {
 	loaded  time.Time
 	zone    string
 	memory  map[schedule.Key]schedule.Memory
-	births  map[xenctl.UUID]state.Birth
-	running map[xenctl.UUID]string
+	births  map[ident.UUID]state.Birth
+	running map[ident.UUID]string
 	started map[string]time.Duration // uptime of the last start, by rule
-	busy    map[xenctl.UUID]time.Duration
+	busy    map[ident.UUID]time.Duration
 	figures map[figureKey]*figure
 	orphans []state.Lock // of runs that the last daemon did not end
-	unsure  map[xenctl.UUID]xenctl.Domid
+	unsure  map[ident.UUID]ident.Domid
 	ended   map[api.RunCount]uint64 // with Times 0
 }
 
@@ -107,8 +107,8 @@ func New(o Options) *Runner {
 	if o.Uptime == nil {
 		o.Uptime = Uptime
 	}
-	return &Runner{Options: o, conf: &config.Config{}, running: map[xenctl.UUID]string{}, started: map[string]time.Duration{},
-		busy: map[xenctl.UUID]time.Duration{}, figures: map[figureKey]*figure{}, unsure: map[xenctl.UUID]xenctl.Domid{}, ended: map[api.RunCount]uint64{}}
+	return &Runner{Options: o, conf: &config.Config{}, running: map[ident.UUID]string{}, started: map[string]time.Duration{},
+		busy: map[ident.UUID]time.Duration{}, figures: map[figureKey]*figure{}, unsure: map[ident.UUID]ident.Domid{}, ended: map[api.RunCount]uint64{}}
 }
 
 // Start reads what is remembered and the configuration. A configuration that is
@@ -257,7 +257,7 @@ func (r *Runner) begin(ctx context.Context, s *config.Schedule, it schedule.Item
 }
 
 // setBack has a domain left alone for a while: what made it due may not be over.
-func (r *Runner) setBack(s *config.Schedule, uuid xenctl.UUID) {
+func (r *Runner) setBack(s *config.Schedule, uuid ident.UUID) {
 	key := schedule.Key{Rule: s.Name, UUID: uuid}
 	m := r.memory[key]
 	m.NotBefore = r.Now().Add(s.Retry)
@@ -414,7 +414,7 @@ func (r *Runner) record(e api.HistoryEntry) {
 }
 
 // failedEntry is a reboot that did not take place.
-func failedEntry(domain string, uuid xenctl.UUID, rule string, mode api.Trigger, err error) api.HistoryEntry {
+func failedEntry(domain string, uuid ident.UUID, rule string, mode api.Trigger, err error) api.HistoryEntry {
 	return api.HistoryEntry{Error: err.Error(), Summary: api.Summary{Domain: domain, UUID: uuid, Trigger: mode, By: api.BySchedule,
 		Schedule: rule, Outcome: "failed", Refused: map[string]uint64{}, VBDs: []api.VBDSummary{}}}
 }

@@ -6,15 +6,15 @@ import (
 	"net/url"
 	"time"
 
-	"github.com/warmreboot/warmreboot/xenctl"
+	"github.com/warmreboot/warmreboot/ident"
 )
 
 // Sample is what a domain did in an interval, as dom0 sees it from outside.
 type Sample struct {
 	// At is the end of the interval, Seconds its length.
-	At      time.Time    `json:"at"`
-	Seconds float64      `json:"seconds"`
-	Domid   xenctl.Domid `json:"domid"` // 0 while it is down
+	At      time.Time   `json:"at"`
+	Seconds float64     `json:"seconds"`
+	Domid   ident.Domid `json:"domid"` // 0 while it is down
 	// DiskRead and DiskWritten are the bytes that passed through the blkbacks of
 	// its vbds, NetSent and NetReceived those that it sent and received through
 	// its vifs.
@@ -32,14 +32,14 @@ type Samples interface {
 	// Samples returns those around the reboot in which the domain went down at
 	// that time, in order; with the zero time, the latest. None are kept for
 	// long; that there are none is no error.
-	Samples(ctx context.Context, uuid xenctl.UUID, down time.Time) ([]Sample, error)
+	Samples(ctx context.Context, uuid ident.UUID, down time.Time) ([]Sample, error)
 }
 
 // ServeSamples serves s beside a Service.
 func ServeSamples(s Samples) func(*http.ServeMux) {
 	return func(mux *http.ServeMux) {
 		mux.HandleFunc("GET /v1/samples/{uuid}", func(w http.ResponseWriter, r *http.Request) {
-			uuid, err := xenctl.ParseUUID(r.PathValue("uuid"))
+			uuid, err := ident.ParseUUID(r.PathValue("uuid"))
 			if err != nil {
 				answer(w, []Sample{}, Errorf(BadRequest, "%v", err))
 				return
@@ -58,7 +58,7 @@ func ServeSamples(s Samples) func(*http.ServeMux) {
 }
 
 // Samples implements Samples.
-func (c *Client) Samples(ctx context.Context, uuid xenctl.UUID, down time.Time) ([]Sample, error) {
+func (c *Client) Samples(ctx context.Context, uuid ident.UUID, down time.Time) ([]Sample, error) {
 	q := url.Values{}
 	if !down.IsZero() {
 		q.Set("down", down.Format(time.RFC3339Nano))

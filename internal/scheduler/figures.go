@@ -1,4 +1,4 @@
-package runner
+package scheduler
 
 import (
 	"bufio"
@@ -13,10 +13,10 @@ import (
 	"strings"
 	"time"
 
-	"github.com/warmreboot/warmreboot/internal/api"
+	"github.com/warmreboot/warmreboot/api"
+	"github.com/warmreboot/warmreboot/ident"
 	"github.com/warmreboot/warmreboot/internal/config"
 	"github.com/warmreboot/warmreboot/internal/schedule"
-	"github.com/warmreboot/warmreboot/xenctl"
 )
 
 type figureKey struct {
@@ -52,7 +52,7 @@ func (r *Runner) trend(k figureKey) schedule.Trend {
 	return schedule.Trend{}
 }
 
-func (r *Runner) dropFigures(uuid xenctl.UUID) {
+func (r *Runner) dropFigures(uuid ident.UUID) {
 	for k, f := range r.figures {
 		if k.UUID == uuid {
 			f.gone = true

@@ -11,7 +11,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/warmreboot/warmreboot/xenctl"
+	"github.com/warmreboot/warmreboot/ident"
 )
 
 // echo answers with what it was asked.
@@ -29,7 +29,7 @@ func (e *echo) List(context.Context) ([]DomainStatus, error) {
 func (e *echo) Status(ctx context.Context, d string, wait bool) (DomainStatus, error) {
 	e.wait = wait
 	e.deadline(ctx)
-	return DomainStatus{Domain: d, UUID: xenctl.UUID{1}}, e.err
+	return DomainStatus{Domain: d, UUID: ident.UUID{1}}, e.err
 }
 func (e *echo) Enable(_ context.Context, d string, p Policy) (DomainStatus, error) {
 	e.policy = p
@@ -79,7 +79,7 @@ func TestRoundTrip(t *testing.T) {
 	if err != nil || len(all) != 2 || all[1].WriteFaults != 3 {
 		t.Errorf("%+v, %v", all, err)
 	}
-	if s, err := c.Status(ctx, name, true); err != nil || s.Domain != name || s.UUID != (xenctl.UUID{1}) || !e.wait || e.timeout != 90*time.Second {
+	if s, err := c.Status(ctx, name, true); err != nil || s.Domain != name || s.UUID != (ident.UUID{1}) || !e.wait || e.timeout != 90*time.Second {
 		t.Errorf("%+v, %v, %+v", s, err, e)
 	}
 	if _, err := c.Status(ctx, name, false); err != nil || e.wait {

@@ -1,0 +1,50 @@
+package ident
+
+import "testing"
+
+func TestUUID(t *testing.T) {
+	const s = "5c0f3a60-7d0b-4a57-9d2b-77a26d6c0b01"
+	u, err := ParseUUID(s)
+	if err != nil || u.String() != s || u.IsZero() {
+		t.Errorf("%v, %v", u, err)
+	}
+	if up, err := ParseUUID("5C0F3A60-7D0B-4A57-9D2B-77A26D6C0B01"); err != nil || up != u {
+		t.Errorf("%v, %v", up, err)
+	}
+	var v UUID
+	if raw, _ := u.MarshalText(); v.UnmarshalText(raw) != nil || v != u {
+		t.Errorf("%v", v)
+	}
+	for _, bad := range []string{"", s[1:], s + "0", "5c0f3a60x7d0b-4a57-9d2b-77a26d6c0b01", "5c0f3a60-7d0b-4a57-9d2b-77a26d6c0b0g"} {
+		if _, err := ParseUUID(bad); err == nil {
+			t.Errorf("%q accepted", bad)
+		}
+	}
+}
+
+func FuzzParseUUID(f *testing.F) {
+	f.Add("5c0f3a60-7d0b-4a57-9d2b-77a26d6c0b01")
+	f.Fuzz(func(t *testing.T, s string) {
+		u, err := ParseUUID(s)
+		if err != nil {
+			return
+		}
+		if v, err := ParseUUID(u.String()); err != nil || v != u {
+			t.Fatalf("%q: %v, %v", s, v, err)
+		}
+	})
+}
+
+// TestErrors: both the sentinel and the errno are found, and the message names
+// the operation and its arguments.
+
+func TestVBDName(t *testing.T) {
+	for v, want := range map[VBD]string{
+		51712: "xvda", 51728: "xvdb", 51713: "xvda1", 51952: "xvdp",
+		1<<28 | 16<<8: "xvdq", 1<<28 | 26<<8 | 3: "xvdaa3", 768: "vbd-768",
+	} {
+		if got := v.Name(); got != want {
+			t.Errorf("%d: %s, want %s", v, got, want)
+		}
+	}
+}

@@ -1,0 +1,4 @@
+package ident
+
+// PFN is the number of a page in a domain's memory.
+type PFN uint64
