@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os/exec"
 	"strings"
+	"sync"
 	"syscall"
 	"time"
 )
@@ -13,10 +14,16 @@ import (
 // maxOutput is how much of a command's output is kept: its end, in bytes.
 const maxOutput = 4 << 10
 
-// tail keeps the end of what is written to it.
-type tail struct{ b []byte }
+// tail keeps the end of what is written to it. os/exec copies each stream in a
+// goroutine of its own, so it may be written to from several.
+type tail struct {
+	mu sync.Mutex
+	b  []byte
+}
 
 func (t *tail) Write(p []byte) (int, error) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
 	t.b = append(t.b, p...)
 	if n := len(t.b) - maxOutput; n > 0 {
 		t.b = append(t.b[:0], t.b[n:]...)
@@ -24,7 +31,11 @@ func (t *tail) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
-func (t *tail) String() string { return strings.ToValidUTF8(strings.TrimSpace(string(t.b)), "?") }
+func (t *tail) String() string {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return strings.ToValidUTF8(strings.TrimSpace(string(t.b)), "?")
+}
 
 // drainWait is how long after its end a command's output is waited for, if it
 // has left somebody behind who holds it open.
