@@ -430,7 +430,7 @@ func (l *loader) checkAll() {
 		}
 		seen[s.Name] = s
 		for _, c := range s.Cron {
-			if s.NeverRuns(c, time.Now()) {
+			if s.NeverRuns(c) {
 				l.complain(s.Line, "schedule %s: cron %s never comes in its windows, nor up to missed_after before them", s.Name, c)
 			}
 		}

@@ -357,10 +357,18 @@ func (r *Rule) forecast(in Input, d Domain, m Memory) (next time.Time, why strin
 	return next, why
 }
 
+// searched is how many times of cron firstRun looks at, at most. Each is followed
+// by the next that is not too early for a window, so that they are a day apart if
+// all hours of the windows are past or to come, and a year or four if it is the
+// day that does not fit. What fits at all does so within three years for the
+// former (a change of the clock may be what makes it fit), and within forty, the
+// longest that a 29 February takes to fall on a given weekday, for the latter.
+const searched = 1200
+
 // firstRun returns the first time of cron after the given one that leads to a
 // reboot not before earliest, and when that is.
 func (r *Rule) firstRun(c Cron, after, earliest time.Time) (run, start time.Time, ok bool) {
-	for range 1000 {
+	for range searched {
 		if run, ok = c.Next(after, r.Location); !ok {
 			return run, start, false
 		}
@@ -369,22 +377,27 @@ func (r *Rule) firstRun(c Cron, after, earliest time.Time) (run, start time.Time
 			start = earliest
 		}
 		start, _ = Open(r.Windows, start, r.Location)
-		if !start.IsZero() && (r.CatchUp || start.Sub(run) <= r.MissedAfter) {
+		if start.IsZero() {
+			return run, start, false
+		}
+		if r.CatchUp || start.Sub(run) <= r.MissedAfter {
 			return run, start, true
 		}
-		after = run
-		// No need to try what is too early anyway.
-		if early := earliest.Add(-r.MissedAfter); early.After(after) {
-			after = early
-		}
+		// Whatever comes before start cannot begin before it, either: the next to
+		// try is the first that would not be too late then.
+		after = start.Add(-r.MissedAfter - 1)
 	}
 	return run, start, false
 }
 
+// anyDay is where NeverRuns begins to search: what is written in a file must not
+// be right on one day and wrong on another.
+var anyDay = time.Date(2024, 1, 1, 0, 0, 0, 0, time.UTC)
+
 // NeverRuns reports whether no time of an expression leads to a reboot: none
 // falls into the rule's windows.
-func (r *Rule) NeverRuns(c Cron, now time.Time) bool {
-	_, _, ok := r.firstRun(c, now, now)
+func (r *Rule) NeverRuns(c Cron) bool {
+	_, _, ok := r.firstRun(c, anyDay, anyDay)
 	return !ok
 }
 

@@ -374,3 +374,96 @@ func TestNoHarmFromClock(t *testing.T) {
 		}
 	}
 }
+
+// TestNeverRuns: what is written is right or wrong on every day alike, and
+// the answer is that of a walk through the windows.
+func TestNeverRuns(t *testing.T) {
+	sunday := []Window{{Days: []time.Weekday{time.Sunday}, From: 180, To: 240}}
+	for name, c := range map[string]struct {
+		cron    string
+		windows []Window
+		missed  time.Duration
+		zone    string
+		never   bool
+	}{
+		"every five minutes, Sunday":  {"*/5 * * * *", sunday, time.Hour, "UTC", false},
+		"every minute, Sunday":        {"* * * * *", sunday, time.Hour, "UTC", false},
+		"at noon, Sunday at night":    {"0 12 * * *", sunday, time.Hour, "UTC", true},
+		"an hour before":              {"0 2 * * *", sunday, time.Hour, "UTC", false},
+		"an hour and a minute before": {"59 1 * * *", sunday, time.Hour, "UTC", true},
+		"29 February, Sunday":         {"30 3 29 2 *", sunday, time.Hour, "UTC", false},
+		"New Year, Sunday":            {"30 3 1 1 *", sunday, time.Hour, "UTC", false},
+		"29 February, at noon":        {"0 12 29 2 *", sunday, time.Hour, "UTC", true},
+		"minutes of 29 February":      {"* * 29 2 *", sunday, time.Minute, "UTC", false},
+		// Fits on the day on which summer time begins only.
+		"when the clock is set": {"30 2 * * *", []Window{{From: 180, To: 185}}, time.Minute, "Europe/Berlin", false},
+	} {
+		r := &Rule{Windows: c.windows, MissedAfter: c.missed, Location: zone(t, c.zone)}
+		if got := r.NeverRuns(cron(t, c.cron)); got != c.never {
+			t.Errorf("%s: %v", name, got)
+		}
+		for i := range 40 { // nor does the search depend on where it begins
+			from := noon.Add(time.Duration(i)*11*day + time.Duration(i)*time.Hour)
+			if _, _, ok := r.firstRun(cron(t, c.cron), from, from); ok == c.never {
+				t.Fatalf("%s: from %v: %v", name, from, ok)
+			}
+		}
+	}
+}
+
+// TestFirstRunAgainstTicks: jumping to windows finds what going from one time to
+// the next does.
+func TestFirstRunAgainstTicks(t *testing.T) {
+	r := rand.New(rand.NewPCG(9, 1))
+	for range 300 {
+		rule := &Rule{Location: zone(t, "Europe/Berlin"), MissedAfter: time.Duration(r.IntN(180)) * time.Minute}
+		for range 1 + r.IntN(3) {
+			rule.Windows = append(rule.Windows, Window{Days: []time.Weekday{time.Weekday(r.IntN(7)), time.Weekday(r.IntN(7))},
+				From: TimeOfDay(r.IntN(1440)), To: TimeOfDay(1 + r.IntN(1440))})
+		}
+		c := cron(t, fmt.Sprintf("%d */%d * * *", r.IntN(60), 1+r.IntN(12)))
+		after := noon.Add(time.Duration(r.IntN(400*86400)) * time.Second)
+		earliest := after.Add(time.Duration(r.IntN(5*86400)-86400) * time.Second)
+		run, start, ok := rule.firstRun(c, after, earliest)
+		limit := after.Add(40 * day)
+		for tick := after; ; {
+			tick, _ = c.Next(tick, rule.Location)
+			if tick.After(limit) {
+				if ok && !run.After(limit) {
+					t.Fatalf("%s %v: found %v, which is none", c, rule.Windows, run)
+				}
+				break
+			}
+			begins := tick
+			if earliest.After(begins) {
+				begins = earliest
+			}
+			begins, _ = Open(rule.Windows, begins, rule.Location)
+			if begins.Sub(tick) <= rule.MissedAfter {
+				if !ok || !run.Equal(tick) || !start.Equal(begins) {
+					t.Fatalf("%s %v after %v, from %v: %v %v %v, want %v %v", c, rule.Windows, after, earliest, run, start, ok, tick, begins)
+				}
+				break
+			}
+		}
+	}
+}
+
+// BenchmarkForecast: what a scrape of /metrics costs.
+func BenchmarkForecast(b *testing.B) {
+	c, err := ParseCron("*/5 * * * *")
+	if err != nil {
+		b.Fatal(err)
+	}
+	in := Input{Now: noon.Add(2 * day), Forecast: true, Memory: map[Key]Memory{}}
+	for i := range 5 {
+		in.Rules = append(in.Rules, &Rule{Name: fmt.Sprint(i), Match: Match{Domains: []string{"*"}}, Cron: []Cron{c}, Location: time.UTC,
+			MissedAfter: time.Hour, Windows: []Window{{Days: []time.Weekday{0, 6}, From: 0, To: 1440}}})
+	}
+	for i := range 50 {
+		in.Domains = append(in.Domains, up(fmt.Sprint("d", i), ident.UUID{byte(i + 1)}, day))
+	}
+	for b.Loop() {
+		Decide(in)
+	}
+}
