@@ -75,16 +75,26 @@ type History interface {
 }
 
 // ServeHistory serves h beside a Service.
-func ServeHistory(h History) func(*http.ServeMux) {
-	return func(mux *http.ServeMux) {
-		mux.HandleFunc("GET /v1/history", func(w http.ResponseWriter, r *http.Request) {
+func ServeHistory(h History) func(*Router) {
+	return func(mux *Router) {
+		mux.Handle("GET /v1/history", func(w http.ResponseWriter, r *http.Request) {
 			q, err := parseHistoryQuery(r.URL.Query())
 			if err != nil {
 				answer(w, []HistoryEntry{}, err)
 				return
 			}
-			v, err := h.History(r.Context(), q)
-			answer(w, v, err)
+			stream(w, func(yield func(HistoryEntry, error) bool) {
+				all, err := h.History(r.Context(), q)
+				if err != nil {
+					yield(HistoryEntry{}, err)
+					return
+				}
+				for _, e := range all {
+					if !yield(e, nil) {
+						return
+					}
+				}
+			})
 		})
 	}
 }
@@ -121,7 +131,15 @@ func parseHistoryQuery(v url.Values) (q HistoryQuery, err error) {
 	return q, nil
 }
 
-// History implements History.
+// History implements History. With an error, the entries that came before it are
+// returned, too.
 func (c *Client) History(ctx context.Context, q HistoryQuery) ([]HistoryEntry, error) {
-	return call[[]HistoryEntry](ctx, c, "GET", "/v1/history", q.values(), nil)
+	all := []HistoryEntry{}
+	for e, err := range follow[HistoryEntry](ctx, c, "/v1/history", q.values()) {
+		if err != nil {
+			return all, err
+		}
+		all = append(all, e)
+	}
+	return all, nil
 }

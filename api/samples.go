@@ -36,9 +36,9 @@ type Samples interface {
 }
 
 // ServeSamples serves s beside a Service.
-func ServeSamples(s Samples) func(*http.ServeMux) {
-	return func(mux *http.ServeMux) {
-		mux.HandleFunc("GET /v1/samples/{uuid}", func(w http.ResponseWriter, r *http.Request) {
+func ServeSamples(s Samples) func(*Router) {
+	return func(mux *Router) {
+		mux.Handle("GET /v1/samples/{uuid}", func(w http.ResponseWriter, r *http.Request) {
 			uuid, err := ident.ParseUUID(r.PathValue("uuid"))
 			if err != nil {
 				answer(w, []Sample{}, Errorf(BadRequest, "%v", err))
@@ -74,9 +74,9 @@ type Host struct {
 }
 
 // ServeHost serves what f returns.
-func ServeHost(f func() Host) func(*http.ServeMux) {
-	return func(mux *http.ServeMux) {
-		mux.HandleFunc("GET /v1/host", func(w http.ResponseWriter, _ *http.Request) { answer(w, f(), nil) })
+func ServeHost(f func() Host) func(*Router) {
+	return func(mux *Router) {
+		mux.Handle("GET /v1/host", func(w http.ResponseWriter, _ *http.Request) { answer(w, f(), nil) })
 	}
 }
 

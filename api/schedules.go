@@ -110,18 +110,18 @@ type Schedules interface {
 }
 
 // ServeSchedules serves s beside a Service.
-func ServeSchedules(s Schedules) func(*http.ServeMux) {
-	return func(mux *http.ServeMux) {
+func ServeSchedules(s Schedules) func(*Router) {
+	return func(mux *Router) {
 		ServeHistory(s)(mux)
-		mux.HandleFunc("GET /v1/config", func(w http.ResponseWriter, r *http.Request) {
+		mux.Handle("GET /v1/config", func(w http.ResponseWriter, r *http.Request) {
 			v, err := s.Config(r.Context())
 			answer(w, v, err)
 		})
-		mux.HandleFunc("GET /v1/forecast", func(w http.ResponseWriter, r *http.Request) {
+		mux.Handle("GET /v1/forecast", func(w http.ResponseWriter, r *http.Request) {
 			v, err := s.Forecast(r.Context(), r.URL.Query().Get("domain"))
 			answer(w, v, err)
 		})
-		mux.HandleFunc("POST /v1/domains/{domain}/lock", func(w http.ResponseWriter, r *http.Request) {
+		mux.Handle("POST /v1/domains/{domain}/lock", func(w http.ResponseWriter, r *http.Request) {
 			req, err := body[LockRequest](w, r)
 			if err != nil {
 				answer(w, LockStatus{}, err)
@@ -130,11 +130,11 @@ func ServeSchedules(s Schedules) func(*http.ServeMux) {
 			v, err := s.Lock(r.Context(), r.PathValue("domain"), req)
 			answer(w, v, err)
 		})
-		mux.HandleFunc("POST /v1/domains/{domain}/unlock", func(w http.ResponseWriter, r *http.Request) {
+		mux.Handle("POST /v1/domains/{domain}/unlock", func(w http.ResponseWriter, r *http.Request) {
 			v, err := s.Unlock(r.Context(), r.PathValue("domain"))
 			answer(w, v, err)
 		})
-		mux.HandleFunc("POST /v1/schedules/{schedule}/resume", func(w http.ResponseWriter, r *http.Request) {
+		mux.Handle("POST /v1/schedules/{schedule}/resume", func(w http.ResponseWriter, r *http.Request) {
 			v, err := s.Resume(r.Context(), r.PathValue("schedule"))
 			answer(w, v, err)
 		})
@@ -165,7 +165,7 @@ func (c *Client) Unlock(ctx context.Context, domain string) (LockStatus, error) 
 
 // Resume implements Schedules.
 func (c *Client) Resume(ctx context.Context, schedule string) (HaltedRules, error) {
-	return call[HaltedRules](ctx, c, "POST", "/v1/schedules/"+schedule+"/resume", nil, nil)
+	return call[HaltedRules](ctx, c, "POST", "/v1/schedules/"+segment(schedule)+"/resume", nil, nil)
 }
 
 type overrideKey struct{}

@@ -37,22 +37,22 @@ type response[T any] struct {
 }
 
 // Handler serves s, and what else is given.
-func Handler(s Service, more ...func(*http.ServeMux)) http.Handler {
-	mux := http.NewServeMux()
+func Handler(s Service, more ...func(*Router)) http.Handler {
+	mux := &Router{}
 	for _, m := range more {
 		m(mux)
 	}
-	mux.HandleFunc("GET /v1/domains", func(w http.ResponseWriter, r *http.Request) {
+	mux.Handle("GET /v1/domains", func(w http.ResponseWriter, r *http.Request) {
 		v, err := s.List(r.Context())
 		answer(w, v, err)
 	})
-	mux.HandleFunc("GET /v1/domains/{domain}", func(w http.ResponseWriter, r *http.Request) {
+	mux.Handle("GET /v1/domains/{domain}", func(w http.ResponseWriter, r *http.Request) {
 		ctx, cancel := withTimeout(r, r.URL.Query().Get("timeout"))
 		defer cancel()
 		v, err := s.Status(ctx, r.PathValue("domain"), r.URL.Query().Get("wait") == "1")
 		answer(w, v, err)
 	})
-	mux.HandleFunc("GET /v1/domains/{domain}/plan", func(w http.ResponseWriter, r *http.Request) {
+	mux.Handle("GET /v1/domains/{domain}/plan", func(w http.ResponseWriter, r *http.Request) {
 		ctx := r.Context()
 		if r.URL.Query().Get("override") == "1" {
 			ctx = WithOverride(ctx)
@@ -60,7 +60,7 @@ func Handler(s Service, more ...func(*http.ServeMux)) http.Handler {
 		v, err := s.Plan(ctx, r.PathValue("domain"), Trigger(r.URL.Query().Get("mode")))
 		answer(w, v, err)
 	})
-	mux.HandleFunc("POST /v1/domains/{domain}/enable", func(w http.ResponseWriter, r *http.Request) {
+	mux.Handle("POST /v1/domains/{domain}/enable", func(w http.ResponseWriter, r *http.Request) {
 		req, err := body[EnableRequest](w, r)
 		if err != nil {
 			answer(w, DomainStatus{}, err)
@@ -69,15 +69,15 @@ func Handler(s Service, more ...func(*http.ServeMux)) http.Handler {
 		v, err := s.Enable(r.Context(), r.PathValue("domain"), req.Policy)
 		answer(w, v, err)
 	})
-	mux.HandleFunc("POST /v1/domains/{domain}/disable", func(w http.ResponseWriter, r *http.Request) {
+	mux.Handle("POST /v1/domains/{domain}/disable", func(w http.ResponseWriter, r *http.Request) {
 		v, err := s.Disable(r.Context(), r.PathValue("domain"))
 		answer(w, v, err)
 	})
-	mux.HandleFunc("POST /v1/domains/{domain}/drop", func(w http.ResponseWriter, r *http.Request) {
+	mux.Handle("POST /v1/domains/{domain}/drop", func(w http.ResponseWriter, r *http.Request) {
 		v, err := s.Drop(r.Context(), r.PathValue("domain"))
 		answer(w, v, err)
 	})
-	mux.HandleFunc("POST /v1/domains/{domain}/reboot", func(w http.ResponseWriter, r *http.Request) {
+	mux.Handle("POST /v1/domains/{domain}/reboot", func(w http.ResponseWriter, r *http.Request) {
 		req, err := body[RebootRequest](w, r)
 		if err != nil {
 			answer(w, Summary{}, err)
@@ -125,14 +125,21 @@ func answer[T any](w http.ResponseWriter, v T, err error) {
 	r := response[T]{Result: v}
 	status := http.StatusOK
 	if err != nil {
-		if !errors.As(err, &r.Error) {
-			r.Error = Errorf(Failed, "%v", err)
-		}
+		r.Error = asError(err)
 		if status = httpStatus[r.Error.Code]; status == 0 {
 			status = http.StatusInternalServerError
 		}
 	}
 	w.Header().Set("Content-Type", contentType)
 	w.WriteHeader(status)
-	_ = json.NewEncoder(w).Encode(r)
+	_ = json.NewEncoder(w).Encode(utf8(r))
+}
+
+// asError returns err as one that can be sent.
+func asError(err error) *Error {
+	var e *Error
+	if !errors.As(err, &e) {
+		e = Errorf(Failed, "%v", err)
+	}
+	return e
 }

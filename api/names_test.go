@@ -1,0 +1,169 @@
+package api
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"reflect"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/warmreboot/warmreboot/ident"
+)
+
+// oddNames are names as Xen allows them: it looks at none of their bytes.
+var oddNames = []string{".", "..", "...", "a/b", "web/plan", "web/../../domains/db", "/", "//", "a//b", "%2e%2e", "%2F", "a b", "?x=1", "#x", "ümlaut",
+	"a\nb", "\x00", "\x1b[2J", "caf\xe9", "history", "web/", "+", ";a=b", ":", "*", "{domain}", strings.Repeat("x", 4000)}
+
+// asked notes which domain each request was about.
+type asked struct {
+	echo
+	askedSchedules
+	verb, domain string
+}
+
+func (a *asked) note(verb, domain string) { a.verb, a.domain = verb, domain }
+
+func (a *asked) Status(_ context.Context, d string, _ bool) (DomainStatus, error) {
+	a.note("status", d)
+	return DomainStatus{Domain: d}, nil
+}
+func (a *asked) Enable(_ context.Context, d string, _ Policy) (DomainStatus, error) {
+	a.note("enable", d)
+	return DomainStatus{Domain: d}, nil
+}
+func (a *asked) Disable(_ context.Context, d string) (DomainStatus, error) {
+	a.note("disable", d)
+	return DomainStatus{Domain: d}, nil
+}
+func (a *asked) Drop(_ context.Context, d string) (DropResult, error) {
+	a.note("drop", d)
+	return DropResult{Domain: d}, nil
+}
+func (a *asked) Plan(_ context.Context, d string, _ Trigger) (Plan, error) {
+	a.note("plan", d)
+	return Plan{Domain: d}, nil
+}
+func (a *asked) Reboot(_ context.Context, d string, _ Trigger) (Summary, error) {
+	a.note("reboot", d)
+	return Summary{Domain: d}, nil
+}
+func (a *asked) Lock(_ context.Context, d string, _ LockRequest) (LockStatus, error) {
+	a.note("lock", d)
+	return LockStatus{Domain: d}, nil
+}
+func (a *asked) Unlock(_ context.Context, d string) (LockStatus, error) {
+	a.note("unlock", d)
+	return LockStatus{Domain: d}, nil
+}
+func (a *asked) Resume(_ context.Context, s string) (HaltedRules, error) {
+	a.note("resume", s)
+	return HaltedRules{Schedule: s}, nil
+}
+
+// TestAnyName: whatever bytes a name has, the daemon is asked about that domain
+// and for nothing else, and the answer shows it.
+func TestAnyName(t *testing.T) {
+	a := &asked{}
+	c := serve(t, Handler(a, ServeSchedules(a)))
+	ctx := context.Background()
+	for _, name := range oddNames {
+		for verb, call := range map[string]func() (string, error){
+			"status":  func() (string, error) { v, err := c.Status(ctx, name, false); return v.Domain, err },
+			"enable":  func() (string, error) { v, err := c.Enable(ctx, name, Policy{}); return v.Domain, err },
+			"disable": func() (string, error) { v, err := c.Disable(ctx, name); return v.Domain, err },
+			"drop":    func() (string, error) { v, err := c.Drop(ctx, name); return v.Domain, err },
+			"plan":    func() (string, error) { v, err := c.Plan(ctx, name, Cold); return v.Domain, err },
+			"reboot":  func() (string, error) { v, err := c.Reboot(ctx, name, Cold); return v.Domain, err },
+			"lock":    func() (string, error) { v, err := c.Lock(ctx, name, LockRequest{}); return v.Domain, err },
+			"unlock":  func() (string, error) { v, err := c.Unlock(ctx, name); return v.Domain, err },
+			"resume":  func() (string, error) { v, err := c.Resume(ctx, name); return v.Schedule, err },
+		} {
+			a.verb, a.domain = "nothing", ""
+			shown, err := call()
+			if err != nil || a.verb != verb || a.domain != name || shown != ident.UTF8(name) {
+				t.Errorf("%s %.20q: %v; asked %s %.20q, shown %.20q", verb, name, err, a.verb, a.domain, shown)
+			}
+		}
+	}
+	// The name of no domain is no question.
+	var e *Error
+	if v, err := c.Status(ctx, "", false); !errors.As(err, &e) || e.Code != BadRequest {
+		t.Errorf("%+v, %v", v, err)
+	}
+	if _, err := c.Resume(ctx, ""); !errors.As(err, &e) || e.Code != BadRequest {
+		t.Errorf("%v", err)
+	}
+}
+
+// TestUTF8: what is no text survives JSON, everywhere, and the original is as it
+// was.
+func TestUTF8(t *testing.T) {
+	in := DomainStatus{Domain: "caf\xe9", UUID: ident.UUID{0xe9}, Policy: &Policy{Content: "full"},
+		Custody: []VBDCustody{{Name: "xvda"}, {Backing: "/dev/\xff"}}, Last: &Summary{Refused: map[string]uint64{"\xfe": 3, "x": 1}, Started: time.Unix(5, 0)}}
+	out := utf8(in)
+	want := in
+	want.Domain = `caf\xe9`
+	want.Custody = []VBDCustody{{Name: "xvda"}, {Backing: `/dev/\xff`}}
+	want.Last = &Summary{Refused: map[string]uint64{`\xfe`: 3, "x": 1}, Started: time.Unix(5, 0)}
+	if !reflect.DeepEqual(out, want) {
+		t.Errorf("%+v", out)
+	}
+	if in.Domain != "caf\xe9" || in.Custody[1].Backing != "/dev/\xff" || in.Last.Refused["\xfe"] != 3 || out.Policy != in.Policy {
+		t.Errorf("changed: %+v", in)
+	}
+}
+
+// longHistory has more entries than one answer could hold.
+type longHistory struct{ n int }
+
+func (l longHistory) History(context.Context, HistoryQuery) ([]HistoryEntry, error) {
+	all := make([]HistoryEntry, l.n)
+	for i := range all {
+		all[i] = HistoryEntry{ID: uint64(l.n - i), Error: strings.Repeat("x", 4096)}
+	}
+	return all, nil
+}
+
+func TestLongHistory(t *testing.T) {
+	const n = 10000 // the limit of the store; 40 MB
+	c := serve(t, Handler(&echo{}, ServeHistory(longHistory{n})))
+	all, err := c.History(context.Background(), HistoryQuery{})
+	if err != nil || len(all) != n || all[0].ID != n || all[n-1].ID != 1 {
+		t.Errorf("%d entries, %v", len(all), err)
+	}
+}
+
+// TestCutAnswer: an answer that is not whole is never taken for one that is.
+func TestCutAnswer(t *testing.T) {
+	for what, body := range map[string]string{
+		"no end":      `{"item":{"id":2}}` + "\n" + `{"item":{"id":1}}` + "\n",
+		"half a line": `{"item":{"id":2}}` + "\n" + `{"item":{"id":1},"e`,
+		"nothing":     "",
+		"an error":    `{"item":{"id":2}}` + "\n" + `{"error":{"code":"failed","message":"broken"}}` + "\n",
+	} {
+		c := serve(t, http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+			w.Header().Set("Content-Type", streamType)
+			_, _ = io.WriteString(w, body)
+		}))
+		if all, err := c.History(context.Background(), HistoryQuery{}); err == nil {
+			t.Errorf("%s: %+v without an error", what, all)
+		}
+	}
+	c := serve(t, http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Content-Type", contentType)
+		_, _ = fmt.Fprintf(w, `{"result":[{"domain":%q}]}`, strings.Repeat("x", maxResponse))
+	}))
+	if _, err := c.List(context.Background()); err == nil || !strings.Contains(err.Error(), "longer than") {
+		t.Errorf("an endless answer: %v", err)
+	}
+	// Who is sent elsewhere does not go there.
+	c = serve(t, http.RedirectHandler("/v1/domains/db", http.StatusPermanentRedirect))
+	var e *Error
+	if _, err := c.Disable(context.Background(), "web"); !errors.As(err, &e) || e.Code != VersionSkew {
+		t.Errorf("a redirect: %v", err)
+	}
+}
