@@ -82,7 +82,6 @@ func (k *keeper) attach(ctx context.Context, domid ident.Domid) {
 	backends, err := disk.Backends(ctx, k.a.Store, domid)
 	if err != nil {
 		k.log.Warn("its disks cannot be found", "op", "backends", "domid", domid, "err", err)
-		return
 	}
 	if len(backends) == 0 {
 		k.lookAgain = time.Now().Add(lookAgainAfter)

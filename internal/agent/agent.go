@@ -71,6 +71,7 @@ type Agent struct {
 	made   time.Time
 
 	mu      sync.Mutex
+	stopped bool // there are to be no more keepers
 	keepers map[ident.UUID]*keeper
 	wg      sync.WaitGroup
 }
@@ -110,13 +111,18 @@ func (a *Agent) Start() error {
 			// Xen has been restarted with dom0: nothing of it is left.
 			r.Boot, r.Domid, r.Accounts, r.Intent, r.Reboot = a.Boot, 0, nil, nil, nil
 		}
-		a.keep(r)
+		if _, err := a.keep(r); err != nil {
+			return err
+		}
 	}
 	return nil
 }
 
 // Stop ends the agent; Xen goes on keeping what it was told to.
 func (a *Agent) Stop() {
+	a.mu.Lock()
+	a.stopped = true
+	a.mu.Unlock()
 	a.cancel()
 	a.wg.Wait()
 }
@@ -145,11 +151,16 @@ func (a *Agent) Wake() {
 	}
 }
 
-func (a *Agent) keep(r *Record) *keeper {
+// keep returns the keeper of a domain: the one that there is, or a new one, which
+// begins with r.
+func (a *Agent) keep(r *Record) (*keeper, error) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
+	if a.stopped {
+		return nil, api.Errorf(api.Failed, "domain %s: warmrebootd is stopping; ask again when it runs: systemctl status warmrebootd", r.Name)
+	}
 	if k := a.keepers[r.UUID]; k != nil {
-		return k
+		return k, nil
 	}
 	k := newKeeper(a, r)
 	a.keepers[r.UUID] = k
@@ -162,7 +173,7 @@ func (a *Agent) keep(r *Record) *keeper {
 		a.mu.Unlock()
 		close(k.ended) // not before: whoever waits for that finds no keeper, or a new one
 	}()
-	return k
+	return k, nil
 }
 
 func (a *Agent) keeper(uuid ident.UUID) *keeper {

@@ -235,11 +235,17 @@ func (k *keeper) judge(ctx context.Context, d xenctl.DomainInfo, v *verdict, fau
 	}
 	v.disk = k.disks[v.VBD]
 	if v.disk == nil {
-		if be, err := disk.FindBackend(ctx, k.a.Store, d.Domid, v.VBD); err == nil {
+		be, err := disk.FindBackend(ctx, k.a.Store, d.Domid, v.VBD)
+		if err == nil {
 			_, err = k.a.Disks.Resolve(be)
-			v.refuse(api.NoDisk, "what is behind it cannot be checked: %v", err)
-		} else {
+		}
+		switch {
+		case err == nil:
+			v.refuse(api.NoDisk, "what is behind it was not there in time to be checked")
+		case errors.Is(err, disk.ErrNoBackend):
 			v.refuse(api.NoDisk, "the domain no longer has this vbd")
+		default:
+			v.refuse(api.NoDisk, "what is behind it cannot be checked: %v", err)
 		}
 		return
 	}

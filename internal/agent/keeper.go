@@ -54,7 +54,7 @@ type keeper struct {
 	beat atomic.Int64
 
 	wake     chan struct{}
-	commands chan func()
+	commands chan func(context.Context)
 	ended    chan struct{} // closed when there may be another keeper of the domain
 
 	mu      sync.Mutex
@@ -65,7 +65,7 @@ type keeper struct {
 func newKeeper(a *Agent, r *Record) *keeper {
 	k := &keeper{a: a, rec: r, log: a.Log.With("uuid", r.UUID.String(), "domain", r.Name),
 		disks: map[ident.VBD]*usedDisk{}, newDisks: true,
-		wake: make(chan struct{}, 1), commands: make(chan func()), ended: make(chan struct{}),
+		wake: make(chan struct{}, 1), commands: make(chan func(context.Context)), ended: make(chan struct{}),
 		changed: make(chan struct{})}
 	k.gotOn()
 	k.publish()
@@ -105,7 +105,7 @@ func (k *keeper) run(ctx context.Context) {
 			k.newDisks = true
 		case <-tick.C:
 		case f := <-k.commands:
-			f()
+			f(ctx)
 		case <-k.draining():
 			if k.drain() {
 				k.save()
@@ -134,17 +134,46 @@ func (k *keeper) run(ctx context.Context) {
 	}
 }
 
-// do runs f in the keeper's goroutine.
+// do runs f in the keeper's goroutine. f must be quick: once it has been begun,
+// it is waited for whatever becomes of ctx, so that whoever asks knows whether it
+// was done.
 func (k *keeper) do(ctx context.Context, f func() error) error {
 	done := make(chan error, 1)
 	select {
-	case k.commands <- func() { done <- f() }:
+	case k.commands <- func(context.Context) { done <- f() }:
 		// It is run, even if it is the last thing that the keeper does.
 		return <-done
 	case <-ctx.Done():
 		return ctx.Err()
 	case <-k.ended:
 		return k.stopping()
+	}
+}
+
+// look has the keeper look at its domain, as an event would, and waits until it
+// has: what has happened may not have been seen yet. The keeper looks with its own
+// context, and to the end, which may be long after ctx, the caller's.
+func (k *keeper) look(ctx context.Context) error {
+	seen := make(chan struct{})
+	f := func(own context.Context) {
+		defer close(seen)
+		if !k.gone {
+			k.step(own)
+		}
+		k.publish()
+	}
+	select {
+	case k.commands <- f:
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-k.ended:
+		return k.stopping()
+	}
+	select {
+	case <-seen:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
 	}
 }
 
@@ -288,7 +317,7 @@ func (k *keeper) down(ctx context.Context, cur *xenctl.DomainInfo) {
 			s.Trigger = api.Guest
 		}
 	}
-	if r.Intent != nil && r.Intent.Domid == r.Domid && s.Trigger != api.Crash {
+	if r.Intent != nil && r.Intent.Domid == r.Domid && !r.Intent.over(now) && s.Trigger != api.Crash {
 		s.Trigger, s.By, s.Schedule = r.Intent.Mode, r.Intent.By, r.Intent.Schedule
 	}
 	k.log.Info("domain went down", "domid", r.Domid, "trigger", s.Trigger, "pages", s.PagesBefore)
@@ -408,6 +437,10 @@ func (k *keeper) enableInXen(d xenctl.DomainInfo) {
 
 // alive is called while the domain lives and no reboot is under way.
 func (k *keeper) alive(ctx context.Context, d xenctl.DomainInfo) {
+	if i := k.rec.Intent; i != nil && i.over(time.Now()) {
+		k.rec.Intent = nil
+		k.save()
+	}
 	if !k.rec.Enabled {
 		if k.rec.Intent == nil {
 			k.gone = true

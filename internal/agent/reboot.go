@@ -40,12 +40,16 @@ func (a *Agent) RebootFor(ctx context.Context, by Asker, domain string, mode api
 	}
 	intent := &Intent{Mode: mode, Asker: by, Domid: t.info.Domid, At: time.Now()}
 	if k == nil { // an ordinary reboot of a domain that is not kept
-		k = a.keep(&Record{UUID: t.uuid, Name: t.name, Boot: a.Boot, Intent: intent})
+		if k, err = a.keep(&Record{UUID: t.uuid, Name: t.name, Boot: a.Boot, Intent: intent}); err != nil {
+			return api.Summary{}, err
+		}
 	}
 	var sequence uint64
 	joined := false
+	if err := k.look(ctx); err != nil {
+		return api.Summary{}, err
+	}
 	err = k.do(ctx, func() error {
-		k.step(ctx)
 		if mode == api.Force && k.goesDown() && k.rec.Reboot.Summary.DomidBefore == t.info.Domid {
 			joined, sequence = true, k.rec.Sequence-1
 			return nil
@@ -67,7 +71,7 @@ func (a *Agent) RebootFor(ctx context.Context, by Asker, domain string, mode api
 	// Not in the keeper's goroutine: a toolstack may wait for the guest, and
 	// the keeper has to see it go.
 	asked := make(chan error, 1)
-	go func() { asked <- a.trigger(ctx, k, intent) }()
+	go func() { asked <- a.trigger(a.ctx, k, intent) }() // whoever asked may hang up
 	return a.await(ctx, k, t, sequence, *intent, asked)
 }
 
@@ -83,9 +87,10 @@ func (k *keeper) inTheWay(ctx context.Context, t target, mode api.Trigger) (join
 	if k == nil {
 		return nil, nil
 	}
+	if err := k.look(ctx); err != nil {
+		return nil, err
+	}
 	err = k.do(ctx, func() error {
-		k.step(ctx)
-		k.publish()
 		b := k.rec.Reboot
 		own := gone || b != nil && b.Summary.DomidBefore == t.info.Domid
 		switch {
@@ -157,7 +162,13 @@ func (a *Agent) await(ctx context.Context, k *keeper, t target, sequence uint64,
 	}
 	begun := time.Now()
 	forget := func() { // what was asked for no longer counts
-		_ = k.do(a.ctx, func() error { k.rec.Intent = nil; k.save(); return nil })
+		_ = k.do(a.ctx, func() error {
+			if i := k.rec.Intent; i != nil && i.At.Equal(want.At) {
+				k.rec.Intent = nil
+				k.save()
+			}
+			return nil
+		})
 	}
 	for {
 		s, changed := k.watch()
@@ -173,7 +184,7 @@ func (a *Agent) await(ctx context.Context, k *keeper, t target, sequence uint64,
 		case err := <-asked:
 			asked = nil
 			if err != nil { // it may have gone by itself: look before it is believed
-				_ = k.do(ctx, func() error { k.step(ctx); k.publish(); return nil })
+				_ = k.look(ctx)
 			}
 			s, _ := k.watch()
 			if wentDown := s.Current != nil || s.Last != nil && s.Last.Sequence > sequence; err != nil && !wentDown && ctx.Err() == nil {
@@ -195,7 +206,7 @@ func (a *Agent) await(ctx context.Context, k *keeper, t target, sequence uint64,
 		if s.Current != nil {
 			return *s.Current, notYet(t, s.Current)
 		}
-		forget()
+		// What was asked for still counts: the guest may only be slow.
 		return nothing, api.Errorf(api.TimedOut, "domain %s has not gone down: the guest does not react; use --force to reboot it without its help", t.name)
 	}
 }

@@ -55,6 +55,13 @@ type Intent struct {
 	At    time.Time   `json:"at"`
 }
 
+// intentLasts is how long a guest that was asked to reboot may take until it goes
+// down: whatever it does later, it does of its own accord.
+const intentLasts = 15 * time.Minute
+
+// over reports whether the guest has not done what it was asked for.
+func (i *Intent) over(now time.Time) bool { return now.Sub(i.At).Abs() > intentLasts }
+
 // Asker is who asked for a reboot.
 type Asker struct {
 	By       api.Origin `json:"by"`

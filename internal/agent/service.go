@@ -20,7 +20,7 @@ func (a *Agent) Status(ctx context.Context, domain string, wait bool) (api.Domai
 	}
 	if k := a.keeper(t.uuid); wait && k != nil {
 		// What has happened may not have been looked at yet.
-		if err := k.do(ctx, func() error { k.step(ctx); k.publish(); return nil }); err != nil && ctx.Err() == nil {
+		if err := k.look(ctx); err != nil && ctx.Err() == nil {
 			return api.DomainStatus{}, err
 		}
 		for {
@@ -118,16 +118,20 @@ func (a *Agent) Enable(ctx context.Context, domain string, p api.Policy) (api.Do
 	if err := a.Xen.WarmcacheArm(t.info.Domid, ttl); err != nil {
 		return api.DomainStatus{}, t.failed("Xen cannot arm its warm cache", err)
 	}
-	k := a.keep(&Record{UUID: t.uuid, Name: t.name, Boot: a.Boot, Policy: p, Enabled: true})
+	k, err := a.keep(&Record{UUID: t.uuid, Name: t.name, Boot: a.Boot, Policy: p, Enabled: true})
+	if err != nil {
+		return api.DomainStatus{}, err
+	}
 	err = k.do(ctx, func() error {
 		k.rec.Enabled, k.rec.Policy = true, p
-		k.step(ctx)
-		k.publish()
 		if err := a.Journal.Save(k.rec); err != nil {
 			return api.Errorf(api.Failed, "domain %s: that it is enabled cannot be written down: %v; make room in the state directory and enable it again", t.name, err)
 		}
 		return nil
 	})
+	if err == nil {
+		err = k.look(ctx) // so that its disks are watched from now on
+	}
 	if err != nil {
 		return api.DomainStatus{}, err
 	}

@@ -468,7 +468,10 @@ type fakeStore struct {
 	w *world
 }
 
-func (f fakeStore) Introduced(_ context.Context, id uint16) (bool, error) {
+func (f fakeStore) Introduced(ctx context.Context, id uint16) (bool, error) {
+	if err := ctx.Err(); err != nil {
+		return false, err
+	}
 	w := f.w
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -478,7 +481,10 @@ func (f fakeStore) Introduced(_ context.Context, id uint16) (bool, error) {
 
 // Lifecycle.
 
-func (w *world) Reboot(_ context.Context, id ident.Domid) error {
+func (w *world) Reboot(ctx context.Context, id ident.Domid) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
 	w.mu.Lock()
 	w.asked++
 	deaf := w.deaf
@@ -489,7 +495,10 @@ func (w *world) Reboot(_ context.Context, id ident.Domid) error {
 	return w.ShutdownDomain(id, xenctl.ShutdownReboot)
 }
 
-func (w *world) ForceReboot(_ context.Context, id ident.Domid) error {
+func (w *world) ForceReboot(ctx context.Context, id ident.Domid) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
 	w.mu.Lock()
 	w.asked++
 	w.mu.Unlock()

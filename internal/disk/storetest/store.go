@@ -1,4 +1,5 @@
-// Package storetest is xenstore for tests: a map.
+// Package storetest is xenstore for tests: a map. As xenstore's client, it does
+// nothing for a context that has ended.
 package storetest
 
 import (
@@ -14,10 +15,25 @@ type Store struct {
 	mu     sync.Mutex
 	nodes  map[string]string
 	writes int
+	fail   func(path string) error
 }
 
 // New returns a store with these nodes.
 func New(nodes map[string]string) *Store { return &Store{nodes: maps.Clone(nodes)} }
+
+// Fail has each call of the program under test ask f first, which may fail it.
+func (s *Store) Fail(f func(path string) error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.fail = f
+}
+
+func (s *Store) fails(ctx context.Context, path string) error {
+	if err := ctx.Err(); err != nil || s.fail == nil {
+		return err
+	}
+	return s.fail(path)
+}
 
 // Set is what others than the program under test write.
 func (s *Store) Set(path, value string) {
@@ -44,9 +60,12 @@ func (s *Store) Writes() int {
 }
 
 // Read implements disk.Store.
-func (s *Store) Read(_ context.Context, path string) (string, error) {
+func (s *Store) Read(ctx context.Context, path string) (string, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if err := s.fails(ctx, path); err != nil {
+		return "", err
+	}
 	v, ok := s.nodes[path]
 	if !ok {
 		return "", fs.ErrNotExist
@@ -55,9 +74,12 @@ func (s *Store) Read(_ context.Context, path string) (string, error) {
 }
 
 // Directory implements disk.Store.
-func (s *Store) Directory(_ context.Context, path string) ([]string, error) {
+func (s *Store) Directory(ctx context.Context, path string) ([]string, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if err := s.fails(ctx, path); err != nil {
+		return nil, err
+	}
 	names := map[string]bool{}
 	for p := range s.nodes {
 		if rest, ok := strings.CutPrefix(p, path+"/"); ok {
@@ -76,7 +98,13 @@ func (s *Store) Directory(_ context.Context, path string) ([]string, error) {
 }
 
 // Write writes a node, as the program under test does.
-func (s *Store) Write(_ context.Context, path, value string) error {
+func (s *Store) Write(ctx context.Context, path, value string) error {
+	s.mu.Lock()
+	err := s.fails(ctx, path)
+	s.mu.Unlock()
+	if err != nil {
+		return err
+	}
 	s.Set(path, value)
 	s.mu.Lock()
 	defer s.mu.Unlock()
