@@ -149,13 +149,21 @@ bench-agent: ## what the agent costs, on tables of up to 5·10⁷ pages; writes 
 lab: $(BUILD)/labcmd ## boot a lab to play with; see tests/lab/README.md
 	$(BUILD)/labcmd boot
 
+# KNOWN_VULNERABILITIES=yes: also if the newest base of Xen or Linux cannot be had
+# and the one that is used lacks published security fixes.
+KNOWN_VULNERABILITIES =
+
 .PHONY: packages
 packages: $(BUILD)/labcmd ## Debian packages of warmreboot, Xen and the guest kernel; in build/packages
-	$(BUILD)/labcmd packages
+	$(BUILD)/labcmd packages $(if $(filter yes,$(KNOWN_VULNERABILITIES)),-known-vulnerabilities)
 
 .PHONY: patches-check
 patches-check: $(BUILD)/labcmd ## prove both patch series: apply, build after each patch, export again
 	$(BUILD)/labcmd patches check
+
+.PHONY: patches-current
+patches-current: $(BUILD)/labcmd ## fail if Debian has a newer Xen or Linux than the series are based on
+	$(BUILD)/labcmd patches current
 
 .PHONY: patches-refresh
 patches-refresh: $(BUILD)/labcmd ## edit the series: make git trees of them, or export what was committed there

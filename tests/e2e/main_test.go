@@ -70,7 +70,7 @@ func patchedXen(t *testing.T) (*build.Cache, build.Checkout, build.Series, build
 	if err != nil {
 		t.Fatal(err)
 	}
-	series, err := checkout.Hypervisor()
+	series, err := checkout.Hypervisor(t.Context(), cache)
 	if err != nil {
 		t.Fatal(err)
 	}

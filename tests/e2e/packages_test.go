@@ -28,7 +28,8 @@ var packages struct {
 func builtPackages(t *testing.T, cache *build.Cache, tools build.Root, checkout build.Checkout) build.Packages {
 	t.Helper()
 	packages.once.Do(func() {
-		packages.Packages, packages.err = cache.Packages(context.WithoutCancel(t.Context()), tools, checkout)
+		// Nobody but the lab gets them.
+		packages.Packages, packages.err = cache.Packages(context.WithoutCancel(t.Context()), tools, checkout, true)
 	})
 	if packages.err != nil {
 		t.Fatal(packages.err)

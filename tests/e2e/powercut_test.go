@@ -112,7 +112,7 @@ func TestPowerCuts(t *testing.T) {
 	t.Parallel()
 	b := boot(t, lab.Variant{Unthrottled: true, TrustingXen: *trusting})
 	cache, checkout, _, tools := patchedXen(t)
-	series, err := checkout.GuestKernel()
+	series, err := checkout.GuestKernel(t.Context(), cache)
 	if err != nil {
 		t.Fatal(err)
 	}

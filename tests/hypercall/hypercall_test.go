@@ -84,7 +84,7 @@ func newBench(t *testing.T) bench {
 	if err != nil {
 		t.Fatal(err)
 	}
-	xen, err := checkout.Hypervisor()
+	xen, err := checkout.Hypervisor(t.Context(), cache)
 	if err != nil {
 		t.Fatal(err)
 	}

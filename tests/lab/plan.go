@@ -62,7 +62,7 @@ func Prepare(ctx context.Context, cache *build.Cache, from build.Checkout, v Var
 		return Parts{}, err
 	}
 	p := Parts{Config: Config{Root: tools, Unthrottled: v.Unthrottled, Saveable: v.Saveable, MemoryMiB: v.MemoryMiB, SpareMiB: v.SpareMiB}}
-	emulator, err := from.QEMU()
+	emulator, err := from.QEMU(ctx, cache)
 	if err != nil {
 		return p, err
 	}
@@ -101,7 +101,7 @@ func (p *Parts) hypervisor(ctx context.Context, cache *build.Cache, from build.C
 		p.Config.Xen = plain
 		return err
 	}
-	series, err := from.Hypervisor()
+	series, err := from.Hypervisor(ctx, cache)
 	if err != nil {
 		return err
 	}
@@ -121,7 +121,7 @@ func (p *Parts) kernel(ctx context.Context, cache *build.Cache, from build.Check
 		p.Config.Kernel, p.Hang = v.KernelFile, v.HangFile
 		return nil
 	}
-	series, err := from.GuestKernel()
+	series, err := from.GuestKernel(ctx, cache)
 	if err != nil {
 		return err
 	}

@@ -84,7 +84,7 @@ func BuildTools(ctx context.Context, cache *build.Cache, checkout build.Checkout
 	if t.Guest, err = cache.Program(ctx, root, checkout, "./tests/faults/cmd/faultguest"); err != nil {
 		return t, err
 	}
-	series, err := checkout.GuestKernel()
+	series, err := checkout.GuestKernel(ctx, cache)
 	if err != nil {
 		return t, err
 	}

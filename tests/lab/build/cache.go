@@ -13,6 +13,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"sync"
 	"syscall"
 )
 
@@ -21,6 +22,9 @@ type Cache struct {
 	Dir string
 	// Progress is told what is being made, and may be nil.
 	Progress func(what string)
+	// Warn is told what a person should know, and may be nil.
+	Warn func(what string)
+	told sync.Map // of what Warn was told
 }
 
 // openCache opens $WARMREBOOT_CACHE, or else ~/.cache/warmreboot.
@@ -37,13 +41,14 @@ func openCache() (*Cache, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Cache{Dir: dir}, os.MkdirAll(dir, 0o755)
+	warn := func(what string) { fmt.Fprintln(os.Stderr, "warning:", what) }
+	return &Cache{Dir: dir, Warn: warn}, os.MkdirAll(dir, 0o755)
 }
 
 // Entry returns the folder that make fills, which it is asked to do only if no
 // earlier call with the same name and key has succeeded.
 func (c *Cache) Entry(ctx context.Context, name string, key Key, make func(ctx context.Context, dir string) error) (string, error) {
-	final := filepath.Join(c.Dir, "store", name+"-"+key.String())
+	final := c.entry(name, key)
 	if _, err := os.Stat(final); err == nil {
 		return final, nil
 	}
@@ -69,6 +74,11 @@ func (c *Cache) Entry(ctx context.Context, name string, key Key, make func(ctx c
 		return "", fmt.Errorf("make %s: %w", name, err)
 	}
 	return final, os.Rename(temporary, final)
+}
+
+// entry is the folder that Entry returns.
+func (c *Cache) entry(name string, key Key) string {
+	return filepath.Join(c.Dir, "store", name+"-"+key.String())
 }
 
 // Lock waits until nobody else, in this process or another, holds name.

@@ -1,7 +1,9 @@
 package build
 
 import (
+	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -15,12 +17,21 @@ const keyring = "/usr/share/keyrings/debian-archive-keyring.gpg"
 type Mirror struct {
 	Main     string
 	Security string
+	Snapshot string // what both had at some time
 }
 
-// FindMirror takes the mirrors that the machine uses, unless WARMREBOOT_MIRROR
-// and WARMREBOOT_SECURITY_MIRROR name others.
+// FindMirror takes the mirrors that the machine uses, and Debian's own snapshot
+// archive, unless WARMREBOOT_MIRROR, WARMREBOOT_SECURITY_MIRROR and
+// WARMREBOOT_SNAPSHOT_MIRROR name others.
 func FindMirror(ctx context.Context) (Mirror, error) {
-	mirror := Mirror{Main: os.Getenv("WARMREBOOT_MIRROR"), Security: os.Getenv("WARMREBOOT_SECURITY_MIRROR")}
+	mirror := Mirror{
+		Main:     os.Getenv("WARMREBOOT_MIRROR"),
+		Security: os.Getenv("WARMREBOOT_SECURITY_MIRROR"),
+		Snapshot: cmp.Or(os.Getenv("WARMREBOOT_SNAPSHOT_MIRROR"), "https://snapshot.debian.org"),
+	}
+	if mirror.Main != "" && mirror.Security != "" {
+		return mirror, nil
+	}
 	output, err := exec.CommandContext(ctx, "apt-get", "indextargets",
 		"--format", "$(ORIGIN)|$(LABEL)|$(REPO_URI)").Output()
 	if err != nil {
@@ -62,10 +73,18 @@ func (m Mirror) sources(types []string, suites ...string) []string {
 	return lines
 }
 
-// pool returns where a file may lie, whatever the index says.
-func (m Mirror) pool(u Upstream) []string {
-	folder := u.Name[:1] + "/" + u.Name + "/" + u.File
-	return []string{m.Main + "/pool/main/" + folder, m.Security + "/pool/updates/main/" + folder}
+// places returns where the file of a base may lie, in the order to look: a mirror
+// keeps it until some time after a newer version is there, the snapshot archive
+// for ever.
+func (m Mirror) places(u Upstream) []string {
+	// Some mirrors take a plus sign for a space.
+	folder := u.Name[:1] + "/" + u.Name + "/" + strings.ReplaceAll(u.File, "+", "%2b")
+	main, security := "/pool/main/"+folder, "/pool/updates/main/"+folder
+	places := []string{m.Main + main, m.Security + security}
+	if u.Snapshot != "" {
+		places = append(places, m.Snapshot+"/archive/debian/"+u.Snapshot+main, m.Snapshot+"/archive/debian-security/"+u.Snapshot+security)
+	}
+	return places
 }
 
 // debootstrap makes a minimal trixie root with some packages in dir.
@@ -85,22 +104,69 @@ func (c *Cache) debootstrap(ctx context.Context, dir string, packages []string, 
 	return runHost(ctx, "mmdebstrap", append(args, mirror.sources([]string{"deb"}, suites...)...)...)
 }
 
-// apt runs a command of apt with a configuration of our own, in which trixie
-// is known, in the folder dir.
-func (c *Cache) apt(ctx context.Context, dir, tool string, args ...string) error {
+// Newest returns the newest version in Debian's archive of what a series is based
+// on; the preferred base's own if there is none that is newer.
+func (c *Cache) Newest(ctx context.Context, s Series) (string, error) {
+	unlock, err := c.Lock("download")
+	if err != nil {
+		return "", err
+	}
+	defer unlock()
+	if _, err := c.apt(ctx, "apt-get", "update"); err != nil {
+		return "", err
+	}
+	base := s.Bases[0]
+	listed, err := c.apt(ctx, "apt-cache", "madison", base.Package)
+	if err != nil {
+		return "", err
+	}
+	return newest(ctx, base, listed)
+}
+
+// newest looks through what apt-cache madison prints: package | version | origin,
+// and whether the origin is of Packages or of Sources.
+func newest(ctx context.Context, base Upstream, listed []byte) (string, error) {
+	kind := "Sources"
+	if strings.HasSuffix(base.File, ".deb") {
+		kind = "Packages"
+	}
+	best, found := base.Version, false
+	for line := range strings.Lines(string(listed)) {
+		fields := strings.Split(strings.TrimSpace(line), "|")
+		if len(fields) != 3 || strings.TrimSpace(fields[0]) != base.Package || !strings.HasSuffix(fields[2], " "+kind) {
+			continue
+		}
+		found = true
+		version := strings.TrimSpace(fields[1])
+		err := exec.CommandContext(ctx, "dpkg", "--compare-versions", version, "gt", best).Run()
+		if err == nil {
+			best = version
+		} else if exit := (*exec.ExitError)(nil); !errors.As(err, &exit) || exit.ExitCode() != 1 {
+			return "", fmt.Errorf("compare versions %s and %s: %w", version, best, err)
+		}
+	}
+	if !found {
+		return "", fmt.Errorf("the archive's index has no %s %s at all", kind, base.Package)
+	}
+	return best, nil
+}
+
+// apt runs a command of apt with a configuration of our own, in which trixie is
+// known, and returns what it printed.
+func (c *Cache) apt(ctx context.Context, tool string, args ...string) ([]byte, error) {
 	mirror, err := FindMirror(ctx)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	home := filepath.Join(c.Dir, "apt")
 	for _, sub := range []string{"lists/partial", "cache/archives/partial", "etc"} {
 		if err := os.MkdirAll(filepath.Join(home, sub), 0o755); err != nil {
-			return err
+			return nil, err
 		}
 	}
 	list := filepath.Join(home, "etc", "sources.list")
 	if err := os.WriteFile(list, []byte(strings.Join(mirror.sources([]string{"deb", "deb-src"}), "\n")+"\n"), 0o644); err != nil {
-		return err
+		return nil, err
 	}
 	options := []string{
 		"-q", "-o", "Dir::Etc::SourceList=" + list, "-o", "Dir::Etc::SourceParts=/dev/null",
@@ -108,7 +174,9 @@ func (c *Cache) apt(ctx context.Context, dir, tool string, args ...string) error
 		"-o", "Dir::State::Lists=" + filepath.Join(home, "lists"), "-o", "Dir::Cache=" + filepath.Join(home, "cache"),
 		"-o", "Dir::State::Status=/dev/null", "-o", "APT::Sandbox::User=root",
 	}
-	command := exec.CommandContext(ctx, tool, append(options, args...)...)
-	command.Dir = dir
-	return runQuietly(command)
+	output, err := exec.CommandContext(ctx, tool, append(options, args...)...).Output()
+	if exit := (*exec.ExitError)(nil); errors.As(err, &exit) {
+		return nil, fmt.Errorf("%s %s: %w\n%s", tool, args[0], err, exit.Stderr)
+	}
+	return output, err
 }

@@ -27,7 +27,7 @@ func (c *Cache) Patched(ctx context.Context, s Series, dir string, files ...stri
 	if err != nil {
 		return err
 	}
-	aside, err := s.applyAside(ctx, pristine)
+	aside, err := s.applyAside(ctx, pristine, false)
 	if err != nil {
 		return err
 	}

@@ -38,10 +38,17 @@ type Packages struct {
 // All returns the files.
 func (p Packages) All() []string { return []string{p.Product, p.Xen, p.Kernel} }
 
+// ErrVulnerable says that packages would have published vulnerabilities in them.
+var ErrVulnerable = errors.New("packages are not built from a base with published vulnerabilities")
+
 // Packages builds the packages from what the lab boots, into build/packages,
-// and has lintian look at them.
-func (c *Cache) Packages(ctx context.Context, tools Root, from Checkout) (Packages, error) {
+// and has lintian look at them. If a base lacks security fixes the error is
+// ErrVulnerable, unless vulnerable says that this is known.
+func (c *Cache) Packages(ctx context.Context, tools Root, from Checkout, vulnerable bool) (Packages, error) {
 	b := packageBuild{Cache: c, from: from, dir: filepath.Join(from.Dir, "build", "packages")}
+	if err := b.bases(ctx, vulnerable); err != nil {
+		return Packages{}, err
+	}
 	if err := os.RemoveAll(b.dir); err != nil {
 		return Packages{}, err
 	}
@@ -121,9 +128,35 @@ type packageBuild struct {
 	commit      time.Time
 	what        string // commit that it is built from
 	version     string
-	xen, kernel Upstream
+	xen, kernel Series
 	xenRelease  string // as in Debian's names: 4.20
 	release     string // of the kernel
+}
+
+// bases settles on what Xen and the kernel are built from.
+func (b *packageBuild) bases(ctx context.Context, vulnerable bool) error {
+	var err error
+	if b.xen, err = b.from.Hypervisor(ctx, b.Cache); err != nil {
+		return err
+	}
+	if b.kernel, err = b.from.GuestKernel(ctx, b.Cache); err != nil {
+		return err
+	}
+	if lacks := b.lacks(); len(lacks) > 0 && !vulnerable {
+		return fmt.Errorf("%w: %s", ErrVulnerable, strings.Join(lacks, "; "))
+	}
+	return nil
+}
+
+// lacks says which base lacks which published security fixes.
+func (b *packageBuild) lacks() []string {
+	var lacks []string
+	for _, base := range []Upstream{b.xen.Upstream, b.kernel.Upstream} {
+		if base.Lacks != "" {
+			lacks = append(lacks, fmt.Sprintf("%s %s lacks %s", base.Name, base.Version, base.Lacks))
+		}
+	}
+	return lacks
 }
 
 // collect lays out what the packages consist of.
@@ -174,17 +207,12 @@ func (b *packageBuild) programs(ctx context.Context, tools Root) error {
 }
 
 func (b *packageBuild) hypervisor(ctx context.Context, tools Root) error {
-	series, err := b.from.Hypervisor()
-	if err != nil {
-		return err
-	}
-	b.xen = series.Upstream
-	parts := strings.SplitN(b.xen.Version, ".", 3)
+	parts := strings.SplitN(b.xen.Upstream.Version, ".", 3)
 	if len(parts) < 2 {
-		return fmt.Errorf("version of Xen is %q", b.xen.Version)
+		return fmt.Errorf("version of Xen is %q", b.xen.Upstream.Version)
 	}
 	b.xenRelease = parts[0] + "." + parts[1]
-	plain, err := b.Xen(ctx, tools, series, Patched)
+	plain, err := b.Xen(ctx, tools, b.xen, Patched)
 	if err != nil {
 		return err
 	}
@@ -196,16 +224,11 @@ func (b *packageBuild) hypervisor(ctx context.Context, tools Root) error {
 }
 
 func (b *packageBuild) guestKernel(ctx context.Context, tools Root) error {
-	series, err := b.from.GuestKernel()
+	kernel, err := b.Kernel(ctx, tools, b.kernel, []string{b.from.GuestConfig()}, Patched)
 	if err != nil {
 		return err
 	}
-	b.kernel = series.Upstream
-	kernel, err := b.Kernel(ctx, tools, series, []string{b.from.GuestConfig()}, Patched)
-	if err != nil {
-		return err
-	}
-	modules, err := b.KernelModules(ctx, tools, series, b.from.GuestConfig(), Patched, kernel)
+	modules, err := b.KernelModules(ctx, tools, b.kernel, b.from.GuestConfig(), Patched, kernel)
 	if err != nil {
 		return err
 	}
@@ -273,10 +296,14 @@ func (b *packageBuild) describe(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	changelog := fmt.Sprintf("warmreboot (%s) unstable; urgency=medium\n\n  * Built from commit %s.\n\n -- warmreboot <warmreboot@localhost>  %s\n",
-		b.version, b.what, b.commit.Format(time.RFC1123Z))
+	changes := "  * Built from commit " + b.what + ".\n"
+	for _, lacks := range b.lacks() {
+		changes += "  * SECURITY: " + lacks + ".\n"
+	}
+	changelog := fmt.Sprintf("warmreboot (%s) unstable; urgency=medium\n\n%s\n -- warmreboot <warmreboot@localhost>  %s\n",
+		b.version, changes, b.commit.Format(time.RFC1123Z))
 	variables := fmt.Sprintf("XEN_PACKAGE = xen-hypervisor-%s-warmreboot-amd64\nXEN_VERSION = %s\nKERNEL_PACKAGE = linux-image-%s\nKERNEL_VERSION = %s\n",
-		b.xenRelease, upstreamPart(b.xen.Version)+"+warmreboot"+b.version, b.release, upstreamPart(b.kernel.Version)+"+warmreboot"+b.version)
+		b.xenRelease, upstreamPart(b.xen.Upstream.Version)+"+warmreboot"+b.version, b.release, upstreamPart(b.kernel.Upstream.Version)+"+warmreboot"+b.version)
 	return errors.Join(os.WriteFile(filepath.Join(target, "changelog"), []byte(changelog), 0o644),
 		os.WriteFile(filepath.Join(b.source, "packaging.mk"), []byte(variables), 0o644))
 }

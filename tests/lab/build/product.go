@@ -38,19 +38,27 @@ func findCheckout() (Checkout, error) {
 	return Checkout{}, errors.New("not inside a checkout of warmreboot")
 }
 
-// Hypervisor returns the series for Xen.
-func (c Checkout) Hypervisor() (Series, error) {
-	return ReadSeries(filepath.Join(c.Dir, "hypervisor-patches"))
+// Hypervisor returns the series for Xen, on the best base that can be had.
+func (c Checkout) Hypervisor(ctx context.Context, cache *Cache) (Series, error) {
+	return c.series(ctx, cache, "hypervisor-patches")
 }
 
-// QEMU returns the series of the lab's emulator.
-func (c Checkout) QEMU() (Series, error) {
-	return ReadSeries(filepath.Join(c.Dir, "tests", "lab", "qemu"))
+// QEMU returns the series of the lab's emulator, on the best base that can be had.
+func (c Checkout) QEMU(ctx context.Context, cache *Cache) (Series, error) {
+	return c.series(ctx, cache, "tests/lab/qemu")
 }
 
-// GuestKernel returns the guest kernel's series.
-func (c Checkout) GuestKernel() (Series, error) {
-	return ReadSeries(filepath.Join(c.Dir, "guest-kernel-patches"))
+// GuestKernel returns the guest kernel's series, on the best base that can be had.
+func (c Checkout) GuestKernel(ctx context.Context, cache *Cache) (Series, error) {
+	return c.series(ctx, cache, "guest-kernel-patches")
+}
+
+func (c Checkout) series(ctx context.Context, cache *Cache, dir string) (Series, error) {
+	s, err := ReadSeries(filepath.Join(c.Dir, dir))
+	if err != nil {
+		return s, err
+	}
+	return cache.settle(ctx, s)
 }
 
 // GuestConfig is the guest kernel's configuration.
@@ -88,7 +96,7 @@ func (c *Cache) Product(ctx context.Context, tools Root, from Checkout) (Product
 // Xenlight copies the Go bindings of libxl out of the pinned Xen tree to
 // build/xenlight, where go.mod expects them.
 func (c *Cache) Xenlight(ctx context.Context, from Checkout) error {
-	series, err := from.Hypervisor()
+	series, err := from.Hypervisor(ctx, c)
 	if err != nil {
 		return err
 	}

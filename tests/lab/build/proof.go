@@ -110,7 +110,7 @@ func (c *Cache) checkExport(ctx context.Context, s Series) error {
 	if err != nil {
 		return err
 	}
-	applied, err := s.applyAside(ctx, pristine) // neither fuzz nor offset
+	applied, err := s.applyAside(ctx, pristine, true) // neither fuzz nor offset
 	if err != nil {
 		return err
 	}

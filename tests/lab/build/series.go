@@ -17,18 +17,19 @@ import (
 // Series is a patch series in the manner of quilt.
 type Series struct {
 	Dir      string
-	Upstream Upstream
-	Patches  []string // file names, in order
+	Bases    []Upstream // that it can be built on; an earlier one is preferred
+	Upstream Upstream   // the one that it is built on: the first, until one was settled on
+	Patches  []string   // file names, in order
 }
 
 // ReadSeries reads UPSTREAM and series in dir. A series that is not there yet
 // has no patches.
 func ReadSeries(dir string) (Series, error) {
-	upstream, err := ReadUpstream(filepath.Join(dir, "UPSTREAM"))
+	bases, err := ReadUpstream(filepath.Join(dir, "UPSTREAM"))
 	if err != nil {
 		return Series{}, err
 	}
-	s := Series{Dir: dir, Upstream: upstream}
+	s := Series{Dir: dir, Bases: bases, Upstream: bases[0]}
 	text, err := os.ReadFile(filepath.Join(dir, "series"))
 	if errors.Is(err, fs.ErrNotExist) {
 		return s, nil
@@ -51,7 +52,7 @@ func (s Series) First(n int) Series {
 
 // Key identifies base and patches.
 func (s Series) Key() (Key, error) {
-	parts := []any{s.Upstream}
+	parts := []any{s.Upstream.identity()}
 	for _, name := range s.Patches {
 		content, err := os.ReadFile(filepath.Join(s.Dir, name))
 		if err != nil {
@@ -62,12 +63,13 @@ func (s Series) Key() (Key, error) {
 	return KeyOf(parts...), nil
 }
 
-// ErrFuzz says that a patch applies, but not exactly where it says.
-var ErrFuzz = errors.New("patch does not apply exactly")
+// ErrOffset says that a patch applies, but not exactly where it says.
+var ErrOffset = errors.New("patch does not apply exactly")
 
 // Apply applies the series inside dir, which has to hold at least the files
-// that the patches touch. Neither fuzz nor an offset is let pass.
-func (s Series) Apply(ctx context.Context, dir string) error {
+// that the patches touch. Fuzz is never let pass; lines may lie elsewhere than a
+// patch says unless exactly, as the bases of a series differ in that.
+func (s Series) Apply(ctx context.Context, dir string, exactly bool) error {
 	for _, name := range s.Patches {
 		command := exec.CommandContext(ctx, "patch", "-p1", "--fuzz=0", "--no-backup-if-mismatch", "--batch", "-i", filepath.Join(s.Dir, name))
 		command.Dir = dir
@@ -75,8 +77,8 @@ func (s Series) Apply(ctx context.Context, dir string) error {
 		if err != nil {
 			return fmt.Errorf("apply %s: %w\n%s", name, err, output)
 		}
-		if bytes.Contains(output, []byte("offset")) || bytes.Contains(output, []byte("fuzz")) {
-			return fmt.Errorf("apply %s: %w\n%s", name, ErrFuzz, output)
+		if exactly && bytes.Contains(output, []byte("offset")) {
+			return fmt.Errorf("apply %s to %s: %w\n%s", name, s.Upstream.Version, ErrOffset, output)
 		}
 	}
 	return nil
@@ -115,7 +117,7 @@ func (s Series) Sync(ctx context.Context, pristine, tree string) error {
 			return err
 		}
 	}
-	aside, err := s.applyAside(ctx, pristine)
+	aside, err := s.applyAside(ctx, pristine, false)
 	if err != nil {
 		return err
 	}
@@ -181,13 +183,13 @@ func (s Series) copyAside(pristine string) (aside, error) {
 	return aside{pristine, scratch, paths}, nil
 }
 
-// applyAside copies the files and applies the series to them.
-func (s Series) applyAside(ctx context.Context, pristine string) (aside, error) {
+// applyAside copies the files and applies the series to them; see Apply.
+func (s Series) applyAside(ctx context.Context, pristine string, exactly bool) (aside, error) {
 	a, err := s.copyAside(pristine)
 	if err != nil {
 		return a, err
 	}
-	if err := s.Apply(ctx, a.scratch); err != nil {
+	if err := s.Apply(ctx, a.scratch, exactly); err != nil {
 		return aside{}, errors.Join(err, os.RemoveAll(a.scratch))
 	}
 	return a, nil

@@ -6,7 +6,6 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -52,14 +51,6 @@ func newSeries(t *testing.T, names ...string) Series {
 		t.Fatal(err)
 	}
 	return s
-}
-
-func TestReadUpstreamWantsEveryField(t *testing.T) {
-	path := filepath.Join(t.TempDir(), "UPSTREAM")
-	write(t, path, "name = toy\n")
-	if _, err := ReadUpstream(path); err == nil {
-		t.Error("a file without a checksum was accepted")
-	}
 }
 
 func TestSync(t *testing.T) {
@@ -115,12 +106,27 @@ func TestSync(t *testing.T) {
 	}
 }
 
-func TestApplyAllowsNoOffset(t *testing.T) {
+func TestApplyExactly(t *testing.T) {
 	s := newSeries(t, "0001-change.patch")
-	dir := t.TempDir()
-	write(t, filepath.Join(dir, "dir/file"), "zero\none\ntwo\nthree\n")
-	if err := s.Apply(t.Context(), dir); !errors.Is(err, ErrFuzz) {
-		t.Errorf("a patch that is a line off applies: %v", err)
+	for what, c := range map[string]struct {
+		content        string
+		loose, exactly bool // whether it applies
+	}{
+		"where it says":       {"one\ntwo\nthree\n", true, true},
+		"a line further":      {"zero\none\ntwo\nthree\n", true, false},
+		"with another around": {"one\ntwo\n3\n", false, false},
+	} {
+		for _, exactly := range []bool{false, true} {
+			dir := t.TempDir()
+			write(t, filepath.Join(dir, "dir/file"), c.content)
+			want := c.loose
+			if exactly {
+				want = c.exactly
+			}
+			if err := s.Apply(t.Context(), dir, exactly); (err == nil) != want {
+				t.Errorf("%s, exactly %t: %v", what, exactly, err)
+			}
+		}
 	}
 }
 
@@ -197,15 +203,5 @@ func TestExportIgnoresAttributes(t *testing.T) {
 		if err := s.compareExport(t.Context(), tree); err != nil {
 			t.Error(err)
 		}
-	}
-}
-
-func TestPool(t *testing.T) {
-	m := Mirror{Main: "http://main.example/debian", Security: "http://security.example/debian-security"}
-	got := m.pool(Upstream{Name: "toy", File: "toy_1.orig.tar.xz"})
-	want := []string{"http://main.example/debian/pool/main/t/toy/toy_1.orig.tar.xz",
-		"http://security.example/debian-security/pool/updates/main/t/toy/toy_1.orig.tar.xz"}
-	if !slices.Equal(got, want) {
-		t.Errorf("got %v, want %v", got, want)
 	}
 }

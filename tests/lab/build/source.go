@@ -1,7 +1,6 @@
 package build
 
 import (
-	"bufio"
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
@@ -9,104 +8,80 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 )
 
-// Upstream is the base of a patch series, as its file UPSTREAM names it.
-type Upstream struct {
-	Name    string // xen, linux
-	Package string // Debian package that carries it
-	Version string // of that package
-	File    string // that apt delivers
-	SHA256  string
-}
+// downloaded is where the file of a base is kept.
+func (c *Cache) downloaded(u Upstream) string { return filepath.Join(c.Dir, "dl", u.File) }
 
-// ReadUpstream parses lines of the form `key = value`; # begins a comment.
-func ReadUpstream(path string) (Upstream, error) {
-	file, err := os.Open(path)
-	if err != nil {
-		return Upstream{}, err
-	}
-	defer file.Close()
-	var u Upstream
-	fields := map[string]*string{"name": &u.Name, "package": &u.Package, "version": &u.Version, "file": &u.File, "sha256": &u.SHA256}
-	for lines := bufio.NewScanner(file); lines.Scan(); {
-		line, _, _ := strings.Cut(lines.Text(), "#")
-		key, value, ok := strings.Cut(line, "=")
-		if field := fields[strings.TrimSpace(key)]; ok && field != nil {
-			*field = strings.TrimSpace(value)
-		}
-	}
-	for key, field := range fields {
-		if *field == "" {
-			return u, fmt.Errorf("%s: no value for %q", path, key)
-		}
-	}
-	return u, nil
-}
-
-// Download returns the file with the base, of which the checksum was compared.
+// Download returns the file with the base, of which the checksum was compared:
+// from where it was put before, from the machine's mirrors, or from Debian's
+// snapshot archive.
 func (c *Cache) Download(ctx context.Context, u Upstream) (string, error) {
 	unlock, err := c.Lock("download")
 	if err != nil {
 		return "", err
 	}
 	defer unlock()
-	dir := filepath.Join(c.Dir, "dl")
-	path := filepath.Join(dir, u.File)
-	if err := os.MkdirAll(dir, 0o755); err != nil {
+	path := c.downloaded(u)
+	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
 		return "", err
 	}
 	if checkSum(path, u.SHA256) == nil {
 		return path, nil
 	}
-	if err := os.Remove(path); err != nil && !errors.Is(err, os.ErrNotExist) {
+	mirror, err := FindMirror(ctx)
+	if err != nil {
 		return "", err
 	}
 	if c.Progress != nil {
 		c.Progress("download " + u.File)
 	}
-	if err := c.apt(ctx, dir, "apt-get", "update"); err != nil {
-		return "", err
+	var all []error
+	for _, uri := range mirror.places(u) {
+		err := c.fetch(ctx, uri, path, u.SHA256)
+		if err == nil {
+			return path, nil
+		}
+		all = append(all, err)
 	}
-	if strings.HasSuffix(u.File, ".deb") {
-		err = c.apt(ctx, dir, "apt-get", "download", u.Package+"="+u.Version)
-	} else {
-		// A missing .dsc fails the command though the tarball has arrived, so
-		// the checksum decides.
-		err = c.apt(ctx, dir, "apt-get", "source", "--download-only", u.Package+"="+u.Version)
-	}
-	if checkSum(path, u.SHA256) != nil {
-		err = errors.Join(err, c.fromPool(ctx, u, path))
-	}
-	if sumErr := checkSum(path, u.SHA256); sumErr != nil {
-		return "", errors.Join(fmt.Errorf("%w\nThe mirror has no %s %s (any more). Put the file %s, with SHA-256 %s, into %s by hand "+
-			"(snapshot archives keep old versions), or move the base: change UPSTREAM, then `make patches-refresh`",
-			sumErr, u.Package, u.Version, u.File, u.SHA256, dir), err)
-	}
-	return path, nil
+	return "", fmt.Errorf("%s %s cannot be had: %w\nWhoever has the file %s, with SHA-256 %s, can put it into %s",
+		u.Name, u.Version, errors.Join(all...), u.File, u.SHA256, filepath.Dir(path))
 }
 
-// aptHelper is how apt itself fetches a file.
+// aptHelper is how apt itself fetches a file: it knows the machine's proxies.
 const aptHelper = "/usr/lib/apt/apt-helper"
 
-// fromPool fetches a file that a newer version has displaced from the mirror's
-// index, but not yet from its pool.
-func (c *Cache) fromPool(ctx context.Context, u Upstream, path string) error {
-	mirror, err := FindMirror(ctx)
+// fetch gets one file, whole and right or not at all.
+func (c *Cache) fetch(ctx context.Context, uri, path, sum string) error {
+	part := path + ".part"
+	for _, left := range []string{part, part + ".FAILED"} { // as apt names what has another checksum
+		defer os.RemoveAll(left)
+	}
+	command := exec.CommandContext(ctx, aptHelper, "-o", "APT::Sandbox::User=root", "-o", "Acquire::Retries=1",
+		"-o", "Acquire::http::Timeout=20", "-o", "Acquire::https::Timeout=20", "download-file", uri, part, "SHA256:"+sum)
+	output, err := command.CombinedOutput()
+	if err == nil {
+		err = checkSum(part, sum)
+	} else if why := reason(output, uri); why != "" && ctx.Err() == nil {
+		err = errors.New(why)
+	}
 	if err != nil {
-		return err
+		return fmt.Errorf("%s: %w", uri, err)
 	}
-	var all error
-	for _, uri := range mirror.pool(u) {
-		err := c.apt(ctx, filepath.Dir(path), aptHelper, "download-file", uri, path, "SHA256:"+u.SHA256)
-		if err == nil {
-			return nil
+	return os.Rename(part, path)
+}
+
+// reason is why apt could not fetch from uri, in one line.
+func reason(output []byte, uri string) string {
+	for line := range strings.Lines(string(output)) {
+		if rest, ok := strings.CutPrefix(line, "E: "); ok {
+			return strings.TrimSpace(strings.TrimPrefix(rest, "Failed to fetch "+uri))
 		}
-		all = errors.Join(all, err)
 	}
-	return all
+	return strings.TrimSpace(string(output))
 }
 
 func checkSum(path, want string) error {
@@ -125,9 +100,13 @@ func checkSum(path, want string) error {
 	return nil
 }
 
+// pristine is the cache's name for an unpacked base.
+func pristine(u Upstream) (name string, key Key) { return "pristine-" + u.Name, KeyOf(u.SHA256) }
+
 // Pristine returns the unpacked base. Nobody may write to it.
 func (c *Cache) Pristine(ctx context.Context, u Upstream) (string, error) {
-	return c.Entry(ctx, "pristine-"+u.Name, KeyOf(u.SHA256), func(ctx context.Context, dir string) error {
+	name, key := pristine(u)
+	return c.Entry(ctx, name, key, func(ctx context.Context, dir string) error {
 		archive, err := c.Download(ctx, u)
 		if err != nil {
 			return err

@@ -30,8 +30,9 @@ const usage = `usage: lab [-name NAME] COMMAND
                                             what the processor does: Xen, dom0, with -u functions of the domU's kernel, too
   stop                                      end the lab
   demo [the options of boot]                the nine steps, in a lab of its own
-  packages                                  build Debian packages, into build/packages
-  patches check|refresh                     prove the patch series, or edit them
+  packages [-known-vulnerabilities]         build Debian packages, into build/packages; of a base that lacks security
+                                            fixes only if told so
+  patches check|refresh|current             prove the patch series, or edit them; fail if Debian has newer bases
 `
 
 // Exit codes of the command itself; exec passes on what it ran.
@@ -105,7 +106,7 @@ func (c *command) dispatch(ctx context.Context, args []string) (int, error) {
 	case "patches":
 		return 0, c.patches(ctx, args)
 	case "packages":
-		return 0, c.packages(ctx)
+		return 0, c.packages(ctx, args)
 	case "exec":
 		return c.exec(ctx, args)
 	case "profile":
@@ -143,12 +144,21 @@ func (c *command) withParts(ctx context.Context, args []string, do func(lab.Part
 }
 
 // packages builds the Debian packages, from what is in the cache as far as it is.
-func (c *command) packages(ctx context.Context) error {
+func (c *command) packages(ctx context.Context, args []string) error {
+	flags := flag.NewFlagSet("lab", flag.ContinueOnError)
+	flags.SetOutput(c.stderr)
+	vulnerable := flags.Bool("known-vulnerabilities", false, "")
+	if err := flags.Parse(args); err != nil || flags.NArg() > 0 {
+		return errUsage("wrong arguments")
+	}
 	tools, err := c.cache.Tools(ctx)
 	if err != nil {
 		return err
 	}
-	built, err := c.cache.Packages(ctx, tools, c.checkout)
+	built, err := c.cache.Packages(ctx, tools, c.checkout, *vulnerable)
+	if errors.Is(err, build.ErrVulnerable) {
+		return fmt.Errorf("%w\nWhoever wants them all the same, for a machine on which nobody can do harm, says `make packages KNOWN_VULNERABILITIES=yes`", err)
+	}
 	for _, file := range built.All() {
 		if err == nil {
 			fmt.Fprintln(c.stdout, file)
