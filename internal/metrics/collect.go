@@ -2,11 +2,17 @@ package metrics
 
 import (
 	"context"
+	"errors"
+	"fmt"
+	"runtime"
 	"slices"
+	"strings"
+	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/warmreboot/warmreboot/api"
+	"github.com/warmreboot/warmreboot/ident"
 	"github.com/warmreboot/warmreboot/xenctl"
 )
 
@@ -23,6 +29,8 @@ var (
 	buildInfo    = desc("build_info", "1, with the version of warmrebootd.", "version")
 	xenWarmcache = desc("xen_warmcache", "Whether this Xen has the warm cache: 1 yes, 0 no or it cannot be told.")
 	listSuccess  = desc("domains_success", "Whether Xen could be asked for its domains.")
+	success      = desc("collector_success", "Whether all figures of a kind could be collected; the journal says why not.", "collector")
+	seconds      = desc("collector_duration_seconds", "Time that collecting the figures of a kind took.", "collector")
 
 	up        = ofDomain("domain_up", "Whether the domain is there and has not shut down.")
 	enabled   = ofDomain("domain_enabled", "Whether Xen tracks the domain's pages.")
@@ -72,7 +80,7 @@ var (
 	lastRestored  = ofDomain("last_reboot_pages_restored", "Pages that the guest says to have taken back in the last reboot.")
 )
 
-var descs = []*prometheus.Desc{buildInfo, xenWarmcache, listSuccess, up, enabled, attached, underWay, tracked, reusable, held, kept,
+var descs = []*prometheus.Desc{buildInfo, xenWarmcache, listSuccess, success, seconds, up, enabled, attached, underWay, tracked, reusable, held, kept,
 	memory, coverage, tableLow, tableHigh, writeFaults, foreignWrites, p2mChanges, replaced, hypercalls, registered, commits,
 	untrackable, custody, refused, reboots, guestRefused, downTime, restoreTime,
 	configSuccess, configLoaded, stopped, locked, nextRun, dueFor, running, runs, lastTime, lastWarm, lastDown, lastRestore,
@@ -92,29 +100,147 @@ func number(b bool) float64 {
 	return 0
 }
 
-// Collect implements prometheus.Collector. Domains that are neither kept nor
-// known to Xen's warm cache are left out.
+// collectors are the kinds of figures. Each fails by itself.
+var collectors = []struct {
+	name    string
+	collect func(*Collector, context.Context, *sender) error
+}{
+	{"host", (*Collector).collectHost},
+	{"schedules", (*Collector).collectSchedules},
+	{"domains", (*Collector).collectDomains},
+}
+
+// Collect implements prometheus.Collector. Whatever fails, be it by a panic, loses
+// its own figures only, and says so; it never ends the daemon.
 func (c *Collector) Collect(to chan<- prometheus.Metric) {
 	ctx, cancel := context.WithTimeout(context.Background(), collectTime)
 	defer cancel()
-	gauge := func(d *prometheus.Desc, v float64, labels ...string) {
-		to <- prometheus.MustNewConstMetric(d, prometheus.GaugeValue, v, labels...)
+	s := &sender{to: to, sent: map[string]bool{}}
+	for _, k := range collectors {
+		start := time.Now()
+		err := s.guard(func() error { return k.collect(c, ctx, s) })
+		c.report(k.name, err)
+		s.gauge(success, number(err == nil), k.name)
+		s.gauge(seconds, time.Since(start).Seconds(), k.name)
 	}
-	gauge(buildInfo, 1, c.Version)
-	feature, _ := c.Warmcache() // why it cannot be told, doctor says
-	gauge(xenWarmcache, number(feature == xenctl.Yes))
-	c.collectSchedules(ctx, to)
-	all, err := c.Source.List(ctx)
-	gauge(listSuccess, number(err == nil))
+}
+
+// report logs why a collector failed, once for each reason.
+func (c *Collector) report(name string, err error) {
+	text := ""
 	if err != nil {
-		c.Log.Warn("metrics", "op", "list", "err", err)
+		text = err.Error()
+	}
+	c.mu.Lock()
+	known := c.reported[name] == text
+	c.reported[name] = text
+	c.mu.Unlock()
+	switch {
+	case known:
+	case err != nil:
+		c.Log.Warn("figures cannot be collected", "op", name, "err", err, "next", "warmreboot_collector_success is 0 until they can")
+	default:
+		c.Log.Info("figures are collected again", "op", name)
+	}
+}
+
+// sender sends metrics. Two of one name and labels are none for Prometheus, which
+// would refuse all there is: the first counts.
+type sender struct {
+	to   chan<- prometheus.Metric
+	sent map[string]bool
+	errs []error // of the collector that runs
+}
+
+// guard runs a collector and returns what went wrong in it.
+func (s *sender) guard(collect func() error) (err error) {
+	s.errs = nil
+	defer func() {
+		if p := recover(); p != nil {
+			err = fmt.Errorf("a fault of warmrebootd's: %v at %s", p, panicked())
+		}
+	}()
+	err = collect()
+	return errors.Join(append(s.errs, err)...)
+}
+
+// panicked returns the place of the panic that is being recovered from.
+func panicked() string {
+	var pcs [32]uintptr
+	frames := runtime.CallersFrames(pcs[:runtime.Callers(1, pcs[:])])
+	for seen := false; ; {
+		f, more := frames.Next()
+		if seen && !strings.HasPrefix(f.Function, "runtime.") {
+			return fmt.Sprintf("%s:%d", f.File, f.Line)
+		}
+		seen = seen || f.Function == "runtime.gopanic"
+		if !more {
+			return "a place that cannot be told"
+		}
+	}
+}
+
+// labels makes label values of what may be of any bytes, and reports whether the
+// series is a new one.
+func (s *sender) labels(d *prometheus.Desc, labels []string) ([]string, bool) {
+	valid := make([]string, len(labels))
+	for i, l := range labels {
+		valid[i] = ident.UTF8(l)
+	}
+	key := fmt.Sprintf("%p %q", d, valid)
+	if s.sent[key] {
+		s.errs = append(s.errs, fmt.Errorf("two series have the labels %q", valid))
+		return nil, false
+	}
+	s.sent[key] = true
+	return valid, true
+}
+
+func (s *sender) keep(m prometheus.Metric, err error) {
+	if err != nil {
+		s.errs = append(s.errs, err)
 		return
+	}
+	s.to <- m
+}
+
+func (s *sender) send(d *prometheus.Desc, t prometheus.ValueType, v float64, labels ...string) {
+	if valid, ok := s.labels(d, labels); ok {
+		s.keep(prometheus.NewConstMetric(d, t, v, valid...))
+	}
+}
+
+func (s *sender) gauge(d *prometheus.Desc, v float64, labels ...string) {
+	s.send(d, prometheus.GaugeValue, v, labels...)
+}
+
+func (s *sender) histogram(d *prometheus.Desc, h *histogram, labels ...string) {
+	if valid, ok := s.labels(d, labels); ok {
+		s.keep(prometheus.NewConstHistogram(d, h.count, h.sum, h.buckets(), valid...))
+	}
+}
+
+func (c *Collector) collectHost(_ context.Context, s *sender) error {
+	s.gauge(buildInfo, 1, c.Version)
+	feature, _ := c.Warmcache() // why it cannot be told, doctor says
+	s.gauge(xenWarmcache, number(feature == xenctl.Yes))
+	return nil
+}
+
+// collectDomains leaves out domains that are neither kept nor known to Xen's warm
+// cache.
+func (c *Collector) collectDomains(ctx context.Context, to *sender) error {
+	all, err := c.Source.List(ctx)
+	to.gauge(listSuccess, number(err == nil))
+	if err != nil {
+		return err
 	}
 	for i := range all {
 		if s := &all[i]; s.Managed || s.Enabled {
 			c.collectDomain(to, s)
 		}
 	}
+	return nil
 }
 
 // Memory of Xen's tables, in bytes; see docs/ARCHITECTURE.md and Xen's
@@ -146,10 +272,10 @@ func tableLimit(maxPFN uint64) uint64 {
 	return frames * (frame + 8)
 }
 
-func (c *Collector) collectDomain(to chan<- prometheus.Metric, s *api.DomainStatus) {
+func (c *Collector) collectDomain(to *sender, s *api.DomainStatus) {
 	id := []string{s.UUID.String(), s.Domain}
 	send := func(d *prometheus.Desc, t prometheus.ValueType, v float64, labels ...string) {
-		to <- prometheus.MustNewConstMetric(d, t, v, append(slices.Clone(id), labels...)...)
+		to.send(d, t, v, append(slices.Clone(id), labels...)...)
 	}
 	gauge := func(d *prometheus.Desc, v float64, labels ...string) { send(d, prometheus.GaugeValue, v, labels...) }
 	counter := func(d *prometheus.Desc, v uint64, labels ...string) {
@@ -206,16 +332,19 @@ var (
 	results = []string{"warm", "cold", "failed"}
 )
 
-func (c *Collector) collectReboots(to chan<- prometheus.Metric, s *api.DomainStatus, id []string) {
+func (c *Collector) collectReboots(to *sender, s *api.DomainStatus, id []string) {
 	f := c.snapshot(s.UUID)
+	count := func(d *prometheus.Desc, n uint64, labels ...string) {
+		to.send(d, prometheus.CounterValue, float64(n), append(slices.Clone(id), labels...)...)
+	}
 	for _, k := range kinds {
 		for _, r := range results {
-			to <- prometheus.MustNewConstMetric(reboots, prometheus.CounterValue, float64(f.reboots[kind{k, r}]), append(slices.Clone(id), string(k), r)...)
+			count(reboots, f.reboots[kind{k, r}], string(k), r)
 		}
 	}
 	for reason, n := range f.refused {
-		to <- prometheus.MustNewConstMetric(guestRefused, prometheus.CounterValue, float64(n), append(slices.Clone(id), reason)...)
+		count(guestRefused, n, reason)
 	}
-	to <- prometheus.MustNewConstHistogram(downTime, f.down.count, f.down.sum, f.down.buckets(), id...)
-	to <- prometheus.MustNewConstHistogram(restoreTime, f.restored.count, f.restored.sum, f.restored.buckets(), id...)
+	to.histogram(downTime, &f.down, id...)
+	to.histogram(restoreTime, &f.restored, id...)
 }

@@ -10,7 +10,7 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
-	"github.com/prometheus/client_golang/prometheus/collectors"
+	runtime "github.com/prometheus/client_golang/prometheus/collectors"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 
 	"github.com/warmreboot/warmreboot/api"
@@ -47,20 +47,23 @@ type Collector struct {
 
 	mu   sync.Mutex
 	done map[ident.UUID]*finished
+	// reported is why each collector failed last, "" if it did not.
+	reported map[string]string
 }
 
 var _ prometheus.Collector = (*Collector)(nil)
 
 // New makes a Collector.
 func New(o Options) *Collector {
-	return &Collector{Options: o, done: map[ident.UUID]*finished{}}
+	return &Collector{Options: o, done: map[ident.UUID]*finished{}, reported: map[string]string{}}
 }
 
-// Handler serves the collector's figures, and those of the process.
+// Handler serves the collector's figures, and those of the process. What is wrong
+// with one figure keeps none of the others back.
 func (c *Collector) Handler() http.Handler {
 	r := prometheus.NewPedanticRegistry()
-	r.MustRegister(c, collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
-	return promhttp.HandlerFor(r, promhttp.HandlerOpts{ErrorLog: slogPrinter{c.Log}, MaxRequestsInFlight: 4, Timeout: collectTime})
+	r.MustRegister(c, runtime.NewGoCollector(), runtime.NewProcessCollector(runtime.ProcessCollectorOpts{}))
+	return promhttp.HandlerFor(r, promhttp.HandlerOpts{ErrorLog: slogPrinter{c.Log}, ErrorHandling: promhttp.ContinueOnError, MaxRequestsInFlight: 4, Timeout: collectTime})
 }
 
 // slogPrinter is promhttp's logger.

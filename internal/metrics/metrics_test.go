@@ -29,10 +29,11 @@ var webUUID = ident.UUID{0x5c}
 
 type fakeSchedules struct {
 	f      api.Forecast
+	err    error
 	counts []api.RunCount
 }
 
-func (f *fakeSchedules) Forecast(context.Context, string) (api.Forecast, error) { return f.f, nil }
+func (f *fakeSchedules) Forecast(context.Context, string) (api.Forecast, error) { return f.f, f.err }
 func (f *fakeSchedules) RunCounts() []api.RunCount                              { return f.counts }
 
 // example has a domain that is kept and one that is not, and two reboots.

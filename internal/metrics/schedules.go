@@ -16,15 +16,12 @@ type pair struct {
 }
 
 // collectSchedules is about what schedules did and will do.
-func (c *Collector) collectSchedules(ctx context.Context, to chan<- prometheus.Metric) {
+func (c *Collector) collectSchedules(ctx context.Context, to *sender) error {
 	f, err := c.Schedules.Forecast(ctx, "")
 	if err != nil {
-		c.Log.Warn("metrics", "op", "forecast", "err", err)
-		return
+		return err
 	}
-	gauge := func(d *prometheus.Desc, v float64, labels ...string) {
-		to <- prometheus.MustNewConstMetric(d, prometheus.GaugeValue, v, labels...)
-	}
+	gauge := to.gauge
 	gauge(configSuccess, number(f.Config.Error == ""))
 	if !f.Config.Loaded.IsZero() {
 		gauge(configLoaded, float64(f.Config.Loaded.UnixMilli())/1e3)
@@ -70,7 +67,8 @@ func (c *Collector) collectSchedules(ctx context.Context, to chan<- prometheus.M
 	}
 	for p, times := range counts {
 		for _, result := range api.RunResults { // all from the start, as with reboots
-			to <- prometheus.MustNewConstMetric(runs, prometheus.CounterValue, float64(times[result]), p.uuid.String(), p.domain, p.schedule, string(result))
+			to.send(runs, prometheus.CounterValue, float64(times[result]), p.uuid.String(), p.domain, p.schedule, string(result))
 		}
 	}
+	return nil
 }
