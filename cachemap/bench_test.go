@@ -14,7 +14,7 @@ func table(n int, order func(i uint64) uint64) View {
 	words := make([]uint64, (n+63)/64)
 	for i := range entries {
 		at := order(uint64(i))
-		entries[i] = Entry{VBD: 51712, Inode: at >> 10, Index: at & 1023, Sector: Sector(at * SectorsPerPage)}
+		entries[i] = Entry{VBD: 51712, Cookie: File{Inode: at >> 10, Index: uint32(at & 1023)}.Cookie(), Sector: Sector(at * SectorsPerPage)}
 		words[i/64] |= 1 << (i % 64)
 	}
 	return NewView(entries, words)

@@ -52,8 +52,8 @@ func TestConflictsAgainstModel(t *testing.T) {
 		entries, words := make([]Entry, n), make([]uint64, (n+63)/64)
 		for i := range entries {
 			entries[i] = Entry{
-				VBD: ident.VBD(1 + r.IntN(2)), Generation: uint32(r.IntN(2)), Inode: uint64(r.IntN(3)) << 62,
-				Index: uint64(r.IntN(different)), Sector: Sector(r.IntN(different)) << uint(r.IntN(2)*40),
+				VBD: ident.VBD(1 + r.IntN(2)), Sector: Sector(r.IntN(different)) << uint(r.IntN(2)*40),
+				Cookie: File{Inode: uint64(r.IntN(3)) << 62, Index: uint32(r.IntN(different)), Generation: uint32(r.IntN(2))}.Cookie(),
 			}
 			if r.IntN(8) != 0 {
 				words[i/64] |= 1 << (i % 64)
@@ -67,11 +67,13 @@ func TestConflictsAgainstModel(t *testing.T) {
 // different, also where all the rest is the same.
 func TestConflictsByOneBit(t *testing.T) {
 	var entries []Entry
-	for bit := range 64 {
-		entries = append(entries, Entry{VBD: 1, Inode: 1 << bit}, Entry{VBD: 1, Index: 1 << bit})
-	}
 	for bit := range 32 {
-		entries = append(entries, Entry{VBD: 1, Generation: 1 << bit}, Entry{VBD: 1<<bit | 1<<((bit+1)%32)})
+		for word := range (Cookie{}) {
+			e := Entry{VBD: 1}
+			e.Cookie[word] = 1 << bit
+			entries = append(entries, e)
+		}
+		entries = append(entries, Entry{VBD: 1<<bit | 1<<((bit+1)%32)})
 	}
 	v := NewView(entries, []uint64{^uint64(0), ^uint64(0), ^uint64(0)})
 	if c := FindConflicts(v); c.SameKey.Len() != 0 {
@@ -97,7 +99,7 @@ func TestConflictsOfManySizes(t *testing.T) {
 			continue
 		}
 		v.entries[0].Sector = v.entries[n-1].Sector
-		v.entries[n/2].Inode, v.entries[n/2].Index = v.entries[n-1].Inode, v.entries[n-1].Index
+		v.entries[n/2].Cookie = v.entries[n-1].Cookie
 		c := FindConflicts(v)
 		if got := pfns(c.SameSector); !slices.Equal(got, []ident.PFN{0, ident.PFN(n - 1)}) {
 			t.Errorf("%d pages: same sector %v", n, got)
@@ -180,7 +182,7 @@ func FuzzConflicts(f *testing.F) {
 	f.Fuzz(func(t *testing.T, raw []byte, word uint64, perPart uint8) {
 		entries := make([]Entry, len(raw))
 		for i, b := range raw {
-			entries[i] = Entry{Inode: uint64(b & 3), Index: uint64(b>>4) << 60, Sector: Sector(b >> 2), VBD: ident.VBD(b & 1)}
+			entries[i] = Entry{Cookie: File{Inode: uint64(b & 3), Index: uint32(b>>4) << 28}.Cookie(), Sector: Sector(b >> 2), VBD: ident.VBD(b & 1)}
 		}
 		v := NewView(entries, []uint64{word, ^word, word})
 		checkConflicts(t, v, 1<<(perPart%16))

@@ -23,7 +23,9 @@ type identity struct {
 var (
 	byKey = identity{
 		func(e *Entry, s *secret) uint64 {
-			return fold(fold(e.Inode^s[0], e.Index^s[1])^s[2], (uint64(e.VBD)<<32|uint64(e.Generation))^s[3])
+			c := &e.Cookie
+			return fold(fold((uint64(c[1])<<32|uint64(c[0]))^s[0], (uint64(c[4])<<32|uint64(c[2]))^s[1])^s[2],
+				(uint64(e.VBD)<<32|uint64(c[3]))^s[3])
 		},
 		func(a, b *Entry) bool { return a.Key() == b.Key() },
 	}

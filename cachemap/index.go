@@ -20,7 +20,7 @@ type Index struct {
 	id     identity
 }
 
-// IndexByKey indexes the view by (vbd, inode, generation, index).
+// IndexByKey indexes the view by (vbd, cookie).
 func IndexByKey(v View) *Index { return newIndex(v, byKey) }
 
 // IndexBySector indexes the view by (vbd, sector).
@@ -68,7 +68,7 @@ func (x *Index) find(e Entry) (ident.PFN, bool) {
 //
 // Preconditions: the index is by key.
 func (x *Index) Key(k Key) (ident.PFN, bool) {
-	return x.find(Entry{VBD: k.VBD, Generation: k.Generation, Inode: k.Inode, Index: k.Index})
+	return x.find(Entry{VBD: k.VBD, Cookie: k.Cookie})
 }
 
 // Sector returns the page with that sector.

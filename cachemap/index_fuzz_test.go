@@ -33,7 +33,7 @@ func FuzzStats(f *testing.F) {
 		var entries []Entry
 		for ; len(raw) >= 6 && len(entries) < 64; raw = raw[6:] {
 			entries = append(entries, Entry{
-				Sector: Sector(binary.LittleEndian.Uint16(raw)) << (raw[2] % 48), VBD: ident.VBD(raw[3]), Inode: uint64(raw[4])})
+				Sector: Sector(binary.LittleEndian.Uint16(raw)) << (raw[2] % 48), VBD: ident.VBD(raw[3]), Cookie: Cookie{uint32(raw[4])}})
 		}
 		v := NewView(entries, []uint64{word})
 		var pages uint64

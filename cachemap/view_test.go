@@ -19,8 +19,8 @@ func randomView(r *rand.Rand, n int) View {
 		}
 		words[i/64] |= 1 << (i % 64)
 		entries[i] = Entry{
-			VBD: ident.VBD(51712 + 16*r.IntN(3)), Inode: uint64(r.IntN(10)),
-			Generation: uint32(r.IntN(2)), Index: uint64(r.IntN(n + 1)),
+			VBD:    ident.VBD(51712 + 16*r.IntN(3)),
+			Cookie: File{Inode: uint64(r.IntN(10)), Generation: uint32(r.IntN(2)), Index: uint32(r.IntN(n + 1))}.Cookie(),
 			Sector: Sector(8 * r.IntN(4*n+1)),
 		}
 	}

@@ -38,6 +38,12 @@ func (v Verdict) String() string {
 type WarmcacheStatus struct {
 	Enabled, Armed, Attached bool
 
+	// EarlyIO: another domain read a page of this one through a grant while
+	// adopted pages were left and no kernel had attached. A boot loader may have
+	// written to a disk, and any held page may differ from it. It passes to the
+	// domain that adopts this one's image.
+	EarlyIO bool
+
 	TTL       time.Duration
 	MaxPFN    uint64
 	Committed uint64 // reuse bits set now
@@ -156,6 +162,7 @@ func statusFromABI(raw *abi.WarmcacheStatus) WarmcacheStatus {
 		Enabled:  raw.Flags&abi.WarmcacheStatusEnabled != 0,
 		Armed:    raw.Flags&abi.WarmcacheStatusArmed != 0,
 		Attached: raw.Flags&abi.WarmcacheStatusAttached != 0,
+		EarlyIO:  raw.Flags&abi.WarmcacheStatusEarlyIO != 0,
 		TTL:      time.Duration(raw.TTL) * time.Second,
 		MaxPFN:   raw.MaxPFN, Committed: raw.Committed, Pending: raw.Pending,
 		Held: raw.Held, Preserved: raw.Preserved, Adopted: raw.Adopted,

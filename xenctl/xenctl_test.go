@@ -38,18 +38,45 @@ func TestDomainInfo(t *testing.T) {
 }
 
 func TestStatus(t *testing.T) {
-	raw := abi.WarmcacheStatus{Flags: abi.WarmcacheStatusEnabled | abi.WarmcacheStatusAttached, TTL: 90, Committed: 5}
+	raw := abi.WarmcacheStatus{Flags: abi.WarmcacheStatusEnabled | abi.WarmcacheStatusAttached | abi.WarmcacheStatusEarlyIO, TTL: 90, Committed: 5}
 	raw.Report.Refused[abi.WarmcacheRefusedSector] = 3
 	raw.Report.Refused[11] = 4 // of a later version
 	raw.Report.Flags = abi.WarmcacheReportDone
 	s := statusFromABI(&raw)
-	if !s.Enabled || s.Armed || !s.Attached || s.TTL != 90*time.Second || s.Committed != 5 || !s.Report.Done ||
+	if !s.Enabled || s.Armed || !s.Attached || !s.EarlyIO || s.TTL != 90*time.Second || s.Committed != 5 || !s.Report.Done ||
 		len(s.Report.Refused) != 2 || s.Report.Refused["sector"] != 3 || s.Report.Refused["other"] != 4 {
 		t.Errorf("%+v", s)
 	}
 	for i, name := range refusedNames {
 		if name == "" {
 			t.Errorf("reason %d has no name", i)
+		}
+	}
+}
+
+// TestProbed: what another operation answers is not taken for a warm cache.
+func TestProbed(t *testing.T) {
+	for _, c := range []struct {
+		name  string
+		magic uint64
+		errno error
+		want  Feature
+		fails bool
+	}{
+		{"has it", abi.WarmcacheMagic, nil, Yes, false},
+		{"the argument came back as it was", 0, nil, No, false},
+		{"another operation wrote something", 1, nil, No, false},
+		{"no such operation", 0, unix.ENOSYS, No, false},
+		{"another operation refuses", 0, unix.EOPNOTSUPP, No, false},
+		{"another operation found nothing", 0, unix.ENOENT, Unknown, true},
+		{"another operation took offence", 0, unix.EINVAL, Unknown, true},
+		{"another version", 0, unix.EACCES, Unknown, true},
+		{"not allowed", 0, unix.EPERM, Unknown, true},
+		{"an error all the same", abi.WarmcacheMagic, unix.EFAULT, Unknown, true},
+	} {
+		got, err := probed(c.magic, wrap(c.errno, imageErrors, "warmcache_probe", ""))
+		if got != c.want || (err != nil) != c.fails {
+			t.Errorf("%s: %v, %v", c.name, got, err)
 		}
 	}
 }

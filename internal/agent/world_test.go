@@ -153,7 +153,7 @@ func (w *world) load(d *fakeDomain, n int) {
 	for _, vbd := range []ident.VBD{xvda, xvdb} {
 		for i := range n {
 			s := cachemap.Sector(8 * i)
-			d.entries[p] = cachemap.Entry{VBD: vbd, Inode: 12, Index: uint64(i), Sector: s}
+			d.entries[p] = cachemap.Entry{VBD: vbd, Cookie: cachemap.File{Inode: 12, Index: uint32(i)}.Cookie(), Sector: s}
 			copy(d.memory[p*4096:(p+1)*4096], w.disks[vbd].data[s*512:])
 			d.reuse[p/64] |= 1 << (p % 64)
 			p++

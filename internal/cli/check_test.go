@@ -40,7 +40,7 @@ func newFakeXen() *fakeXen {
 		x.disk[i] = byte(i >> 12)
 	}
 	for i, page := range []int{9, 2, 3} {
-		x.entries[i] = cachemap.Entry{VBD: 51712, Inode: 1, Index: uint64(page), Sector: cachemap.Sector(8 * page)}
+		x.entries[i] = cachemap.Entry{VBD: 51712, Cookie: cachemap.File{Inode: 1, Index: uint32(page)}.Cookie(), Sector: cachemap.Sector(8 * page)}
 		copy(x.memory[i*4096:], x.disk[page*4096:(page+1)*4096])
 	}
 	return x

@@ -14,7 +14,7 @@ func fullTable(n int, f func(i int, e *cachemap.Entry)) cachemap.View {
 	words := make([]uint64, (n+63)/64)
 	for i := range entries {
 		e := &entries[i]
-		*e = cachemap.Entry{VBD: 51712, Inode: uint64(i >> 10), Index: uint64(i & 1023), Sector: cachemap.Sector(8 * i)}
+		*e = cachemap.Entry{VBD: 51712, Cookie: cachemap.File{Inode: uint64(i >> 10), Index: uint32(i & 1023)}.Cookie(), Sector: cachemap.Sector(8 * i)}
 		f(i, e)
 		words[i/64] |= 1 << (i % 64)
 	}

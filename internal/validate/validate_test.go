@@ -17,7 +17,7 @@ import (
 
 func TestCheckStructure(t *testing.T) {
 	entry := func(vbd ident.VBD, index uint64, s cachemap.Sector) cachemap.Entry {
-		return cachemap.Entry{VBD: vbd, Inode: 1, Index: index, Sector: s}
+		return cachemap.Entry{VBD: vbd, Cookie: cachemap.File{Inode: 1, Index: uint32(index)}.Cookie(), Sector: s}
 	}
 	entries := []cachemap.Entry{
 		0:  entry(1, 0, 0),
@@ -140,7 +140,7 @@ func newMemory(n int) (*memory, *diskBytes, []Page) {
 		d.b[i] = byte(r.Uint32())
 	}
 	for p, at := range r.Perm(2 * n)[:n] {
-		m.entries[p] = cachemap.Entry{VBD: 1, Inode: 2, Index: uint64(at), Sector: cachemap.Sector(8 * at)}
+		m.entries[p] = cachemap.Entry{VBD: 1, Cookie: cachemap.File{Inode: 2, Index: uint32(at)}.Cookie(), Sector: cachemap.Sector(8 * at)}
 		m.words[p/64] |= 1 << (p % 64)
 		copy(m.bytes[p*4096:(p+1)*4096], d.b[at*4096:])
 	}

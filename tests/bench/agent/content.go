@@ -146,7 +146,7 @@ func contentMemory(size int) (*memory, error) {
 	for inode, f := range runs {
 		for i := range f[1] {
 			p := f[0] + i
-			m.entries[p] = cachemap.Entry{VBD: contentVBD, Inode: uint64(12 + inode), Index: uint64(i), Sector: cachemap.Sector(at * cachemap.SectorsPerPage)}
+			m.entries[p] = cachemap.Entry{VBD: contentVBD, Cookie: cachemap.File{Inode: uint64(12 + inode), Index: uint32(i)}.Cookie(), Sector: cachemap.Sector(at * cachemap.SectorsPerPage)}
 			m.words[p/64] |= 1 << (p % 64)
 			at++
 		}

@@ -243,8 +243,9 @@ func read(entries []cachemap.Entry) uint64 {
 	a, b := uint64(0), uint64(0)
 	for i := range entries {
 		e := &entries[i]
-		a += e.Inode ^ e.Index
-		b += uint64(e.Sector) ^ uint64(e.Generation)<<32 ^ uint64(e.VBD)
+		f := e.Cookie.File()
+		a += f.Inode ^ uint64(f.Index) ^ uint64(f.FSID)<<32
+		b += uint64(e.Sector) ^ uint64(f.Generation)<<32 ^ uint64(e.VBD)
 	}
 	return a ^ b
 }

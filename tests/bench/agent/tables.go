@@ -62,8 +62,9 @@ func sound(m *memory) {
 		inode++
 		free[vbd] += uint64(r.IntN(16))
 		for i := range n {
-			m.entries[p+i] = cachemap.Entry{VBD: ident.VBD(51712 + 16*vbd), Inode: inode, Generation: uint32(inode * 2654435761),
-				Index: uint64(i), Sector: cachemap.Sector((free[vbd] + uint64(i)) * cachemap.SectorsPerPage)}
+			m.entries[p+i] = cachemap.Entry{VBD: ident.VBD(51712 + 16*vbd),
+				Cookie: cachemap.File{Inode: inode, Generation: uint32(inode * 2654435761), Index: uint32(i)}.Cookie(),
+				Sector: cachemap.Sector((free[vbd] + uint64(i)) * cachemap.SectorsPerPage)}
 		}
 		free[vbd] += uint64(n)
 		p += n
@@ -80,7 +81,7 @@ func scattered(m *memory) {
 // allSame makes every page hold the same page of the same file.
 func allSame(m *memory) {
 	for i := range m.entries {
-		m.entries[i] = cachemap.Entry{VBD: 51712, Inode: 12, Sector: 8}
+		m.entries[i] = cachemap.Entry{VBD: 51712, Cookie: cachemap.Cookie{12}, Sector: 8}
 	}
 }
 
@@ -94,6 +95,6 @@ func pairs(m *memory) {
 // manyVBDs makes up a vbd for each page, and a sector that no disk has.
 func manyVBDs(m *memory) {
 	for i := range m.entries {
-		m.entries[i] = cachemap.Entry{VBD: ident.VBD(i + 1), Inode: 12, Sector: 1<<60 + 1}
+		m.entries[i] = cachemap.Entry{VBD: ident.VBD(i + 1), Cookie: cachemap.Cookie{12}, Sector: 1<<60 + 1}
 	}
 }

@@ -37,8 +37,8 @@ struct op {
 };
 
 struct io {
-	uint64_t pfn, inode, index, sector, nr_sectors;
-	uint32_t generation, vbd, flags, pad;
+	uint64_t pfn, sector, nr_sectors;
+	uint32_t vbd, cookie[5], flags, pad;
 };
 
 /* Begins in 32-bit mode without paging; maps 1 GiB as it is, for 64 bits. */
@@ -112,7 +112,7 @@ static void call(uint16_t cmd, void *list)
 	long rc = 12 /* memory_op */, a = 29 /* XENMEM_warmcache */;
 	void *b = &op;
 
-	op = (struct op){ .cmd = cmd, .version = 1, .nr = BATCH, .list = list };
+	op = (struct op){ .cmd = cmd, .version = 2, .nr = BATCH, .list = list };
 	__asm__ volatile("vmmcall" : "+a"(rc), "+D"(a), "+S"(b) : :
 			 "memory", "rdx", "r8", "r10");
 	failed += rc != 0;
@@ -130,8 +130,8 @@ static void register_all(uint32_t flags, unsigned long step)
 
 	for (i = 0; i < PAGES; i++) {
 		io[i % BATCH] = (struct io){
-			.pfn = pfn(i, step), .inode = 77, .index = i, .sector = i * 8,
-			.nr_sectors = 8, .generation = 1, .vbd = VBD, .flags = flags,
+			.pfn = pfn(i, step), .sector = i * 8, .nr_sectors = 8,
+			.vbd = VBD, .cookie = { 77, 0, i, 1 }, .flags = flags,
 		};
 		if (i % BATCH == BATCH - 1)
 			call(REGISTER, io);

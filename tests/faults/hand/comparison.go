@@ -51,7 +51,7 @@ func (c comparison) run(ctx context.Context) (Pages, error) {
 	}
 	for _, page := range all {
 		block := uint64(page.Entry.Sector / cachemap.SectorsPerPage)
-		if c.served[page.Entry.Inode] && c.disk.changed[block] && !wrong[page.PFN] {
+		if c.served[page.Entry.Cookie.File().Inode] && c.disk.changed[block] && !wrong[page.PFN] {
 			result.Corrupt++
 		}
 	}
@@ -169,7 +169,8 @@ func adjacent(pages []validate.Page) int {
 // describe tells what is wrong: the page, its block, or both.
 func (c comparison) describe(page validate.Page) (Mismatch, error) {
 	entry := page.Entry
-	m := Mismatch{PFN: page.PFN, Inode: entry.Inode, Index: entry.Index, Sector: entry.Sector, Served: c.served[entry.Inode]}
+	file := entry.Cookie.File()
+	m := Mismatch{PFN: page.PFN, Inode: file.Inode, Index: uint64(file.Index), Sector: entry.Sector, Served: c.served[file.Inode]}
 	block := uint64(entry.Sector / cachemap.SectorsPerPage)
 	buffer, err := disk.AlignedBuffer(cachemap.PageSize)
 	if err != nil {

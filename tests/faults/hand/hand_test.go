@@ -78,7 +78,7 @@ func TestComparison(t *testing.T) {
 		pristine = binary.LittleEndian.AppendUint64(pristine, Sum(block))
 		pfn := i + 10
 		g.pages[pfn] = bytes.Clone(block)
-		g.entries[pfn] = cachemap.Entry{Inode: uint64(100 + i), Sector: cachemap.Sector(8 * i), VBD: VBD}
+		g.entries[pfn] = cachemap.Entry{Cookie: cachemap.Cookie{uint32(100 + i)}, Sector: cachemap.Sector(8 * i), VBD: VBD}
 		g.reuse |= 1 << pfn
 	}
 	g.held = g.reuse &^ (1 << 12) // page 2 was read after the reboot
@@ -125,7 +125,7 @@ func TestComparisonNamesAll(t *testing.T) {
 	g := &domain{entries: make([]cachemap.Entry, 64), pages: make([][]byte, 64)}
 	for i := range n {
 		g.pages[i+1] = bytes.Repeat([]byte{byte(i % 2)}, cachemap.PageSize) // every other one differs
-		g.entries[i+1] = cachemap.Entry{Inode: 1, Sector: cachemap.Sector(8 * i), VBD: VBD}
+		g.entries[i+1] = cachemap.Entry{Cookie: cachemap.Cookie{1}, Sector: cachemap.Sector(8 * i), VBD: VBD}
 		g.reuse |= 1 << (i + 1)
 	}
 	disk := make(memoryDisk, n*cachemap.PageSize)

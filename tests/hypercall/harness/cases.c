@@ -64,7 +64,7 @@ static void read_list(void *to, unsigned int size)
 /* Any version but its own, also where nothing is enabled. */
 static void versions(void)
 {
-    static const uint32_t other[] = { 0, 2, 0xffff, ~0U };
+    static const uint32_t other[] = { 0, 1, 3, 0xffff, ~0U };
     uint64_t before = digest(d);
 
     for ( unsigned int i = 0; i < ARRAY_SIZE(other); i++ )
@@ -122,7 +122,7 @@ static void announce(void)
         unsigned int page = i % nr_tracked;
 
         io[i] = (struct xen_warmcache_io){
-            .pfn = FIRST_TRACKED + page, .inode = 7, .index = i, .generation = 3,
+            .pfn = FIRST_TRACKED + page, .cookie = { 7, 0, i, 3, ~i },
             .sector = 8 * i, .nr_sectors = 8, .vbd = page < nr_tracked / 8 * 5 ? 1 : 2,
         };
         pfns[i] = io[i].pfn;
@@ -154,8 +154,8 @@ static void read_all(void)
         struct xen_warmcache_entry e = {};
 
         EXPECT(reusable(d, FIRST_TRACKED + i, &e), true);
-        EXPECT(e.sector == last[i].sector && e.index == last[i].index && e.inode == 7 &&
-               e.generation == 3 && e.vbd == last[i].vbd, true);
+        EXPECT(e.sector == last[i].sector && e.vbd == last[i].vbd &&
+               !memcmp(e.cookie, last[i].cookie, sizeof(e.cookie)), true);
     }
 }
 
@@ -320,8 +320,7 @@ static void told(uint32_t vbd, unsigned int step, unsigned int expected)
             EXPECT(pages[i].pfn > before && pages[i].pfn < op.cursor, true);
             EXPECT(pages[i].pfn - FIRST_TRACKED < nr_tracked, true);
             EXPECT(pages[i].entry.vbd == vbd && pages[i].entry.sector == l->sector &&
-                   pages[i].entry.index == l->index && pages[i].entry.inode == 7 &&
-                   pages[i].entry.generation == 3, true);
+                   !memcmp(pages[i].entry.cookie, l->cookie, sizeof(l->cookie)), true);
             before = pages[i].pfn;
         }
         EXPECT(op.nr == step || op.cursor >= status().max_pfn, true);
@@ -477,6 +476,110 @@ static void renamed(void)
     shut_down();
 }
 
+static bool early(void) { return status().flags & XEN_WARMCACHE_STATUS_EARLY_IO; }
+
+/* A page of the domain's is mapped through a grant by @whom, who then lets go of it. */
+static void granted(struct domain *whom, unsigned long gfn, bool readonly)
+{
+    p2m_type_t t;
+    struct page_info *page = guest_page(d, gfn, &t);
+    struct vcpu *was = become(&whom->vcpus[0]);
+
+    warmcache_page_granted(page, readonly);
+    become(was);
+    put_page(page);
+}
+
+/* Before the kernel attaches: what is not a backend's write, and what may be one. */
+static void boot_loader(void *unused)
+{
+    EXPECT(early(), false);
+    granted(d, FIRST_BULK, true);               /* its own */
+    granted(slots[DOM0], FIRST_BULK + 1, false); /* a disk is read */
+    EXPECT(early(), false);
+    granted(slots[DOM0], FIRST_BULK + 2, true);
+    EXPECT(early(), true);
+    EXPECT(CALL(ATTACH, .nr = 1), 0);
+    EXPECT(early(), true);
+}
+
+static void after_it(void *unused)
+{
+    EXPECT(early(), true);
+    EXPECT(CALL(ATTACH, .nr = 1), 0);
+    EXPECT(ASK(DROP, .u.drop = { .flags = XEN_WARMCACHE_DROP_VBD, .vbd = 1 }), 0);
+    EXPECT(early(), true);
+    EXPECT(ASK(DROP), 0);
+    EXPECT(early(), false);
+}
+
+static void attached_first(void *unused)
+{
+    EXPECT(count_committed(d, true) > 0, true);
+    EXPECT(CALL(ATTACH, .nr = 1), 0);
+    granted(slots[DOM0], FIRST_BULK, true);
+    EXPECT(early(), false);
+}
+
+static void nothing_held(void *unused)
+{
+    EXPECT(count_committed(d, true), 0);
+    granted(slots[DOM0], FIRST_BULK, true);
+    EXPECT(early(), false);
+}
+
+/* I/O that no kernel can have announced is noticed, and remembered as long as it matters. */
+static void early_io(void)
+{
+    prepare();
+    run_one(OP_START, 1, working);
+    run_one(OP_BULK, 1, working);
+    run_one(OP_KILL, 1, idle);
+    run_one(OP_START, 1, idle);
+    as_guest(boot_loader);
+    run_one(OP_KILL, 1, idle);
+    run_one(OP_START, 1, idle);                                 /* hears of its predecessor's */
+    as_guest(after_it);
+    run_one(OP_KILL, 1, idle);
+    run_one(OP_START, 1, working);
+    run_one(OP_BULK, 1, working);
+    run_one(OP_KILL, 1, idle);
+    run_one(OP_START, 1, idle);
+    as_guest(attached_first);
+    run_one(OP_KILL, 1, idle);
+    run_one(OP_START, 2, (const uint8_t[8]){ 1, 1, [6] = BULKY });
+    d = slots[2];
+    {
+        void *unused = NULL;
+
+        cpu_run(0, nothing_held, &unused, sizeof(unused), &d->vcpus[0]);
+        while ( !all_idle() )
+            cpus_step();
+    }
+    shut_down();
+}
+
+/* PROBE is about no domain, and answers what nothing else does. */
+static void probed(void *unused)
+{
+    struct xen_domctl_warmcache op = DOMCTL(PROBE);
+    struct vcpu *was = become(&slots[DOM0]->vcpus[0]);
+
+    EXPECT(domctl(d, &op), -EINVAL);
+    EXPECT(domctl(NULL, &op), 0);
+    EXPECT(op.u.probe.magic, XEN_DOMCTL_WARMCACHE_MAGIC);
+    EXPECT(domctl(NULL, &op), -EINVAL);
+    become(was);
+}
+
+static void probe(void)
+{
+    prepare();
+    run_one(OP_START, 1, (const uint8_t[8]){});
+    as_guest(probed);
+    shut_down();
+}
+
 /* A large image is freed piecemeal. */
 static void dropped(void)
 {
@@ -527,6 +630,8 @@ int run_cases(void)
     asked_meanwhile(XEN_DOMCTL_WARMCACHE_DISARM, 0);
     asked_meanwhile(XEN_DOMCTL_WARMCACHE_DISABLE, 0);
     renamed();
+    early_io();
+    probe();
     dropped();
     printf("calls of 120 elements, preempted at each of %lu looks in turn: the same\n", looks);
 

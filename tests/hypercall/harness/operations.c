@@ -206,8 +206,8 @@ static void op_memop(struct work *w)
 
             list.io[i] = (struct xen_warmcache_io){
                 .pfn = b & 8 ? XEN_WARMCACHE_NO_PFN : pick_gfn(w->slot),
-                .inode = s, .index = i, .sector = s % NR_BLOCKS * 8, .nr_sectors = 8,
-                .generation = 1, .vbd = 1 + (b & 1), .flags = b & 8 ? 1 : b >> 1 & 1,
+                .cookie = { s, 0, i, 1 }, .sector = s % NR_BLOCKS * 8, .nr_sectors = 8,
+                .vbd = 1 + (b & 1), .flags = b & 8 ? 1 : b >> 1 & 1,
             };
             if ( b & 8 )
             {
@@ -490,7 +490,7 @@ static void op_io(struct work *w)
         if ( !direct )
             page_busy[w->slot][page + i] = true;
         io[i] = (struct xen_warmcache_io){
-            .pfn = pfns[i] = page_gfn(page + i), .inode = uuid, .index = first + i,
+            .pfn = pfns[i] = page_gfn(page + i), .cookie = { uuid, 0, first + i },
             .sector = (first + i) * 8, .nr_sectors = 8, .vbd = 1 + vbd, .flags = write,
         };
     }

@@ -3,7 +3,7 @@ package abi
 // Domctl commands used here (domctl.h).
 const (
 	DomctlGetdomaininfo = 5
-	DomctlWarmcache     = 90
+	DomctlWarmcache     = 30563
 )
 
 // DomctlUnionSize is the size in bytes of the union in struct xen_domctl.

@@ -139,8 +139,7 @@ func TestStructs(t *testing.T) {
 	entry := WarmcacheEntry{}
 	size("xen_warmcache_entry", entry)
 	for c, g := range map[string]string{
-		"inode": "Inode", "index": "Index", "sector": "Sector",
-		"generation": "Generation", "vbd": "VBD",
+		"sector": "Sector", "vbd": "VBD", "cookie": "Cookie",
 	} {
 		field("xen_warmcache_entry."+c, entry, g)
 	}
@@ -166,6 +165,7 @@ func TestStructs(t *testing.T) {
 	field(dw+"u.image.index", DomctlWarmcacheImage{}, "Index")
 	field(dw+"u.image.ttl_left", DomctlWarmcacheImage{}, "TTLLeft")
 	field(dw+"u.image.pages", DomctlWarmcacheImage{}, "Pages")
+	field(dw+"u.probe.magic", DomctlWarmcacheProbe{}, "Magic")
 
 	report := WarmcacheReport{}
 	size("xen_warmcache_report", report)
@@ -223,6 +223,7 @@ func TestNumbers(t *testing.T) {
 		"XENMEM_resource_warmcache":         XenmemResourceWarmcache,
 		"XEN_WARMCACHE_VERSION":             WarmcacheVersion,
 		"XEN_WARMCACHE_SECTORS_PER_PAGE":    WarmcacheSectorsPerPage,
+		"XEN_WARMCACHE_COOKIE_WORDS":        WarmcacheCookieWords,
 		"XEN_WARMCACHE_RESOURCE_TABLE":      WarmcacheResourceTable,
 		"XEN_WARMCACHE_RESOURCE_BITMAP":     WarmcacheResourceBitmap,
 		"XEN_WARMCACHE_RESOURCE_HELD":       WarmcacheResourceHeld,
@@ -235,6 +236,8 @@ func TestNumbers(t *testing.T) {
 		"XEN_DOMCTL_WARMCACHE_DROP":         WarmcacheDrop,
 		"XEN_DOMCTL_WARMCACHE_IMAGE_STATUS": WarmcacheImageStatus,
 		"XEN_DOMCTL_WARMCACHE_IMAGE_DROP":   WarmcacheImageDrop,
+		"XEN_DOMCTL_WARMCACHE_PROBE":        WarmcacheProbe,
+		"XEN_DOMCTL_WARMCACHE_MAGIC":        WarmcacheMagic,
 		"XEN_WARMCACHE_VERDICT_UNDECIDED":   WarmcacheVerdictUndecided,
 		"XEN_WARMCACHE_VERDICT_APPROVED":    WarmcacheVerdictApproved,
 		"XEN_WARMCACHE_VERDICT_REFUSED":     WarmcacheVerdictRefused,
@@ -243,6 +246,7 @@ func TestNumbers(t *testing.T) {
 		"XEN_WARMCACHE_STATUS_ENABLED":      WarmcacheStatusEnabled,
 		"XEN_WARMCACHE_STATUS_ARMED":        WarmcacheStatusArmed,
 		"XEN_WARMCACHE_STATUS_ATTACHED":     WarmcacheStatusAttached,
+		"XEN_WARMCACHE_STATUS_EARLY_IO":     WarmcacheStatusEarlyIO,
 		"XEN_WARMCACHE_REPORT_DONE":         WarmcacheReportDone,
 		"XEN_WARMCACHE_REFUSED_UNAPPROVED":  WarmcacheRefusedUnapproved,
 		"XEN_WARMCACHE_REFUSED_NO_MOUNT":    WarmcacheRefusedNoMount,

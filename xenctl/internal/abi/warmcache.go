@@ -1,10 +1,13 @@
 package abi
 
 // WarmcacheVersion is XEN_WARMCACHE_VERSION.
-const WarmcacheVersion = 1
+const WarmcacheVersion = 2
 
 // WarmcacheSectorsPerPage is XEN_WARMCACHE_SECTORS_PER_PAGE.
 const WarmcacheSectorsPerPage = 8
+
+// WarmcacheCookieWords is XEN_WARMCACHE_COOKIE_WORDS.
+const WarmcacheCookieWords = 5
 
 // XENMEM_resource_warmcache and its ids.
 const (
@@ -26,7 +29,11 @@ const (
 	WarmcacheDrop        = 6
 	WarmcacheImageStatus = 7
 	WarmcacheImageDrop   = 8
+	WarmcacheProbe       = 9
 )
+
+// WarmcacheMagic is XEN_DOMCTL_WARMCACHE_MAGIC.
+const WarmcacheMagic = 0x5741524d43414348
 
 // Verdicts of WarmcacheApprove.
 const (
@@ -46,6 +53,7 @@ const (
 	WarmcacheStatusEnabled  = 1 << 0
 	WarmcacheStatusArmed    = 1 << 1
 	WarmcacheStatusAttached = 1 << 2
+	WarmcacheStatusEarlyIO  = 1 << 3
 )
 
 // WarmcacheReportDone is XEN_WARMCACHE_REPORT_DONE.
@@ -70,11 +78,9 @@ const (
 
 // WarmcacheEntry is struct xen_warmcache_entry.
 type WarmcacheEntry struct {
-	Inode      uint64
-	Index      uint64
-	Sector     uint64
-	Generation uint32
-	VBD        uint32
+	Sector uint64
+	VBD    uint32
+	Cookie [WarmcacheCookieWords]uint32
 }
 
 // DomctlWarmcacheEnable is the enable member of struct xen_domctl_warmcache,
@@ -126,6 +132,13 @@ type DomctlWarmcacheImage struct {
 	Index   uint32
 	TTLLeft uint32
 	Pages   uint64
+}
+
+// DomctlWarmcacheProbe is the probe member.
+type DomctlWarmcacheProbe struct {
+	Cmd     uint32
+	Version uint32
+	Magic   uint64 // 0; WarmcacheMagic
 }
 
 // WarmcacheReport is struct xen_warmcache_report.

@@ -56,8 +56,8 @@ uint64_t fresh_sector(void)
 struct xen_warmcache_io io_of(uint64_t pfn, uint64_t sector, uint32_t flags)
 {
 	return (struct xen_warmcache_io){
-		.pfn = pfn, .inode = 12, .index = sector / 8, .sector = sector,
-		.nr_sectors = 8, .generation = 1, .vbd = VBD, .flags = flags,
+		.pfn = pfn, .sector = sector, .nr_sectors = 8, .vbd = VBD,
+		.cookie = { 12, 0, sector / 8, 1 }, .flags = flags,
 	};
 }
 
@@ -141,7 +141,7 @@ static void arguments(uint16_t cmd)
 	bool cursor = cmd == XEN_WARMCACHE_CMD_GET_HELD ||
 		      cmd == XEN_WARMCACHE_CMD_GET_APPROVED ||
 		      cmd == XEN_WARMCACHE_CMD_REGISTER;
-	static const uint16_t versions[] = { 0, 2, 0xffff };
+	static const uint16_t versions[] = { 0, 1, 3, 0xffff };
 	void *list = list_for(cmd);
 	unsigned int i;
 

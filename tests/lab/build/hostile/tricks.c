@@ -285,13 +285,13 @@ void guest_lies(void)
 }
 
 /*
- * Puts the pattern where an image has its tables, too: inode and index are
- * whatever the guest says.
+ * Puts the pattern where an image has its tables, too: the cookie is whatever
+ * the guest says.
  */
 void guest_secret(void)
 {
 	static struct xen_warmcache_info info;
-	unsigned int i;
+	unsigned int i, j;
 
 	if (wc(XEN_WARMCACHE_CMD_ATTACH, 1, &info))
 		die("ATTACH");
@@ -300,7 +300,8 @@ void guest_secret(void)
 		struct subject s = subject();
 
 		io = io_of(s.pfn, s.sector, XEN_WARMCACHE_IO_READ);
-		io.inode = io.index = (uint64_t)SECRET << 32 | SECRET;
+		for (j = 0; j < XEN_WARMCACHE_COOKIE_WORDS; j++)
+			io.cookie[j] = SECRET;
 		if (wc(XEN_WARMCACHE_CMD_REGISTER, 1, &io) ||
 		    peer("copy %u %u w", self, s.ref) ||
 		    wc(XEN_WARMCACHE_CMD_COMMIT, 1, &s.pfn) || !peer_bit(s.pfn))

@@ -66,9 +66,8 @@ int main(void)
     F(sched_remote_shutdown, reason);
 
     S(xen_warmcache_entry);
-    F(xen_warmcache_entry, inode); F(xen_warmcache_entry, index);
-    F(xen_warmcache_entry, sector); F(xen_warmcache_entry, generation);
-    F(xen_warmcache_entry, vbd);
+    F(xen_warmcache_entry, sector); F(xen_warmcache_entry, vbd);
+    F(xen_warmcache_entry, cookie);
 
     S(xen_domctl_warmcache);
     F(xen_domctl_warmcache, cmd); F(xen_domctl_warmcache, version);
@@ -90,6 +89,7 @@ int main(void)
     F(xen_domctl_warmcache, u.image.index);
     F(xen_domctl_warmcache, u.image.ttl_left);
     F(xen_domctl_warmcache, u.image.pages);
+    F(xen_domctl_warmcache, u.probe.magic);
 
     S(xen_warmcache_report);
     F(xen_warmcache_report, held); F(xen_warmcache_report, restored);
@@ -125,6 +125,7 @@ int main(void)
     C(XEN_DOMINF_shutdownmask); C(XEN_DOMINF_shutdownshift);
     C(XENMEM_resource_warmcache);
     C(XEN_WARMCACHE_VERSION); C(XEN_WARMCACHE_SECTORS_PER_PAGE);
+    C(XEN_WARMCACHE_COOKIE_WORDS);
     C(XEN_WARMCACHE_RESOURCE_TABLE); C(XEN_WARMCACHE_RESOURCE_BITMAP);
     C(XEN_WARMCACHE_RESOURCE_HELD);
     C(XEN_DOMCTL_WARMCACHE_ENABLE); C(XEN_DOMCTL_WARMCACHE_DISABLE);
@@ -132,11 +133,13 @@ int main(void)
     C(XEN_DOMCTL_WARMCACHE_STATUS); C(XEN_DOMCTL_WARMCACHE_APPROVE);
     C(XEN_DOMCTL_WARMCACHE_DROP); C(XEN_DOMCTL_WARMCACHE_IMAGE_STATUS);
     C(XEN_DOMCTL_WARMCACHE_IMAGE_DROP);
+    C(XEN_DOMCTL_WARMCACHE_PROBE); C(XEN_DOMCTL_WARMCACHE_MAGIC);
     C(XEN_WARMCACHE_VERDICT_UNDECIDED); C(XEN_WARMCACHE_VERDICT_APPROVED);
     C(XEN_WARMCACHE_VERDICT_REFUSED);
     C(XEN_WARMCACHE_DROP_VBD); C(XEN_WARMCACHE_DROP_PFNS);
     C(XEN_WARMCACHE_STATUS_ENABLED); C(XEN_WARMCACHE_STATUS_ARMED);
-    C(XEN_WARMCACHE_STATUS_ATTACHED); C(XEN_WARMCACHE_REPORT_DONE);
+    C(XEN_WARMCACHE_STATUS_ATTACHED); C(XEN_WARMCACHE_STATUS_EARLY_IO);
+    C(XEN_WARMCACHE_REPORT_DONE);
     C(XEN_WARMCACHE_REFUSED_UNAPPROVED); C(XEN_WARMCACHE_REFUSED_NO_MOUNT);
     C(XEN_WARMCACHE_REFUSED_NO_INODE); C(XEN_WARMCACHE_REFUSED_NOT_REGULAR);
     C(XEN_WARMCACHE_REFUSED_BEYOND_EOF); C(XEN_WARMCACHE_REFUSED_SECTOR);
