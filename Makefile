@@ -3,13 +3,14 @@
 
 SHELL = /bin/bash
 CACHE = $(or $(WARMREBOOT_CACHE),$(HOME)/.cache/warmreboot)
-# Go of Debian 13, for machines that have none, or an old one. It is linked
-# statically, so that it runs on Debian 12 too.
-GO_ROOT = $(CACHE)/go-root
+# Go of Debian 13's backports, for machines that have none, or an old one: Debian
+# 13's own is no longer mended upstream. It is linked statically, so that it runs on
+# Debian 12 too.
+GO_ROOT = $(CACHE)/go-root-1.26
 export PATH := $(PATH):/usr/local/go/bin
-GO_IS_NEW = go version 2>/dev/null | grep -Eq 'go1\.(2[4-9]|[3-9][0-9])'
+GO_IS_NEW = go version 2>/dev/null | grep -Eq 'go1\.(2[6-9]|[3-9][0-9])'
 ifneq ($(shell $(GO_IS_NEW) && echo yes),yes)
-export PATH := $(GO_ROOT)/usr/lib/go-1.24/bin:$(PATH)
+export PATH := $(GO_ROOT)/usr/lib/go-1.26/bin:$(PATH)
 endif
 BUILD = build
 HOST_PACKAGES = ca-certificates debian-archive-keyring mmdebstrap git patch xz-utils util-linux
@@ -178,8 +179,8 @@ deps: ## install what the host needs (as root, by apt-get), and Go if it has non
 		mirror=$${WARMREBOOT_MIRROR:-$$(apt-get indextargets --format '$$(LABEL)|$$(REPO_URI)' | sed -n 's/^Debian|//p' | head -n 1)}; \
 		[ -n "$$mirror" ] || { echo 'apt knows no Debian mirror: run apt-get update, or set WARMREBOOT_MIRROR' >&2; exit 1; }; \
 		mkdir -p $(CACHE); rm -rf $(GO_ROOT).tmp; \
-		mmdebstrap --quiet --variant=extract --include=golang-1.24-go,golang-1.24-src trixie $(GO_ROOT).tmp \
-			"deb [signed-by=/usr/share/keyrings/debian-archive-keyring.gpg] $$mirror trixie main"; \
+		mmdebstrap --quiet --variant=extract --include=golang-1.26-go,golang-1.26-src trixie $(GO_ROOT).tmp \
+			"deb [signed-by=/usr/share/keyrings/debian-archive-keyring.gpg] $$mirror trixie-backports main"; \
 		mv $(GO_ROOT).tmp $(GO_ROOT); }
 
 .PHONY: FORCE

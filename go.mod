@@ -1,6 +1,6 @@
 module github.com/warmreboot/warmreboot
 
-go 1.24
+go 1.26
 
 require (
 	github.com/adhocore/gronx v1.20.4

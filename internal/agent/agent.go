@@ -167,11 +167,13 @@ func (a *Agent) keep(r *Record) (*keeper, error) {
 	a.wg.Add(1)
 	go func() {
 		defer a.wg.Done()
+		defer func() {
+			a.mu.Lock()
+			delete(a.keepers, r.UUID)
+			a.mu.Unlock()
+			close(k.ended) // not before: whoever waits for that finds no keeper, or a new one
+		}()
 		k.run(a.ctx)
-		a.mu.Lock()
-		delete(a.keepers, r.UUID)
-		a.mu.Unlock()
-		close(k.ended) // not before: whoever waits for that finds no keeper, or a new one
 	}()
 	return k, nil
 }

@@ -2,6 +2,7 @@ package agent
 
 import (
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -11,23 +12,28 @@ import (
 // TestAlive: an agent of which one keeper is stuck is not alive, and says whose
 // it is; it is alive again when that goes on.
 func TestAlive(t *testing.T) {
-	t.Parallel()
-	w, a, _, _ := running(t, 20, api.Policy{})
-	const limit = 3 * idleTick
-	if err := a.Alive(limit); err != nil {
-		t.Fatal(err)
-	}
-	w.mu.Lock()                    // Xen does not answer
-	time.Sleep(limit + 3*idleTick) // it may have begun a step just now
-	err := a.Alive(limit)
-	w.mu.Unlock()
-	if err == nil || !strings.Contains(err.Error(), "domU-web") {
-		t.Errorf("stuck: %v", err)
-	}
-	for end := time.Now().Add(20 * time.Second); a.Alive(limit) != nil; {
-		if time.Now().After(end) {
-			t.Fatal("does not come back to life")
+	bubble(func(t *testing.T) {
+		w, a, d, _ := running(t, 20, api.Policy{})
+		const limit = 3 * idleTick
+		time.Sleep(limit)
+		if err := a.Alive(limit); err != nil {
+			t.Fatal(err)
 		}
-		time.Sleep(10 * time.Millisecond)
-	}
+		hung := make(chan struct{}) // Xen does not answer
+		goesOn := sync.OnceFunc(func() { close(hung) })
+		t.Cleanup(goesOn)
+		w.mu.Lock()
+		w.slow = func() { <-hung }
+		w.mu.Unlock()
+		w.die(d, 0)
+		time.Sleep(w.downTime + limit + 3*idleTick)
+		if err := a.Alive(limit); err == nil || !strings.Contains(err.Error(), "domU-web") {
+			t.Errorf("stuck: %v", err)
+		}
+		goesOn()
+		time.Sleep(limit)
+		if err := a.Alive(limit); err != nil {
+			t.Errorf("does not come back to life: %v", err)
+		}
+	})(t)
 }

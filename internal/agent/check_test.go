@@ -50,8 +50,7 @@ func TestContentPolicies(t *testing.T) {
 		{"none", 50, 0, true}, // what it costs to ask for nothing
 		{"sample=7", 50, 7, false}, {"full", 1, 50, false},
 	} {
-		t.Run(c.policy, func(t *testing.T) {
-			t.Parallel()
+		t.Run(c.policy, bubble(func(t *testing.T) {
 			w, a, _, _ := running(t, 50, api.Policy{Content: c.policy})
 			w.mu.Lock()
 			for p := range c.stale { // by means that no counter shows
@@ -72,124 +71,129 @@ func TestContentPolicies(t *testing.T) {
 			if o := vbd(t, s, xvdb); o.Verdict != "approved" || o.Checked != c.checked {
 				t.Errorf("%+v", o)
 			}
-		})
+		}))
 	}
 }
 
 // TestAccess: who opens an image file while the guest uses it makes custody
 // uncertain, who writes to it breaks it.
 func TestAccess(t *testing.T) {
-	t.Parallel()
-	w, a, d, _ := running(t, 20, api.Policy{Content: "none"})
-	time.Sleep(100 * time.Millisecond)
-	w.mu.Lock()
-	w.disks[xvda].watched.doubt = "opened by process 8 (cat)"
-	w.disks[xvdb].watched = fakeWatch{"opened by process 9 (dd)", "opened for writing by process 9 (dd)"}
-	w.mu.Unlock()
-	soon(t, w, a, "pages of xvdb dropped", func() bool { return d.st.Committed == 20 })
-	s := status(t, a)
-	if len(s.Refusals) != 1 || s.Refusals[0].Name != "xvdb" || s.Refusals[0].Refusals[0].Reason != api.Written || s.Refusals[0].Refusals[0].Pages != 20 {
-		t.Errorf("%+v", s.Refusals)
-	}
-	w.load(d, 20)
-	r, err := a.Reboot(ctx(t, 20*time.Second), "domU-web", api.Graceful)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if v := vbd(t, r, xvda); v.Custody != "uncertain" || v.Checked != 20 || v.Verdict != "approved" || !strings.Contains(v.Note, "process 8 (cat)") {
-		t.Errorf("%+v", v)
-	}
-	if v := vbd(t, r, xvdb); v.Custody != "certain" || v.Checked != 0 || v.Verdict != "approved" {
-		t.Errorf("%+v", v)
-	}
+	bubble(func(t *testing.T) {
+		w, a, d, _ := running(t, 20, api.Policy{Content: "none"})
+		time.Sleep(100 * time.Millisecond)
+		w.mu.Lock()
+		w.disks[xvda].watched.doubt = "opened by process 8 (cat)"
+		w.disks[xvdb].watched = fakeWatch{"opened by process 9 (dd)", "opened for writing by process 9 (dd)"}
+		w.mu.Unlock()
+		soon(t, w, a, "pages of xvdb dropped", func() bool { return d.st.Committed == 20 })
+		s := status(t, a)
+		if len(s.Refusals) != 1 || s.Refusals[0].Name != "xvdb" || s.Refusals[0].Refusals[0].Reason != api.Written || s.Refusals[0].Refusals[0].Pages != 20 {
+			t.Errorf("%+v", s.Refusals)
+		}
+		w.load(d, 20)
+		r, err := a.Reboot(ctx(t, 20*time.Second), "domU-web", api.Graceful)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if v := vbd(t, r, xvda); v.Custody != "uncertain" || v.Checked != 20 || v.Verdict != "approved" || !strings.Contains(v.Note, "process 8 (cat)") {
+			t.Errorf("%+v", v)
+		}
+		if v := vbd(t, r, xvdb); v.Custody != "certain" || v.Checked != 0 || v.Verdict != "approved" {
+			t.Errorf("%+v", v)
+		}
+	})(t)
 }
 
 // TestSwapped: a vbd that is given another disk while the guest runs.
 func TestSwapped(t *testing.T) {
-	t.Parallel()
-	w, a, d, _ := running(t, 20, api.Policy{})
-	time.Sleep(100 * time.Millisecond)
-	w.mu.Lock()
-	other := *w.disks[xvda]
-	other.identity = disk.Identity{Name: "/dev/other", Size: 1 << 20, Block: "7:9"}
-	w.disks[xvda] = &other
-	w.mu.Unlock()
-	soon(t, w, a, "pages of xvda dropped", func() bool { return d.st.Committed == 20 })
-	w.load(d, 20)
-	s, err := a.Reboot(ctx(t, 20*time.Second), "domU-web", api.Graceful)
-	if v := vbd(t, s, xvda); err != nil || v.Verdict != "approved" || v.Backing != "/dev/other" || v.Custody != "certain" {
-		t.Errorf("%+v, %v", v, err)
-	}
-	if r := status(t, a).Refusals; len(r) != 1 || r[0].Refusals[0].Reason != api.Swapped || r[0].Refusals[0].Pages != 20 {
-		t.Errorf("%+v", r)
-	}
+	bubble(func(t *testing.T) {
+		w, a, d, _ := running(t, 20, api.Policy{})
+		time.Sleep(100 * time.Millisecond)
+		w.mu.Lock()
+		other := *w.disks[xvda]
+		other.identity = disk.Identity{Name: "/dev/other", Size: 1 << 20, Block: "7:9"}
+		w.disks[xvda] = &other
+		w.mu.Unlock()
+		soon(t, w, a, "pages of xvda dropped", func() bool { return d.st.Committed == 20 })
+		w.load(d, 20)
+		s, err := a.Reboot(ctx(t, 20*time.Second), "domU-web", api.Graceful)
+		if v := vbd(t, s, xvda); err != nil || v.Verdict != "approved" || v.Backing != "/dev/other" || v.Custody != "certain" {
+			t.Errorf("%+v, %v", v, err)
+		}
+		if r := status(t, a).Refusals; len(r) != 1 || r[0].Refusals[0].Reason != api.Swapped || r[0].Refusals[0].Pages != 20 {
+			t.Errorf("%+v", r)
+		}
+	})(t)
 }
 
 // TestReadBeforeWatched: pages that were read before an agent looked are not
 // taken for certain later.
 func TestReadBeforeWatched(t *testing.T) {
-	t.Parallel()
-	w, dir := newWorld(t), t.TempDir()
-	d := w.create("domU-web", webUUID)
-	if err := w.WarmcacheEnable(d.info.Domid, 0); err != nil { // by an agent that is no more
-		t.Fatal(err)
-	}
-	w.load(d, 20)
-	w.disks[xvda].data[5000]++ // behind everybody's back
-	a := w.agent(dir)
-	if _, err := a.Enable(ctx(t, 5*time.Second), "domU-web", api.Policy{Content: "none"}); err != nil {
-		t.Fatal(err)
-	}
-	s, err := a.Reboot(ctx(t, 20*time.Second), "domU-web", api.Graceful)
-	if v := vbd(t, s, xvda); err != nil || v.Custody != "uncertain" || v.Verdict != "refused" || v.Mismatches != 1 {
-		t.Errorf("%+v, %v", v, err)
-	}
-	if v := vbd(t, s, xvdb); v.Verdict != "approved" || v.Checked != 20 {
-		t.Errorf("%+v", v)
-	}
+	bubble(func(t *testing.T) {
+		w, dir := newWorld(t), "kept"
+		d := w.create("domU-web", webUUID)
+		if err := w.WarmcacheEnable(d.info.Domid, 0); err != nil { // by an agent that is no more
+			t.Fatal(err)
+		}
+		w.load(d, 20)
+		w.disks[xvda].data[5000]++ // behind everybody's back
+		a := w.agent(dir)
+		if _, err := a.Enable(ctx(t, 5*time.Second), "domU-web", api.Policy{Content: "none"}); err != nil {
+			t.Fatal(err)
+		}
+		s, err := a.Reboot(ctx(t, 20*time.Second), "domU-web", api.Graceful)
+		if v := vbd(t, s, xvda); err != nil || v.Custody != "uncertain" || v.Verdict != "refused" || v.Mismatches != 1 {
+			t.Errorf("%+v, %v", v, err)
+		}
+		if v := vbd(t, s, xvdb); v.Verdict != "approved" || v.Checked != 20 {
+			t.Errorf("%+v", v)
+		}
+	})(t)
 }
 
 // TestPendingWhileWritten: what the guest is reading while somebody else writes
 // may be old, and Xen drops only what it knows.
 func TestPendingWhileWritten(t *testing.T) {
-	t.Parallel()
-	w, a, d, _ := running(t, 20, api.Policy{Content: "none"})
-	time.Sleep(100 * time.Millisecond)
-	w.mu.Lock()
-	d.st.Pending = 3
-	w.disks[xvda].written += 8
-	w.mu.Unlock()
-	soon(t, w, a, "pages of xvda dropped", func() bool { return d.st.Committed == 20 })
-	w.load(d, 20)
-	s, err := a.Reboot(ctx(t, 20*time.Second), "domU-web", api.Graceful)
-	if v := vbd(t, s, xvda); err != nil || v.Custody != "uncertain" || v.Checked != 20 {
-		t.Errorf("%+v, %v", v, err)
-	}
+	bubble(func(t *testing.T) {
+		w, a, d, _ := running(t, 20, api.Policy{Content: "none"})
+		time.Sleep(100 * time.Millisecond)
+		w.mu.Lock()
+		d.st.Pending = 3
+		w.disks[xvda].written += 8
+		w.mu.Unlock()
+		soon(t, w, a, "pages of xvda dropped", func() bool { return d.st.Committed == 20 })
+		w.load(d, 20)
+		s, err := a.Reboot(ctx(t, 20*time.Second), "domU-web", api.Graceful)
+		if v := vbd(t, s, xvda); err != nil || v.Custody != "uncertain" || v.Checked != 20 {
+			t.Errorf("%+v, %v", v, err)
+		}
+	})(t)
 }
 
 // TestGuestAlreadyWrites: a guest that writes from its first moment on, without
 // a pause, could have somebody else's writes among its own.
 func TestGuestAlreadyWrites(t *testing.T) {
-	t.Parallel()
-	w, a, d, dir := running(t, 20, api.Policy{Content: "none"})
-	time.Sleep(100 * time.Millisecond)
-	w.die(d, xenctl.ShutdownReboot)
-	a.Wake()
-	time.Sleep(300 * time.Millisecond) // the accounts are closed
-	a.Stop()
-	w.mu.Lock()
-	w.disks[xvda].data[5000]++
-	w.disks[xvda].written += 8 // somebody else's, while nobody looks
-	w.mu.Unlock()
-	time.Sleep(600 * time.Millisecond)
-	w.mu.Lock()
-	w.disks[xvda].guest[w.domains[0].info.Domid].Written = 64 // of which nothing is on the disk yet
-	w.mu.Unlock()
-	a = w.agent(dir)
-	s := status(t, a)
-	if v := vbd(t, *s.Last, xvda); v.Custody != "uncertain" || v.Verdict != "refused" || v.Mismatches != 1 {
-		t.Errorf("%+v", v)
-	}
+	bubble(func(t *testing.T) {
+		w, a, d, dir := running(t, 20, api.Policy{Content: "none"})
+		time.Sleep(100 * time.Millisecond)
+		w.die(d, xenctl.ShutdownReboot)
+		a.Wake()
+		time.Sleep(300 * time.Millisecond) // the accounts are closed
+		a.Stop()
+		w.mu.Lock()
+		w.disks[xvda].data[5000]++
+		w.disks[xvda].written += 8 // somebody else's, while nobody looks
+		w.mu.Unlock()
+		time.Sleep(600 * time.Millisecond)
+		w.mu.Lock()
+		w.disks[xvda].guest[w.domains[0].info.Domid].Written = 64 // of which nothing is on the disk yet
+		w.mu.Unlock()
+		a = w.agent(dir)
+		s := status(t, a)
+		if v := vbd(t, *s.Last, xvda); v.Custody != "uncertain" || v.Verdict != "refused" || v.Mismatches != 1 {
+			t.Errorf("%+v", v)
+		}
+	})(t)
 }
 
 // TestLateWrites: the backend comes to what a guest left in its ring when the
@@ -204,8 +208,7 @@ func TestLateWrites(t *testing.T) {
 		"the guest's alone":   {0, "certain", "approved"},
 		"somebody else's too": {8, "broken", "refused"},
 	} {
-		t.Run(name, func(t *testing.T) {
-			t.Parallel()
+		t.Run(name, bubble(func(t *testing.T) {
 			w, a, d, _ := running(t, 20, api.Policy{Content: "none"})
 			x := w.disks[xvda]
 			w.late = []func(*fakeDomain){
@@ -224,7 +227,7 @@ func TestLateWrites(t *testing.T) {
 			if v := vbd(t, *s.Last, xvdb); v.Verdict != "approved" {
 				t.Errorf("the other disk: %+v", v)
 			}
-		})
+		}))
 	}
 }
 
@@ -250,36 +253,37 @@ func TestBackendNotSeenToGo(t *testing.T) {
 // TestVersionSkew: with a Xen of another version there is no warm cache, and it
 // is said why; nothing hangs.
 func TestVersionSkew(t *testing.T) {
-	t.Parallel()
-	w, a, _, dir := running(t, 20, api.Policy{})
-	c := ctx(t, 20*time.Second)
-	a.Stop()
-	w.mu.Lock()
-	w.skew = true
-	w.mu.Unlock()
-	a = w.agent(dir) // of another version, as it were
-	for what, f := range map[string]func() error{
-		"enable": func() error { _, err := a.Enable(c, "domU-web", api.Policy{}); return err },
-		"reboot": func() error { _, err := a.Reboot(c, "domU-web", api.Graceful); return err },
-	} {
-		if err := f(); code(err) != api.VersionSkew || !strings.Contains(err.Error(), "another version") {
-			t.Errorf("%s: %v", what, err)
+	bubble(func(t *testing.T) {
+		w, a, _, dir := running(t, 20, api.Policy{})
+		c := ctx(t, 20*time.Second)
+		a.Stop()
+		w.mu.Lock()
+		w.skew = true
+		w.mu.Unlock()
+		a = w.agent(dir) // of another version, as it were
+		for what, f := range map[string]func() error{
+			"enable": func() error { _, err := a.Enable(c, "domU-web", api.Policy{}); return err },
+			"reboot": func() error { _, err := a.Reboot(c, "domU-web", api.Graceful); return err },
+		} {
+			if err := f(); code(err) != api.VersionSkew || !strings.Contains(err.Error(), "another version") {
+				t.Errorf("%s: %v", what, err)
+			}
 		}
-	}
-	s, err := a.Reboot(c, "domU-web", api.Cold)
-	if err != nil || s.Outcome != "cold" || !s.Done {
-		t.Errorf("%+v, %v", s, err)
-	}
-	// One that the guest makes by itself ends, too.
-	w.mu.Lock()
-	d := w.domains[0]
-	w.mu.Unlock()
-	w.die(d, xenctl.ShutdownReboot)
-	a.Wake()
-	last := status(t, a).Last
-	if last == nil || last.Sequence != s.Sequence+1 || last.Outcome != "cold" || !strings.Contains(last.Reason, "another version of the warm cache") {
-		t.Errorf("%+v", last)
-	}
+		s, err := a.Reboot(c, "domU-web", api.Cold)
+		if err != nil || s.Outcome != "cold" || !s.Done {
+			t.Errorf("%+v, %v", s, err)
+		}
+		// One that the guest makes by itself ends, too.
+		w.mu.Lock()
+		d := w.domains[0]
+		w.mu.Unlock()
+		w.die(d, xenctl.ShutdownReboot)
+		a.Wake()
+		last := status(t, a).Last
+		if last == nil || last.Sequence != s.Sequence+1 || last.Outcome != "cold" || !strings.Contains(last.Reason, "another version of the warm cache") {
+			t.Errorf("%+v", last)
+		}
+	})(t)
 }
 
 // TestGuestThatDoesNotTrack: a guest whose kernel does not, or not so that Xen
@@ -312,53 +316,55 @@ func TestGuestThatDoesNotTrack(t *testing.T) {
 
 // TestImageLost: what Xen keeps of a domain that is down may be needed by others.
 func TestImageLost(t *testing.T) {
-	t.Parallel()
-	w, a, _, _ := running(t, 20, api.Policy{})
-	w.set(&w.recreate, false)
-	if _, err := a.Reboot(ctx(t, 1500*time.Millisecond), "domU-web", api.Force); code(err) != api.TimedOut {
-		t.Fatal(err)
-	}
-	w.mu.Lock()
-	delete(w.images, webUUID)
-	w.mu.Unlock()
-	for end := time.Now().Add(5 * time.Second); ; time.Sleep(20 * time.Millisecond) {
-		a.Wake()
-		s, err := a.Status(ctx(t, time.Second), webUUID.String(), false)
-		if err == nil && strings.Contains(s.Message, "gave up the 40 pages") {
-			break
+	bubble(func(t *testing.T) {
+		w, a, _, _ := running(t, 20, api.Policy{})
+		w.set(&w.recreate, false)
+		if _, err := a.Reboot(ctx(t, 1500*time.Millisecond), "domU-web", api.Force); code(err) != api.TimedOut {
+			t.Fatal(err)
 		}
-		if time.Now().After(end) {
-			t.Fatalf("%+v, %v", s, err)
+		w.mu.Lock()
+		delete(w.images, webUUID)
+		w.mu.Unlock()
+		for end := time.Now().Add(5 * time.Second); ; time.Sleep(20 * time.Millisecond) {
+			a.Wake()
+			s, err := a.Status(ctx(t, time.Second), webUUID.String(), false)
+			if err == nil && strings.Contains(s.Message, "gave up the 40 pages") {
+				break
+			}
+			if time.Now().After(end) {
+				t.Fatalf("%+v, %v", s, err)
+			}
 		}
-	}
-	w.mu.Lock()
-	go w.restore(w.create("domU-web", webUUID))
-	w.mu.Unlock()
-	if last := status(t, a).Last; last == nil || last.Outcome != "cold" || !strings.Contains(last.Reason, "gave up the 40 pages") {
-		t.Errorf("%+v", last)
-	}
+		w.mu.Lock()
+		w.boots(w.create("domU-web", webUUID))
+		w.mu.Unlock()
+		if last := status(t, a).Last; last == nil || last.Outcome != "cold" || !strings.Contains(last.Reason, "gave up the 40 pages") {
+			t.Errorf("%+v", last)
+		}
+	})(t)
 }
 
 // TestUnadopted: an image that the next domain did not adopt does not wait for
 // the one after it.
 func TestUnadopted(t *testing.T) {
-	t.Parallel()
-	w, a, d, _ := running(t, 20, api.Policy{})
-	w.set(&w.recreate, false)
-	w.die(d, xenctl.ShutdownCrash)
-	for { // until it is gone
-		w.mu.Lock()
-		img := w.images[webUUID]
-		if img != nil {
-			delete(w.images, webUUID)
-			next := w.create("domU-web", webUUID)
-			next.info.HVM = false
-			w.images[webUUID] = img
+	bubble(func(t *testing.T) {
+		w, a, d, _ := running(t, 20, api.Policy{})
+		w.set(&w.recreate, false)
+		w.die(d, xenctl.ShutdownCrash)
+		for { // until it is gone
+			w.mu.Lock()
+			img := w.images[webUUID]
+			if img != nil {
+				delete(w.images, webUUID)
+				next := w.create("domU-web", webUUID)
+				next.info.HVM = false
+				w.images[webUUID] = img
+				w.mu.Unlock()
+				break
+			}
 			w.mu.Unlock()
-			break
+			time.Sleep(10 * time.Millisecond)
 		}
-		w.mu.Unlock()
-		time.Sleep(10 * time.Millisecond)
-	}
-	soon(t, w, a, "image dropped", func() bool { return w.images[webUUID] == nil })
+		soon(t, w, a, "image dropped", func() bool { return w.images[webUUID] == nil })
+	})(t)
 }

@@ -23,8 +23,7 @@ func TestImpatientCallers(t *testing.T) {
 		"enable": func(c context.Context, a *Agent) { _, _ = a.Enable(c, "domU-web", api.Policy{}) },
 		"reboot": func(c context.Context, a *Agent) { _, _ = a.Reboot(c, "domU-web", api.Graceful) },
 	} {
-		t.Run(name, func(t *testing.T) {
-			t.Parallel()
+		t.Run(name, bubble(func(t *testing.T) {
 			w, a, d, _ := running(t, 20, api.Policy{})
 			time.Sleep(100 * time.Millisecond)
 			w.set(&w.deaf, true) // once it is back it is not to go again
@@ -60,78 +59,81 @@ func TestImpatientCallers(t *testing.T) {
 					t.Errorf("%+v", v)
 				}
 			}
-		})
+		}))
 	}
 }
 
 // TestDisksAreLookedForAgain: that xenstore fails once costs nothing, also without
 // an event afterwards.
 func TestDisksAreLookedForAgain(t *testing.T) {
-	t.Parallel()
-	w, a, d, _ := running(t, 20, api.Policy{Uncertain: "refuse"})
-	time.Sleep(100 * time.Millisecond)
-	w.die(d, xenctl.ShutdownCrash)
-	failed := false
-	w.store.Fail(func(path string) error {
-		if strings.HasPrefix(path, "/local/domain/0/backend/vbd/2") && !failed {
-			failed = true
-			return errors.New("resource temporarily unavailable")
+	bubble(func(t *testing.T) {
+		w, a, d, _ := running(t, 20, api.Policy{Uncertain: "refuse"})
+		time.Sleep(100 * time.Millisecond)
+		w.die(d, xenctl.ShutdownCrash)
+		failed := false
+		w.store.Fail(func(path string) error {
+			if strings.HasPrefix(path, "/local/domain/0/backend/vbd/2") && !failed {
+				failed = true
+				return errors.New("resource temporarily unavailable")
+			}
+			return nil
+		})
+		s := status(t, a)
+		w.store.Fail(nil)
+		if !failed || s.Last == nil || s.Last.Outcome != "warm" || s.Last.PagesApproved != 40 {
+			t.Fatalf("failed: %v, %+v", failed, s.Last)
 		}
-		return nil
-	})
-	s := status(t, a)
-	w.store.Fail(nil)
-	if !failed || s.Last == nil || s.Last.Outcome != "warm" || s.Last.PagesApproved != 40 {
-		t.Fatalf("failed: %v, %+v", failed, s.Last)
-	}
+	})(t)
 }
 
 // TestHangsUp: a cold reboot that was asked for is a cold one, although the one who
 // asked did not wait until the guest had gone.
 func TestHangsUp(t *testing.T) {
-	t.Parallel()
-	w, a, d, _ := running(t, 20, api.Policy{})
-	w.set(&w.deaf, true)
-	if s, err := a.Reboot(ctx(t, 50*time.Millisecond), "domU-web", api.Cold); code(err) != api.TimedOut {
-		t.Fatalf("%+v, %v", s, err)
-	}
-	w.load(d, 20) // until it is down, it works on
-	w.die(d, xenctl.ShutdownReboot)
-	a.Wake()
-	soon(t, w, a, "it is back", func() bool { return len(w.domains) == 1 && w.domains[0].info.Domid == 2 })
-	s := status(t, a)
-	if s.Last == nil || s.Last.Trigger != api.Cold || s.Last.By != api.ByOperator || s.Last.PagesRestored != 0 {
-		t.Errorf("%+v", s.Last)
-	}
+	bubble(func(t *testing.T) {
+		w, a, d, _ := running(t, 20, api.Policy{})
+		w.set(&w.deaf, true)
+		if s, err := a.Reboot(ctx(t, 50*time.Millisecond), "domU-web", api.Cold); code(err) != api.TimedOut {
+			t.Fatalf("%+v, %v", s, err)
+		}
+		w.load(d, 20) // until it is down, it works on
+		w.die(d, xenctl.ShutdownReboot)
+		a.Wake()
+		soon(t, w, a, "it is back", func() bool { return len(w.domains) == 1 && w.domains[0].info.Domid == 2 })
+		s := status(t, a)
+		if s.Last == nil || s.Last.Trigger != api.Cold || s.Last.By != api.ByOperator || s.Last.PagesRestored != 0 {
+			t.Errorf("%+v", s.Last)
+		}
+	})(t)
 }
 
 // TestStopped: an agent that is stopping keeps no further domain, whoever asks at
 // that moment.
 func TestStopped(t *testing.T) {
-	t.Parallel()
-	w := newWorld(t)
-	a := w.agent(t.TempDir())
-	for i := range 20 {
-		w.mu.Lock()
-		w.create("", ident.UUID{byte(i + 1)})
-		w.mu.Unlock()
-	}
-	var wg sync.WaitGroup
-	for i := range 20 {
-		wg.Add(1)
-		go func() {
-			defer wg.Done()
-			_, err := a.Enable(ctx(t, 10*time.Second), ident.UUID{byte(i + 1)}.String(), api.Policy{})
-			if err != nil && code(err) != api.Failed {
-				t.Error(err)
-			}
-		}()
-	}
-	a.Stop()
-	wg.Wait()
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	if len(a.keepers) != 0 {
-		t.Errorf("%d domains are still kept", len(a.keepers))
-	}
+	bubble(func(t *testing.T) {
+		w := newWorld(t)
+		a := w.agent("kept")
+		for i := range 20 {
+			w.mu.Lock()
+			w.create("", ident.UUID{byte(i + 1)})
+			w.mu.Unlock()
+		}
+		var wg sync.WaitGroup
+		for i := range 20 {
+			wg.Add(1)
+			go func() {
+				defer wg.Done()
+				_, err := a.Enable(ctx(t, 10*time.Second), ident.UUID{byte(i + 1)}.String(), api.Policy{})
+				if err != nil && code(err) != api.Failed {
+					t.Error(err)
+				}
+			}()
+		}
+		a.Stop()
+		wg.Wait()
+		a.mu.Lock()
+		defer a.mu.Unlock()
+		if len(a.keepers) != 0 {
+			t.Errorf("%d domains are still kept", len(a.keepers))
+		}
+	})(t)
 }

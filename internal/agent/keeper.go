@@ -142,7 +142,17 @@ func (k *keeper) do(ctx context.Context, f func() error) error {
 	select {
 	case k.commands <- func(context.Context) { done <- f() }:
 		// It is run, even if it is the last thing that the keeper does.
-		return <-done
+		select {
+		case err := <-done:
+			return err
+		case <-k.ended:
+		}
+		select {
+		case err := <-done:
+			return err
+		default:
+			return k.stopping()
+		}
 	case <-ctx.Done():
 		return ctx.Err()
 	case <-k.ended:
@@ -172,6 +182,8 @@ func (k *keeper) look(ctx context.Context) error {
 	select {
 	case <-seen:
 		return nil
+	case <-k.ended:
+		return k.stopping()
 	case <-ctx.Done():
 		return ctx.Err()
 	}

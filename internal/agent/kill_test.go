@@ -4,12 +4,11 @@ import (
 	"bytes"
 	"context"
 	"fmt"
-	"os"
-	"path/filepath"
 	"runtime"
 	"strings"
 	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/warmreboot/warmreboot/api"
@@ -187,20 +186,15 @@ func TestKilledAfterEveryEffect(t *testing.T) {
 		{name: "cold", mode: api.Cold},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			all := c.run(t, -1) // how many there are
+			var all []string
+			synctest.Test(t, func(t *testing.T) { all = c.run(t, -1) }) // how many there are
 			t.Logf("%d effects: %s", len(all), strings.Join(all, ", "))
 			if len(all) < 10 {
 				t.Fatalf("only %d effects", len(all))
 			}
-			var wg sync.WaitGroup
 			for n := range len(all) + 1 {
-				wg.Add(1)
-				go func() {
-					defer wg.Done()
-					c.run(t, n)
-				}()
+				t.Run(fmt.Sprint(n), bubble(func(t *testing.T) { c.run(t, n) }))
 			}
-			wg.Wait()
 		})
 	}
 }
@@ -208,7 +202,7 @@ func TestKilledAfterEveryEffect(t *testing.T) {
 // run kills the agent after n effects of a reboot, or never if n is negative,
 // and returns the effects.
 func (c killing) run(t *testing.T, n int) []string {
-	w, dir := newWorld(t), t.TempDir()
+	w, dir := newWorld(t), "kept"
 	w.downTime = 150 * time.Millisecond
 	d := w.create("domU-web", webUUID)
 	w.approved = func(d *fakeDomain, vbd ident.VBD) { w.mustEqual(d, vbd, n) }
@@ -228,7 +222,8 @@ func (c killing) run(t *testing.T, n int) []string {
 	time.Sleep(100 * time.Millisecond) // the accounts are opened
 	l.die(n)
 	// It does not return, or fails, if the agent is killed.
-	go c.begin(w, d, a)
+	first := a
+	w.going.Go(func() { _ = c.begin(w, d, first) })
 	if n < 0 {
 		c.ends(t, w, a, dir, n)
 		return l.effects
@@ -273,12 +268,12 @@ func (c killing) run(t *testing.T, n int) []string {
 // drive wakes the agent all the time, as events of xenstore would.
 func (w *world) drive(a *Agent) (stop func()) {
 	ctx, cancel := context.WithCancel(context.Background())
-	go func() {
+	w.going.Go(func() {
 		for ctx.Err() == nil {
 			a.Wake()
 			time.Sleep(20 * time.Millisecond)
 		}
-	}()
+	})
 	return cancel
 }
 
@@ -334,16 +329,10 @@ func (c killing) ends(t *testing.T, w *world, a *Agent, dir string, n int) {
 	if now := w.domains[0]; now.ttl != killTTL*time.Second || !now.st.Armed {
 		t.Errorf("%d: what is kept of the new domain would live for %v, armed: %v", n, now.ttl, now.st.Armed)
 	}
-	raw, err := os.ReadFile(filepath.Join(dir, "domains", webUUID.String()+recordSuffix))
-	if err != nil {
-		t.Errorf("%d: %v", n, err)
-		return
-	}
-	if r, err := decodeRecord(raw); err != nil || r.Reboot != nil || r.Intent != nil || r.Sequence != 1 || r.Domid != 2 {
+	if r, err := decodeRecord(w.kept[dir].raw(webUUID)); err != nil || r.Reboot != nil || r.Intent != nil || r.Sequence != 1 || r.Domid != 2 {
 		t.Errorf("%d: journal: %+v, %v", n, r, err)
 	}
-	history, err := w.histories[dir].History(context.Background(), api.HistoryQuery{})
-	if err != nil || len(history) != 1 {
-		t.Errorf("%d: %d entries in the history, %v", n, len(history), err)
+	if history := w.kept[dir].history(); len(history) != 1 {
+		t.Errorf("%d: %d entries in the history", n, len(history))
 	}
 }

@@ -163,33 +163,34 @@ func TestPolicy(t *testing.T) {
 // TestWhoAsked: the history says who wanted a reboot, also when the agent is
 // started again while it goes on.
 func TestWhoAsked(t *testing.T) {
-	t.Parallel()
-	w, a, _, dir := running(t, 5, api.Policy{})
-	if _, err := a.RebootFor(ctx(t, 20*time.Second), Asker{By: api.BySchedule, Schedule: "weekly"}, "domU-web", api.Graceful); err != nil {
-		t.Fatal(err)
-	}
-	if _, err := a.Reboot(ctx(t, 20*time.Second), "domU-web", api.Graceful); err != nil {
-		t.Fatal(err)
-	}
-	w.mu.Lock()
-	d := w.domains[0]
-	w.mu.Unlock()
-	w.die(d, xenctl.ShutdownCrash)
-	a.Wake()
-	status(t, a)
-	// Asked for by the schedule again, but the agent does not see the end of it.
-	go a.RebootFor(ctx(t, 20*time.Second), Asker{By: api.BySchedule, Schedule: "daily"}, "domU-web", api.Graceful)
-	soon(t, w, a, "it goes down", func() bool { return len(w.domains) == 1 && w.domains[0].info.Shutdown })
-	a.Stop()
-	a = w.start(dir, func(*Options) {})
-	status(t, a)
-	all, err := w.histories[dir].History(ctx(t, time.Second), api.HistoryQuery{})
-	if err != nil || len(all) != 4 {
-		t.Fatalf("%d entries, %v", len(all), err)
-	}
-	for i, want := range []Asker{{api.BySchedule, "daily"}, {By: api.ByGuest}, {By: api.ByOperator}, {api.BySchedule, "weekly"}} {
-		if e := all[i]; e.By != want.By || e.Schedule != want.Schedule || e.Outcome != "warm" {
-			t.Errorf("entry %d: %s %s %s, want %+v", i, e.By, e.Schedule, e.Outcome, want)
+	bubble(func(t *testing.T) {
+		w, a, _, dir := running(t, 5, api.Policy{})
+		if _, err := a.RebootFor(ctx(t, 20*time.Second), Asker{By: api.BySchedule, Schedule: "weekly"}, "domU-web", api.Graceful); err != nil {
+			t.Fatal(err)
 		}
-	}
+		if _, err := a.Reboot(ctx(t, 20*time.Second), "domU-web", api.Graceful); err != nil {
+			t.Fatal(err)
+		}
+		w.mu.Lock()
+		d := w.domains[0]
+		w.mu.Unlock()
+		w.die(d, xenctl.ShutdownCrash)
+		a.Wake()
+		status(t, a)
+		// Asked for by the schedule again, but the agent does not see the end of it.
+		go a.RebootFor(ctx(t, 20*time.Second), Asker{By: api.BySchedule, Schedule: "daily"}, "domU-web", api.Graceful)
+		soon(t, w, a, "it goes down", func() bool { return len(w.domains) == 1 && w.domains[0].info.Shutdown })
+		a.Stop()
+		a = w.start(dir, func(*Options) {})
+		status(t, a)
+		all := w.state(dir).history()
+		if len(all) != 4 {
+			t.Fatalf("%d entries", len(all))
+		}
+		for i, want := range []Asker{{api.BySchedule, "daily"}, {By: api.ByGuest}, {By: api.ByOperator}, {api.BySchedule, "weekly"}} {
+			if e := all[i]; e.By != want.By || e.Schedule != want.Schedule || e.Outcome != "warm" {
+				t.Errorf("entry %d: %s %s %s, want %+v", i, e.By, e.Schedule, e.Outcome, want)
+			}
+		}
+	})(t)
 }

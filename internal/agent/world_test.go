@@ -6,9 +6,10 @@ import (
 	"io"
 	"io/fs"
 	"log/slog"
-	"path/filepath"
+	"slices"
 	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -19,15 +20,26 @@ import (
 	"github.com/warmreboot/warmreboot/internal/disk"
 	"github.com/warmreboot/warmreboot/internal/disk/storetest"
 	"github.com/warmreboot/warmreboot/internal/hypervisor"
-	"github.com/warmreboot/warmreboot/internal/state"
 	"github.com/warmreboot/warmreboot/xenctl"
 )
+
+// bubble is a test with a clock of its own, which goes on when everybody waits: see
+// testing/synctest.
+func bubble(f func(*testing.T)) func(*testing.T) {
+	return func(t *testing.T) {
+		t.Parallel()
+		synctest.Test(t, f)
+	}
+}
 
 // world is a machine without Xen, for the agent's logic: domains whose images
 // are kept and adopted, disks with counters, a toolstack. It is no model of
 // Xen's own rules.
 type world struct {
 	t *testing.T
+
+	// going are the machine's own doings: guests that go down, and come up.
+	going sync.WaitGroup
 
 	mu       sync.Mutex
 	noCache  bool // Xen has no warm cache
@@ -46,11 +58,13 @@ type world struct {
 	// looked, if set, is called once when it is asked who uses a disk, with the
 	// world locked.
 	looked func()
+	// slow, if set, is called before it is listed which domains there are.
+	slow func()
 	// late is what happens to the disks after the death of a guest and before
 	// its backends are gone, with the world locked.
 	late []func(*fakeDomain)
-	// histories are by directory.
-	histories map[string]*state.Store
+	// kept is what survives the agents, by directory.
+	kept map[string]*fakeState
 	// approved, if set, is told of each approval, with the world locked.
 	approved func(*fakeDomain, ident.VBD)
 }
@@ -92,8 +106,9 @@ const (
 var webUUID = ident.UUID{0x5c, 0x0f}
 
 func newWorld(t *testing.T) *world {
-	w := &world{t: t, images: map[ident.UUID]*fakeImage{}, disks: map[ident.VBD]*fakeDisk{}, histories: map[string]*state.Store{},
+	w := &world{t: t, images: map[ident.UUID]*fakeImage{}, disks: map[ident.VBD]*fakeDisk{}, kept: map[string]*fakeState{},
 		store: &storetest.Store{}, nextID: 1, recreate: true, downTime: 700 * time.Millisecond}
+	t.Cleanup(w.going.Wait)
 	for i, vbd := range []ident.VBD{xvda, xvdb} {
 		d := &fakeDisk{data: make([]byte, 1<<20), guest: map[ident.Domid]*disk.GuestIO{},
 			identity: disk.Identity{Name: "/dev/" + vbd.Name(), Size: 1 << 20, Block: fmt.Sprintf("254:%d", 16*i)}}
@@ -178,7 +193,7 @@ func (w *world) die(d *fakeDomain, reason xenctl.ShutdownReason) {
 	w.mu.Lock()
 	d.info.Shutdown, d.info.Reason = true, reason
 	w.mu.Unlock()
-	go func() {
+	w.going.Go(func() {
 		for _, f := range w.late {
 			time.Sleep(w.downTime / 8)
 			w.mu.Lock()
@@ -208,10 +223,13 @@ func (w *world) die(d *fakeDomain, reason xenctl.ShutdownReason) {
 		}
 		n := w.create("domU-web", d.info.UUID)
 		if !w.untold {
-			go w.restore(n)
+			w.boots(n)
 		}
-	}()
+	})
 }
+
+// boots is that the new guest runs.
+func (w *world) boots(d *fakeDomain) { w.going.Go(func() { w.restore(d) }) }
 
 // restore is the new guest: it takes what is approved and reports.
 func (w *world) restore(d *fakeDomain) {
@@ -288,6 +306,11 @@ func (w *world) ProbeWarmcache() (xenctl.Feature, error) {
 
 func (w *world) Domains() ([]xenctl.DomainInfo, error) {
 	w.mu.Lock()
+	if slow := w.slow; slow != nil {
+		w.mu.Unlock()
+		slow()
+		w.mu.Lock()
+	}
 	defer w.mu.Unlock()
 	all := []xenctl.DomainInfo{{Domid: 0}}
 	for _, d := range w.domains {
@@ -622,11 +645,8 @@ func (w *world) agent(dir string) *Agent {
 // start starts an agent with options of its own.
 func (w *world) start(dir string, change func(*Options)) *Agent {
 	w.t.Helper()
-	j, err := OpenJournal(dir)
-	if err != nil {
-		w.t.Fatal(err)
-	}
-	o := Options{Xen: w, Store: fakeStore{w.store, w}, Lifecycle: w, Disks: fakeDisks{w}, Journal: j, History: w.history(dir), Boot: "boot", DiskWait: time.Second,
+	s := w.state(dir)
+	o := Options{Xen: w, Store: fakeStore{w.store, w}, Lifecycle: w, Disks: fakeDisks{w}, Journal: s, History: s, Boot: "boot", DiskWait: time.Second,
 		Log: slog.New(slog.NewTextHandler(testWriter{w.t}, nil))}
 	change(&o)
 	a := New(o)
@@ -637,19 +657,77 @@ func (w *world) start(dir string, change func(*Options)) *Agent {
 	return a
 }
 
-// history opens the history in dir: once, as agents that are killed here do not
-// let go of it.
-func (w *world) history(dir string) *state.Store {
-	w.t.Helper()
-	if w.histories[dir] == nil {
-		s, err := state.Open(filepath.Join(dir, state.FileName), state.Limits{})
-		if err != nil {
-			w.t.Fatal(err)
-		}
-		w.t.Cleanup(func() { _ = s.Close() })
-		w.histories[dir] = s
+// fakeState is a journal and a history, in memory: as often as the agent is killed
+// here, files would take their time.
+type fakeState struct {
+	mu      sync.Mutex
+	records map[ident.UUID][]byte
+	entries []api.HistoryEntry // the latest first
+}
+
+// state returns what is kept in dir.
+func (w *world) state(dir string) *fakeState {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.kept[dir] == nil {
+		w.kept[dir] = &fakeState{records: map[ident.UUID][]byte{}}
 	}
-	return w.histories[dir]
+	return w.kept[dir]
+}
+
+func (s *fakeState) Load() (all []*Record, err error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, raw := range s.records {
+		r, err := decodeRecord(raw)
+		if err != nil {
+			return nil, err
+		}
+		all = append(all, r)
+	}
+	return all, nil
+}
+
+func (s *fakeState) Save(r *Record) error {
+	raw, err := encodeRecord(r)
+	if err != nil {
+		return err
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.records[r.UUID] = raw
+	return nil
+}
+
+func (s *fakeState) Remove(u ident.UUID) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	delete(s.records, u)
+	return nil
+}
+
+// Add enters a reboot once, as the real one does.
+func (s *fakeState) Add(e api.HistoryEntry) (uint64, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if len(s.entries) > 0 && e.Sequence != 0 && s.entries[0].Sequence == e.Sequence && s.entries[0].Started.Equal(e.Started) {
+		return s.entries[0].ID, nil
+	}
+	e.ID = uint64(len(s.entries) + 1)
+	s.entries = append([]api.HistoryEntry{e}, s.entries...)
+	return e.ID, nil
+}
+
+func (s *fakeState) history() []api.HistoryEntry {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return slices.Clone(s.entries)
+}
+
+func (s *fakeState) raw(u ident.UUID) []byte {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.records[u]
 }
 
 type testWriter struct{ t *testing.T }
