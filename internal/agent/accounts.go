@@ -98,7 +98,7 @@ func (k *keeper) attach(ctx context.Context, domid ident.Domid) {
 			continue
 		}
 		old := k.disks[be.VBD]
-		if old != nil && old.backing.Differs(b.Identity) == "" && old.backend == be {
+		if old != nil && old.backing.Differs(b.Identity) == "" && old.backing.Returned(b.Identity) == "" && old.backend == be {
 			continue
 		}
 		if old != nil {
@@ -113,9 +113,13 @@ func (k *keeper) attach(ctx context.Context, domid ident.Domid) {
 		if old != nil {
 			old.release()
 			delete(k.next, be.VBD)
-			if why := old.backing.Differs(b.Identity); why != "" && a != nil && a.Closed == nil {
-				d.swapped = true
-				a.Blame("while the guest ran: %s", why)
+			if a != nil && a.Closed == nil {
+				if why := old.backing.Differs(b.Identity); why != "" {
+					d.swapped = true
+					a.Blame("while the guest ran: %s", why)
+				} else if why := old.backing.Returned(b.Identity); why != "" {
+					a.Question("while the guest ran: %s", why)
+				}
 			}
 		}
 		// Before the first reading, so that nothing falls in between.
@@ -216,9 +220,13 @@ func (k *keeper) ask(a *custody.Account, d *usedDisk) {
 	if d.trace == nil {
 		return
 	}
-	breach, err := d.trace.Breach()
+	doubt, breach, err := d.trace.Ask()
 	if err != nil {
 		k.log.Warn("the trace of writes by others cannot be read", "op", "trace", "vbd", d.backend.VBD, "err", err)
+		a.Traced = false
+	}
+	if doubt != "" { // the counters tell who it was, as far as they can
+		a.Question("%s was %s", a.Identity.Name, doubt)
 		a.Traced = false
 	}
 	if breach != "" {

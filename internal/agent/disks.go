@@ -33,7 +33,7 @@ type Disks interface {
 
 // Tracer is a disk.Trace.
 type Tracer interface {
-	Breach() (string, error)
+	Ask() (doubt, breach string, err error)
 	// Holds returns why it cannot be trusted to have seen everything.
 	Holds() error
 	// Fresh: it was started now, and not found.

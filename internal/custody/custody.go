@@ -2,8 +2,11 @@
 // moment a domain lets go of it and the moment the next domain with the same
 // UUID takes it, nobody may have; and while a guest uses it, only that guest.
 //
-// It is given readings of counters and returns a judgement with the reason.
-// It reads nothing itself, so that every case can be tested. Where it cannot
+// Nor may the disk have got other contents in another way: what it consists of,
+// through all layers, has to be what it was (see disk.Stack).
+//
+// It is given readings and returns a judgement with the reason. It reads nothing
+// itself, so that every case can be tested. Where it cannot
 // tell, it says so: the disk then has to be compared with memory in full.
 package custody
 
@@ -69,8 +72,19 @@ func Open(id disk.Identity, r disk.Reading) Account {
 	a.Firm = r.Guest == nil || r.Guest.Written == 0
 	a.Exact = a.Firm && a.counted()
 	a.count(r)
+	a.vouch(r)
 	return a
 }
+
+// vouch enters whether anybody can tell what happens below the disk.
+func (a *Account) vouch(r disk.Reading) {
+	if r.Stack.Blind != "" {
+		a.doubt("%s cannot be vouched for: %s", a.Identity.Name, r.Stack.Blind)
+	}
+}
+
+// below is the reason that what a disk consists of is no longer what it was.
+const below = "%s may have other contents than were written to it: %s"
 
 // notCounted is why a disk whose writes are not counted is uncertain.
 const notCounted = "the kernel does not count what is written to %s (queue/iostats is 0)"
@@ -116,6 +130,17 @@ func (a *Account) Blame(format string, args ...any) {
 func (a *Account) Enter(r disk.Reading) {
 	last := a.Last
 	a.Last = r
+	a.vouch(r)
+	if why := last.Stack.Differs(r.Stack); why != "" {
+		a.doubt(below, a.Identity.Name, why)
+		if last.Stack.Anew(r.Stack) { // its counters, too, have begun anew
+			a.reopen(r)
+			return
+		}
+	}
+	if c, f := last.File, r.File; c != nil && f != nil && f.Ctime < c.Ctime {
+		a.doubt("the change time of %s went back: so did its file system, or the clock", a.Identity.Name)
+	}
 	if !a.counted() {
 		return
 	}
@@ -124,6 +149,7 @@ func (a *Account) Enter(r disk.Reading) {
 	a.Exact = false
 	if r.Written < last.Written || r.Discarded < last.Discarded {
 		a.doubt("the counters of %s went back", a.Identity.Name)
+		a.reopen(r)
 		return
 	}
 	wrote := r.Written - last.Written
@@ -252,8 +278,18 @@ func (a *Account) Judge(id disk.Identity, r disk.Reading, ran bool) (Judgement, 
 	if a.Closed == nil {
 		return Uncertain, fmt.Sprintf("%s was not being watched when the last guest let go of it", id.Name)
 	}
+	// The counters of a disk that was away have begun anew.
+	if why := a.Identity.Returned(id); why != "" {
+		return Uncertain, why
+	}
 	if j, why := a.since(r, ran); j != Certain {
 		return j, why
+	}
+	if r.Stack.Blind != "" {
+		return Uncertain, fmt.Sprintf("%s cannot be vouched for: %s", id.Name, r.Stack.Blind)
+	}
+	if why := a.Closed.Stack.Differs(r.Stack); why != "" {
+		return Uncertain, fmt.Sprintf(below, id.Name, why)
 	}
 	if a.Doubt != "" {
 		return Uncertain, a.Doubt

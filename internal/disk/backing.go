@@ -18,12 +18,15 @@ import (
 type System struct {
 	Sys string // /sys
 	Dev string // /dev
-	// loopStatus asks a loop device what is behind it; nil asks the kernel.
+	// loopStatus asks a loop device what is behind it, mapper the device mapper
+	// for its table; nil asks the kernel.
 	loopStatus func(path string) (*unix.LoopInfo64, error)
+	mapper     func(device string) (dmStatus, error)
+	events     *uevents
 }
 
 // Host is the machine this runs on.
-var Host = System{Sys: "/sys", Dev: "/dev"}
+var Host = System{Sys: "/sys", Dev: "/dev", events: new(uevents)}
 
 // ErrUnsupported: the backing cannot be compared with memory, e.g. because it
 // is an image in a format other than raw.
@@ -32,8 +35,7 @@ var ErrUnsupported = errors.New("backing not supported")
 // ErrNotReady: the toolstack has not attached the backing yet.
 var ErrNotReady = errors.New("backing not attached yet")
 
-// Identity says which disk it is. Two identities are of the same disk if they
-// differ in nothing but Name and Loop.
+// Identity says which disk it is; what it consists of is in Stack.
 type Identity struct {
 	Name  string `json:"name"`  // for people: /dev/vdb, /srv/img/web.img
 	Size  int64  `json:"size"`  // bytes
@@ -41,9 +43,9 @@ type Identity struct {
 	// DiskSeq tells a block device from a later one of the same number; 0
 	// where the kernel does not say.
 	DiskSeq uint64 `json:"diskseq,omitempty"`
-	// Below is what a stacked device (device mapper, md) lies on: the devices,
-	// with their DiskSeq. Empty for others.
-	Below string `json:"below,omitempty"`
+	// Own is a block device's own name, which it keeps when it is removed and
+	// added again: its serial number, the device mapper's UUID. "" if it has none.
+	Own string `json:"own,omitempty"`
 	// File is set for an image file, behind a loop device or not.
 	File *FileID `json:"file,omitempty"`
 	// Loop is the loop device through which an image file is attached now.
@@ -61,8 +63,12 @@ type FileID struct {
 	Offset int64 `json:"offset,omitempty"` // of the disk in the file, bytes
 }
 
-// Differs returns what is different between the disks, or "".
+// Differs returns why o is another disk than i, "" if it is the same one. It may
+// have been away meanwhile, if it has a name of its own: see Returned.
 func (i Identity) Differs(o Identity) string {
+	if i.Returned(o) != "" {
+		return ""
+	}
 	switch {
 	case (i.File == nil) != (o.File == nil), i.Block != o.Block:
 		return fmt.Sprintf("another disk: was %s, is %s", i.describe(), o.describe())
@@ -72,12 +78,20 @@ func (i Identity) Differs(o Identity) string {
 		return fmt.Sprintf("the offset in the image file was %d, is %d", i.File.Offset, o.File.Offset)
 	case i.DiskSeq != o.DiskSeq:
 		return fmt.Sprintf("%s was removed and added again", i.Name)
-	case i.Below != o.Below:
-		return fmt.Sprintf("%s lies on other devices: was %s, is %s", i.Name, i.Below, o.Below)
 	case i.Size != o.Size:
 		return fmt.Sprintf("%s was resized: was %d bytes, is %d", i.Name, i.Size, o.Size)
 	}
 	return ""
+}
+
+// Returned says that the disk was removed and added again, "" if it was not, or if
+// it is another one. Nobody was watching it while it was away.
+func (i Identity) Returned(o Identity) string {
+	if i.File != nil || o.File != nil || i.Own == "" || i.Own != o.Own || i.Size != o.Size ||
+		i.Block == o.Block && i.DiskSeq == o.DiskSeq {
+		return ""
+	}
+	return fmt.Sprintf("%s was removed and added again", i.Name)
 }
 
 func (i Identity) describe() string {
@@ -158,8 +172,10 @@ func (s System) resolveDevice(device string) (Backing, error) {
 		if b.DiskSeq, err = diskSeq(dir); err != nil {
 			return Backing{}, err
 		}
-		b.Below, err = below(dir)
-		return b, err
+		// What cannot be told of it makes it one without a name, and its stack blind.
+		l, _ := s.layer(device)
+		b.Own = l.name
+		return b, nil
 	}
 	if err != nil {
 		return Backing{}, err
@@ -229,28 +245,6 @@ func readOfDisk(dir, file string) (uint64, error) {
 		return readUint(dir + "/../" + file)
 	}
 	return n, err
-}
-
-// below names what a stacked device lies on.
-func below(dir string) (string, error) {
-	slaves, err := os.ReadDir(filepath.Join(dir, "slaves"))
-	if err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return "", err
-	}
-	var all []string
-	for _, slave := range slaves {
-		at := filepath.Join(dir, "slaves", slave.Name())
-		device, err := os.ReadFile(filepath.Join(at, "dev"))
-		if err != nil {
-			return "", err
-		}
-		seq, err := diskSeq(at)
-		if err != nil {
-			return "", err
-		}
-		all = append(all, fmt.Sprintf("%s (%s, %d)", slave.Name(), strings.TrimSpace(string(device)), seq))
-	}
-	return strings.Join(all, ", "), nil
 }
 
 func (s System) deviceName(dir string) (string, error) {

@@ -198,30 +198,6 @@ func TestInodeGivenAgain(t *testing.T) {
 	}
 }
 
-// TestStacked: what a stacked device lies on is part of what it is.
-func TestStacked(t *testing.T) {
-	s := sysfs(t, map[string]string{
-		"dev/block/253:0/uevent":             "DEVNAME=dm-0\n",
-		"dev/block/253:0/size":               "2048\n",
-		"dev/block/253:0/diskseq":            "5\n",
-		"dev/block/253:0/slaves/sda/dev":     "8:0\n",
-		"dev/block/253:0/slaves/sda/diskseq": "1\n",
-	})
-	be := Backend{Kind: "vbd", PhysicalDevice: "fd:0"}
-	was, err := s.Resolve(be)
-	if err != nil || was.Below != "sda (8:0, 1)" {
-		t.Fatalf("%+v, %v", was, err)
-	}
-	at := filepath.Join(s.Sys, "dev/block/253:0/slaves")
-	if err := os.Rename(filepath.Join(at, "sda"), filepath.Join(at, "sdb")); err != nil {
-		t.Fatal(err)
-	}
-	is, err := s.Resolve(be)
-	if err != nil || !strings.Contains(was.Differs(is.Identity), "other devices") {
-		t.Errorf("%q, %v", was.Differs(is.Identity), err)
-	}
-}
-
 // TestOtherLoop: another loop device with the guest's file, or on its device.
 func TestOtherLoop(t *testing.T) {
 	img := filepath.Join(t.TempDir(), "a.img")

@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/binary"
 	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
@@ -78,21 +79,73 @@ func FuzzSysfs(f *testing.F) {
 
 // FuzzFirstEvent: a request of somebody else is never passed over, and one of
 // the backend's own never taken for one.
-func FuzzFirstEvent(f *testing.F) {
+func FuzzOthers(f *testing.F) {
 	f.Add("# comment\n  dd-1 [000] block_bio_queue: 254,0 W 0 + 8 [dd]\n", "3.xvda-")
 	f.Add("3.xvda-0-9 block_bio_queue: 254,0 W 0 + 8 [3.xvda-0]\n", "3.xvda-")
+	f.Add("kworker/0:1-9 block_bio_queue: 254,0 W 0 + 8 [kworker/0:1]\n", "3.xvda-")
 	f.Add("", "")
 	f.Fuzz(func(t *testing.T, trace, own string) {
-		event, err := firstEvent(trace, own)
+		doubt, breach, err := others(trace, own)
 		some := false
 		for _, line := range strings.Split(trace, "\n") {
 			some = some || !strings.HasPrefix(line, "#") && strings.Contains(line, "block_bio_queue: ")
 		}
-		if some != (event != "" || err != nil) {
-			t.Fatalf("%q: %q, %v", trace, event, err)
+		if some != (doubt != "" || breach != "" || err != nil) {
+			t.Fatalf("%q: %q, %q, %v", trace, doubt, breach, err)
 		}
-		if err == nil && strings.Contains(event, "["+own) {
-			t.Fatalf("%q is the backend's own", event)
+		if err == nil && strings.Contains(breach, "["+own) {
+			t.Fatalf("%q is the backend's own", breach)
+		}
+		if doubt != "" && !strings.Contains(trace, "[kworker/") {
+			t.Fatalf("%q is not a worker's", doubt)
+		}
+	})
+}
+
+// FuzzTable: an answer of the device mapper's is parsed whole or refused; nothing
+// past its end is read, and it ends.
+func FuzzTable(f *testing.F) {
+	linear := dmTarget{0, 2048, "linear", "254:16 0"}
+	crypt := dmTarget{2048, 8, "crypt", "aes-xts-plain64 0011 0 254:16 2048"}
+	f.Add(tableAnswer("web", "LVM-a", 3, linear))
+	f.Add(tableAnswer("web", "", 0, linear, crypt))
+	f.Add(tableAnswer("web", "", 0))
+	f.Add(make([]byte, dmHeader))
+	f.Add([]byte{4})
+	f.Fuzz(func(t *testing.T, raw []byte) {
+		s, err := parseTable(raw)
+		if err != nil {
+			return
+		}
+		if len(s.Name) > 128 || len(s.UUID) > 129 || len(s.Targets)*dmSpec > len(raw) {
+			t.Fatalf("%d bytes: %+v", len(raw), s)
+		}
+		for _, target := range s.Targets {
+			if len(target.Type) > 16 || len(target.Params) > len(raw) || strings.Contains(target.Params, "\x00") {
+				t.Fatalf("%+v", target)
+			}
+		}
+		again, err := parseTable(tableAnswer(s.Name, s.UUID, s.Event, s.Targets...))
+		if err != nil || again.digest() != s.digest() || again.Event != s.Event {
+			t.Fatalf("%+v became %+v, %v", s, again, err)
+		}
+	})
+}
+
+// FuzzUevent: an event is of a block device of which it names the number, or of none.
+func FuzzUevent(f *testing.F) {
+	f.Add([]byte("change@/devices/virtual/block/dm-3\x00ACTION=change\x00SUBSYSTEM=block\x00DM_COOKIE=1\x00MAJOR=253\x00MINOR=3\x00"))
+	f.Add([]byte("change@/x\x00SUBSYSTEM=block\x00SYNTH_UUID=0\x00MAJOR=253\x00MINOR=3\x00"))
+	f.Add([]byte("\x00\x00=\x00"))
+	f.Add([]byte{})
+	f.Fuzz(func(t *testing.T, raw []byte) {
+		device := changed(raw)
+		if device == "" {
+			return
+		}
+		var major, minor uint32
+		if n, err := fmt.Sscanf(device, "%d:%d", &major, &minor); n != 2 || err != nil || strings.Contains(string(raw), "\x00SYNTH_UUID=") {
+			t.Fatalf("%q of %q", device, raw)
 		}
 	})
 }

@@ -28,6 +28,9 @@ type Reading struct {
 	Guest *GuestIO `json:"guest,omitempty"`
 	// File is the state of the image file, if it is one.
 	File *FileState `json:"file,omitempty"`
+	// Stack is what a block device consists of. Empty for an image file, of which
+	// the file system tells: see FileState.
+	Stack Stack `json:"stack,omitzero"`
 }
 
 // GuestIO counts what one connection of a blkback has passed on to the disk.
@@ -37,7 +40,11 @@ type GuestIO struct {
 	Discards uint64 `json:"discards"` // requests
 }
 
-// FileState changes whenever a file is written to.
+// FileState changes whenever a file is written to. It does so as well when the file
+// system that the file is on is rolled back, with the file as it was earlier: the
+// inode is then as it was earlier, too, with another Ctime, unless nothing had been
+// written since, and then the contents are the same. So what the file system lies on
+// need not be looked at.
 type FileState struct {
 	Size  int64 `json:"size"`
 	Mtime int64 `json:"mtime"` // nanoseconds
@@ -54,6 +61,9 @@ func (b Backing) Read(be Backend) (Reading, error) {
 		if err := b.readStat(&r); err != nil {
 			return Reading{}, err
 		}
+	}
+	if b.Block != "" {
+		r.Stack = b.sys.stack(b.Block)
 	}
 	if b.File != nil {
 		var err error

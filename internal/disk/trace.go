@@ -32,8 +32,8 @@ type Trace struct {
 	fresh  bool
 	filter func() (string, error) // as it should be now
 
-	mu     sync.Mutex
-	breach string
+	mu            sync.Mutex
+	doubt, breach string
 }
 
 // Trace starts tracing writes to a block device by others than a backend, or
@@ -158,39 +158,54 @@ func (t *Trace) isOn(event, filter string) bool {
 		strings.HasPrefix(string(on), "1") && strings.HasPrefix(string(running), "1")
 }
 
-// Breach returns the first request of somebody else, "" if there is none, and
-// an error if that can no longer be told.
-func (t *Trace) Breach() (string, error) {
+// Ask returns what is known by now: breach is the first request of somebody else,
+// doubt that a worker of the kernel has written, which does so for others; both "" if
+// there is neither, and an error if it can no longer be told.
+func (t *Trace) Ask() (doubt, breach string, err error) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if t.breach != "" {
-		return t.breach, nil
+		return t.doubt, t.breach, nil
 	}
 	// Reading "trace" consumes nothing. The ring keeps the last requests; the
 	// first of those that are left will do.
 	raw, err := os.ReadFile(filepath.Join(t.dir, "trace"))
 	if err != nil {
-		return "", err
+		return t.doubt, "", err
 	}
-	t.breach, err = firstEvent(string(raw), t.own)
-	return t.breach, err
+	doubt, t.breach, err = others(string(raw), t.own)
+	if t.doubt == "" {
+		t.doubt = doubt
+	}
+	return t.doubt, t.breach, err
 }
 
-// firstEvent returns what the first event of a trace says; an error if there is
-// one of the backend's own, which the filter should have kept out: others may
-// have been lost among them.
-func firstEvent(trace, own string) (string, error) {
-	for _, line := range strings.Split(trace, "\n") {
+// others returns what the requests of a trace say; an error if there is one of the
+// backend's own, which the filter should have kept out: others may have been lost
+// among them.
+//
+// A worker submits what somebody else has asked for: the guest, if dom0 throttles
+// the backend (blk-throttle holds its requests back), or a process that has written
+// to dom0's page cache. The trace cannot tell which, but the counters can.
+func others(trace, own string) (doubt, breach string, err error) {
+	for line := range strings.SplitSeq(trace, "\n") {
 		_, event, ok := strings.Cut(line, "block_bio_queue: ")
 		if !ok || strings.HasPrefix(line, "#") {
 			continue
 		}
-		if strings.Contains(event, "["+own) {
-			return "", fmt.Errorf("the trace does not filter: %s", event)
+		by := event[strings.LastIndexByte(event, '[')+1:]
+		switch {
+		case strings.Contains(event, "["+own):
+			return doubt, breach, fmt.Errorf("the trace does not filter: %s", event)
+		case strings.HasPrefix(by, "kworker/"):
+			if doubt == "" {
+				doubt = "written to by a worker of dom0's kernel, for the guest (which is throttled) or for somebody else: " + event
+			}
+		case breach == "":
+			breach = "written to by another process: " + event
 		}
-		return "written to by another process: " + event, nil
 	}
-	return "", nil
+	return doubt, breach, nil
 }
 
 // Close ends the trace and forgets what it recorded.
