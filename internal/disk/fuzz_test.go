@@ -136,7 +136,7 @@ func FuzzTable(f *testing.F) {
 func FuzzUevent(f *testing.F) {
 	f.Add([]byte("change@/devices/virtual/block/dm-3\x00ACTION=change\x00SUBSYSTEM=block\x00DM_COOKIE=1\x00MAJOR=253\x00MINOR=3\x00"))
 	f.Add([]byte("change@/x\x00SUBSYSTEM=block\x00SYNTH_UUID=0\x00MAJOR=253\x00MINOR=3\x00"))
-	f.Add([]byte("\x00\x00=\x00"))
+	f.Add([]byte("\x00MINOR=0\x00SUBSYSTEM=block\x00MAJOR=:"))
 	f.Add([]byte{})
 	f.Fuzz(func(t *testing.T, raw []byte) {
 		device := changed(raw)
