@@ -6,10 +6,8 @@ import (
 	"fmt"
 	"io"
 	"net/http"
-	"reflect"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/warmreboot/warmreboot/ident"
 )
@@ -96,24 +94,6 @@ func TestAnyName(t *testing.T) {
 	}
 	if _, err := c.Resume(ctx, ""); !errors.As(err, &e) || e.Code != BadRequest {
 		t.Errorf("%v", err)
-	}
-}
-
-// TestUTF8: what is no text survives JSON, everywhere, and the original is as it
-// was.
-func TestUTF8(t *testing.T) {
-	in := DomainStatus{Domain: "caf\xe9", UUID: ident.UUID{0xe9}, Policy: &Policy{Content: "full"},
-		Custody: []VBDCustody{{Name: "xvda"}, {Backing: "/dev/\xff"}}, Last: &Summary{Refused: map[string]uint64{"\xfe": 3, "x": 1}, Started: time.Unix(5, 0)}}
-	out := utf8(in)
-	want := in
-	want.Domain = `caf\xe9`
-	want.Custody = []VBDCustody{{Name: "xvda"}, {Backing: `/dev/\xff`}}
-	want.Last = &Summary{Refused: map[string]uint64{`\xfe`: 3, "x": 1}, Started: time.Unix(5, 0)}
-	if !reflect.DeepEqual(out, want) {
-		t.Errorf("%+v", out)
-	}
-	if in.Domain != "caf\xe9" || in.Custody[1].Backing != "/dev/\xff" || in.Last.Refused["\xfe"] != 3 || out.Policy != in.Policy {
-		t.Errorf("changed: %+v", in)
 	}
 }
 

@@ -7,6 +7,8 @@ import (
 	"net/http"
 	"strconv"
 	"time"
+
+	"github.com/warmreboot/warmreboot/internal/text"
 )
 
 // Service is what the daemon can do. Domains are named by name, domid or UUID.
@@ -132,7 +134,7 @@ func answer[T any](w http.ResponseWriter, v T, err error) {
 	}
 	w.Header().Set("Content-Type", contentType)
 	w.WriteHeader(status)
-	_ = json.NewEncoder(w).Encode(utf8(r))
+	_ = json.NewEncoder(w).Encode(text.UTF8(r))
 }
 
 // asError returns err as one that can be sent.

@@ -8,6 +8,8 @@ import (
 	"iter"
 	"net/http"
 	"net/url"
+
+	"github.com/warmreboot/warmreboot/internal/text"
 )
 
 // A long answer is a stream: a line of JSON for each thing, and a last one that
@@ -39,11 +41,11 @@ func stream[T any](w http.ResponseWriter, items iter.Seq2[T, error]) {
 				answer(w, struct{}{}, err)
 				return
 			}
-			_ = enc.Encode(utf8(line[T]{Error: asError(err)}))
+			_ = enc.Encode(text.UTF8(line[T]{Error: asError(err)}))
 			return
 		}
 		begin()
-		if enc.Encode(utf8(line[T]{Item: &item})) != nil {
+		if enc.Encode(text.UTF8(line[T]{Item: &item})) != nil {
 			return // nobody reads it any more
 		}
 	}

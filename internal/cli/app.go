@@ -16,13 +16,17 @@ import (
 	"golang.org/x/term"
 
 	"github.com/warmreboot/warmreboot/api"
+	"github.com/warmreboot/warmreboot/internal/text"
 	"github.com/warmreboot/warmreboot/internal/version"
 	"github.com/warmreboot/warmreboot/internal/web"
 )
 
 // env is what commands work with; tests put their own in.
 type env struct {
+	// stdout and stderr show text: what a name brings along does not steer the
+	// terminal. rawOut and rawErr are the same, as they are.
 	stdout, stderr io.Writer
+	rawOut, rawErr io.Writer
 	// terminal: stderr is one, so that progress is shown.
 	terminal bool
 	service  func(socket string) api.Service
@@ -41,7 +45,7 @@ func Main(args []string, stdout, stderr *os.File) int {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
 	context.AfterFunc(ctx, stop) // a second signal ends the program at once
-	e := &env{stdout: stdout, stderr: stderr, terminal: isTerminal(stderr),
+	e := &env{stdout: text.Writer(stdout), stderr: text.Writer(stderr), rawOut: stdout, rawErr: stderr, terminal: isTerminal(stderr),
 		service: func(socket string) api.Service { return api.NewClient(socket) },
 		history: func(socket string) api.History { return api.NewClient(socket) },
 		runs:    func(socket string) api.Schedules { return api.NewClient(socket) },
@@ -234,7 +238,7 @@ func isBool(c *cli.Context, name string) bool {
 
 // printJSON prints a result.
 func (e *env) printJSON(v any) error {
-	enc := json.NewEncoder(e.stdout)
+	enc := json.NewEncoder(e.rawOut)
 	enc.SetIndent("", "  ")
 	return enc.Encode(v)
 }

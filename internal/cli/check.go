@@ -11,6 +11,7 @@ import (
 	"github.com/warmreboot/warmreboot/cachemap"
 	"github.com/warmreboot/warmreboot/ident"
 	"github.com/warmreboot/warmreboot/internal/disk"
+	"github.com/warmreboot/warmreboot/internal/text"
 	"github.com/warmreboot/warmreboot/internal/validate"
 )
 
@@ -57,6 +58,7 @@ func (e *env) checkCommand() *cli.Command {
 					return err
 				}
 			} else {
+				r := text.Printable(r)
 				fmt.Fprintf(e.stdout, "domain %s: %d reusable pages, %d compared with the disk, %d differ, %d unreadable, %d forgotten meanwhile\n",
 					r.Domain, r.Pages, r.Checked, r.Mismatches, r.Unreadable, r.Gone)
 				for _, x := range r.Examples {
@@ -165,10 +167,10 @@ func (e *env) counter(total uint64) func(int) {
 			return
 		}
 		if n < 0 {
-			fmt.Fprint(e.stderr, "\r\033[K")
+			fmt.Fprint(e.rawErr, "\r\033[K")
 		} else if time.Since(last) >= progressEvery {
 			last = time.Now()
-			fmt.Fprintf(e.stderr, "\r\033[K%d of %d pages", n, total)
+			fmt.Fprintf(e.rawErr, "\r\033[K%d of %d pages", n, total)
 		}
 	}
 }

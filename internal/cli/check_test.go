@@ -173,7 +173,7 @@ func TestProgress(t *testing.T) {
 		t.Skip("takes seconds")
 	}
 	var stderr bytes.Buffer
-	e := &env{stderr: &stderr, terminal: true}
+	e := &env{rawErr: &stderr, terminal: true}
 	stop := e.progress(context.Background(), &fakeService{}, "web")
 	time.Sleep(progressAfter + progressEvery/2)
 	stop()

@@ -11,6 +11,7 @@ import (
 
 	"github.com/warmreboot/warmreboot/api"
 	"github.com/warmreboot/warmreboot/ident"
+	"github.com/warmreboot/warmreboot/internal/text"
 	"github.com/warmreboot/warmreboot/internal/web"
 	"github.com/warmreboot/warmreboot/xenctl"
 )
@@ -129,7 +130,7 @@ type result struct {
 // runCLI calls the command line in this process.
 func runCLI(s *fakeService, l *local, args ...string) result {
 	var out, stderr bytes.Buffer
-	e := &env{stdout: &out, stderr: &stderr,
+	e := &env{stdout: text.Writer(&out), stderr: text.Writer(&stderr), rawOut: &out, rawErr: &stderr,
 		service: func(string) api.Service { return s },
 		history: func(string) api.History { return s },
 		runs:    func(string) api.Schedules { return s },

@@ -10,6 +10,7 @@ import (
 	"github.com/urfave/cli/v2"
 
 	"github.com/warmreboot/warmreboot/api"
+	"github.com/warmreboot/warmreboot/ident"
 )
 
 // completeWait is how long a shell's prompt may wait for the names of domains.
@@ -101,7 +102,7 @@ func (e *env) domainNames(ctx context.Context, socket string) []string {
 	}
 	var names []string
 	for _, s := range all {
-		if s.Domain != "" {
+		if s.Domain != "" && s.Domain == ident.Printable(s.Domain) { // else a shell could not show it
 			names = append(names, s.Domain)
 		}
 	}

@@ -8,6 +8,7 @@ import (
 	"github.com/urfave/cli/v2"
 
 	"github.com/warmreboot/warmreboot/api"
+	"github.com/warmreboot/warmreboot/internal/text"
 )
 
 func (e *env) disableCommand() *cli.Command {
@@ -68,7 +69,7 @@ func (e *env) disableAll(ctx context.Context, s api.Service, p call, dryRun bool
 	if dryRun {
 		what = "its warm cache would be disabled"
 	}
-	for _, st := range done {
+	for _, st := range text.Printable(done) {
 		fmt.Fprintf(e.stdout, "domain %s: %s\n", st.Domain, what)
 	}
 	return errors.Join(errs...)

@@ -12,6 +12,7 @@ import (
 	"github.com/urfave/cli/v2"
 
 	"github.com/warmreboot/warmreboot/api"
+	"github.com/warmreboot/warmreboot/ident"
 	"github.com/warmreboot/warmreboot/internal/version"
 	"github.com/warmreboot/warmreboot/xenctl"
 )
@@ -52,11 +53,11 @@ type finding struct {
 func (f finding) String() string {
 	what := f.Check
 	if f.Domain != "" {
-		what += " " + plainText(f.Domain)
+		what += " " + ident.Printable(f.Domain)
 	}
-	text := fmt.Sprintf("%-8s %s: %s", f.Severity, what, plainText(f.Message))
+	text := fmt.Sprintf("%-8s %s: %s", f.Severity, what, ident.Printable(f.Message))
 	if f.Next != "" {
-		text += "; next: " + f.Next
+		text += "; next: " + ident.Printable(f.Next)
 	}
 	return text
 }
@@ -124,7 +125,7 @@ func (e *env) doctorCommand() *cli.Command {
 					return err
 				}
 			} else {
-				fmt.Fprintf(e.stdout, "WARMREBOOT %s - %s\n", d.Severity, plainText(d.Summary))
+				fmt.Fprintf(e.stdout, "WARMREBOOT %s - %s\n", d.Severity, ident.Printable(d.Summary))
 				for _, f := range d.Findings {
 					fmt.Fprintln(e.stdout, f)
 				}

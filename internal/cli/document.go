@@ -17,7 +17,7 @@ const manSection = 8
 // ManPages returns the manual pages, by file name. They are made from what the
 // programs' command lines are made from.
 func ManPages() (map[string]string, error) {
-	e := &env{stdout: io.Discard, stderr: io.Discard}
+	e := &env{stdout: io.Discard, stderr: io.Discard, rawOut: io.Discard, rawErr: io.Discard}
 	pages := map[string]string{}
 	for _, app := range []*cli.App{e.app(), daemonApp()} {
 		page, err := app.ToManWithSection(manSection)

@@ -14,7 +14,7 @@ func TestManPages(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	e := &env{stdout: io.Discard, stderr: io.Discard}
+	e := &env{stdout: io.Discard, stderr: io.Discard, rawOut: io.Discard, rawErr: io.Discard}
 	page := pages["warmreboot.8"]
 	for _, c := range e.app().Commands {
 		if has := strings.Contains(page, ".SH "+c.Name+"\n"); has == c.Hidden {

@@ -4,6 +4,8 @@ import (
 	"fmt"
 
 	"github.com/urfave/cli/v2"
+
+	"github.com/warmreboot/warmreboot/ident"
 )
 
 func (e *env) dropCommand() *cli.Command {
@@ -25,7 +27,7 @@ func (e *env) dropCommand() *cli.Command {
 			if p.json {
 				return e.printJSON(r)
 			}
-			fmt.Fprintf(e.stdout, "domain %s: forgot %s, freed %s that were kept\n", r.Domain, pages(r.Pages), pages(r.ImagePages))
+			fmt.Fprintf(e.stdout, "domain %s: forgot %s, freed %s that were kept\n", ident.Printable(r.Domain), pages(r.Pages), pages(r.ImagePages))
 			return nil
 		},
 	}

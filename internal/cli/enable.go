@@ -7,6 +7,7 @@ import (
 	"github.com/urfave/cli/v2"
 
 	"github.com/warmreboot/warmreboot/api"
+	"github.com/warmreboot/warmreboot/internal/text"
 )
 
 func (e *env) enableCommand() *cli.Command {
@@ -47,6 +48,7 @@ func (e *env) answer(p call, s api.DomainStatus, err error, what string) error {
 	if p.json {
 		return e.printJSON(s)
 	}
+	s = text.Printable(s)
 	fmt.Fprintf(e.stdout, "domain %s: warm cache %s\n", s.Domain, what)
 	if s.Message != "" {
 		fmt.Fprintf(e.stdout, "note: %s\n", s.Message)

@@ -14,6 +14,7 @@ import (
 	"github.com/warmreboot/warmreboot/internal/daemon"
 	"github.com/warmreboot/warmreboot/internal/schedule"
 	"github.com/warmreboot/warmreboot/internal/state"
+	"github.com/warmreboot/warmreboot/internal/text"
 )
 
 func (e *env) historyCommand() *cli.Command {
@@ -81,7 +82,7 @@ func (e *env) historyWithoutAgent(ctx context.Context, dir string, q api.History
 func (e *env) printHistory(all []api.HistoryEntry) error {
 	w := tabwriter.NewWriter(e.stdout, 0, 8, 2, ' ', 0)
 	fmt.Fprintln(w, "STARTED\tDOMAIN\tBY\tTRIGGER\tOUTCOME\tRESTORED\tOF\tDOWN\tNOTE")
-	for _, h := range all {
+	for _, h := range text.Printable(all) {
 		by := string(h.By)
 		if h.Schedule != "" {
 			by += " " + h.Schedule

@@ -9,7 +9,9 @@ import (
 	"github.com/urfave/cli/v2"
 
 	"github.com/warmreboot/warmreboot/api"
+	"github.com/warmreboot/warmreboot/ident"
 	"github.com/warmreboot/warmreboot/internal/schedule"
+	"github.com/warmreboot/warmreboot/internal/text"
 )
 
 func dryRunFlag() cli.Flag {
@@ -25,6 +27,7 @@ func (e *env) would(ctx context.Context, p call, what string) error {
 	if p.json {
 		return e.printJSON(s)
 	}
+	s = text.Printable(s)
 	fmt.Fprintf(e.stdout, "would %s domain %s (%s, %s); its warm cache is %s, with %s\n", what, s.Domain, s.UUID, s.State, s.Cache(), pages(s.Committed))
 	return nil
 }
@@ -72,7 +75,7 @@ func (e *env) lockCommand() *cli.Command {
 			if p.json {
 				return e.printJSON(l)
 			}
-			fmt.Fprintf(e.stdout, "domain %s: locked until %s\n", l.Domain, clock(l.Until))
+			fmt.Fprintf(e.stdout, "domain %s: locked until %s\n", ident.Printable(l.Domain), clock(l.Until))
 			return nil
 		},
 	}
@@ -97,6 +100,7 @@ func (e *env) unlockCommand() *cli.Command {
 			if p.json {
 				return e.printJSON(l)
 			}
+			l = text.Printable(l)
 			fmt.Fprintf(e.stdout, "domain %s: released the lock of %s\n", l.Domain, l.Owner)
 			return nil
 		},
@@ -138,6 +142,7 @@ func (e *env) printResumed(p call, h api.HaltedRules, what string) error {
 	if p.json {
 		return e.printJSON(h)
 	}
+	h = text.Printable(h)
 	fmt.Fprintf(e.stdout, "schedule %s: %s; it was stopped because %s\n", h.Schedule, what, h.Why)
 	return nil
 }

@@ -8,6 +8,7 @@ import (
 	"github.com/urfave/cli/v2"
 
 	"github.com/warmreboot/warmreboot/api"
+	"github.com/warmreboot/warmreboot/internal/text"
 )
 
 func (e *env) planCommand() *cli.Command {
@@ -35,8 +36,10 @@ func (e *env) planCommand() *cli.Command {
 }
 
 func (e *env) printForecast(f api.Forecast) error {
-	if f.Config.Error != "" {
-		fmt.Fprintf(e.stdout, "the configuration in %s is wrong; that of %s is in force:\n%s\n", f.Config.Dir, clock(f.Config.Loaded), f.Config.Error)
+	faults := f.Config.Error // a line for each
+	f = text.Printable(f)
+	if faults != "" {
+		fmt.Fprintf(e.stdout, "the configuration in %s is wrong; that of %s is in force:\n%s\n", f.Config.Dir, clock(f.Config.Loaded), faults)
 	}
 	if f.Config.DryRun {
 		fmt.Fprintln(e.stdout, "warmrebootd runs with --dry-run: nothing of this is done")

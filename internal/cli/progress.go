@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/warmreboot/warmreboot/api"
+	"github.com/warmreboot/warmreboot/ident"
 )
 
 const (
@@ -31,13 +32,13 @@ func (e *env) progress(ctx context.Context, s api.Service, domain string) (stop 
 			select {
 			case <-ctx.Done():
 				if shown {
-					fmt.Fprint(e.stderr, "\r\033[K")
+					fmt.Fprint(e.rawErr, "\r\033[K")
 				}
 				return
 			case <-timer.C:
 			}
 			if st, err := s.Status(ctx, domain, false); err == nil {
-				fmt.Fprintf(e.stderr, "\r\033[K%s: %s (%.0f s)", st.Domain, phase(st), time.Since(start).Seconds())
+				fmt.Fprintf(e.rawErr, "\r\033[K%s: %s (%.0f s)", ident.Printable(st.Domain), phase(st), time.Since(start).Seconds())
 				shown = true
 			}
 			timer.Reset(progressEvery)

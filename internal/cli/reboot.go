@@ -12,6 +12,7 @@ import (
 	"github.com/urfave/cli/v2"
 
 	"github.com/warmreboot/warmreboot/api"
+	"github.com/warmreboot/warmreboot/internal/text"
 )
 
 func rebootFlags() []cli.Flag {
@@ -69,7 +70,7 @@ func (e *env) reboot(c *cli.Context) error {
 		return err
 	}
 	if sum.Done {
-		printSummary(e.stdout, sum)
+		printSummary(e.stdout, text.Printable(sum))
 	}
 	return err
 }
@@ -85,6 +86,7 @@ func (e *env) plan(ctx context.Context, s api.Service, p call, mode api.Trigger)
 	if err != nil {
 		return err
 	}
+	plan = text.Printable(plan)
 	if plan.Joins != "" {
 		fmt.Fprintf(e.stdout, "would wait for domain %s (domid %d), which is going down by itself (%s)\n", plan.Domain, plan.Domid, plan.Joins)
 		return nil

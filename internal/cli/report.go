@@ -9,6 +9,7 @@ import (
 	"github.com/urfave/cli/v2"
 
 	"github.com/warmreboot/warmreboot/api"
+	"github.com/warmreboot/warmreboot/ident"
 	"github.com/warmreboot/warmreboot/internal/version"
 	"github.com/warmreboot/warmreboot/internal/web"
 )
@@ -44,7 +45,7 @@ func (e *env) report(c *cli.Context) error {
 	path := c.String("file")
 	switch path {
 	case "-":
-		_, err := e.stdout.Write(b.Bytes())
+		_, err := e.rawOut.Write(b.Bytes())
 		return err
 	case "":
 		path = "warmreboot-" + fileName(d.Status.Domain) + ".html"
@@ -53,7 +54,7 @@ func (e *env) report(c *cli.Context) error {
 	if err := os.WriteFile(path, b.Bytes(), 0o600); err != nil {
 		return api.Errorf(api.Failed, "domain %s: the report cannot be written: %v; --file names another place", d.Status.Domain, err)
 	}
-	fmt.Fprintf(e.stdout, "domain %s: report written to %s\n", d.Status.Domain, path)
+	fmt.Fprintf(e.stdout, "domain %s: report written to %s\n", ident.Printable(d.Status.Domain), ident.Printable(path))
 	return nil
 }
 

@@ -10,6 +10,7 @@ import (
 	"github.com/urfave/cli/v2"
 
 	"github.com/warmreboot/warmreboot/api"
+	"github.com/warmreboot/warmreboot/internal/text"
 )
 
 func (e *env) statusCommand() *cli.Command {
@@ -111,7 +112,7 @@ func (e *env) printList(p call, all []api.DomainStatus, err error) error {
 	}
 	w := tabwriter.NewWriter(e.stdout, 0, 8, 2, ' ', 0)
 	fmt.Fprintln(w, "DOMAIN\tDOMID\tSTATE\tWARM CACHE\tPAGES\tKEPT\tLAST REBOOT")
-	for _, s := range all {
+	for _, s := range text.Printable(all) {
 		last := "-"
 		if s.Current != nil {
 			last = "under way"
@@ -128,6 +129,7 @@ func (e *env) printList(p call, all []api.DomainStatus, err error) error {
 }
 
 func (e *env) printStatus(s api.DomainStatus) {
+	s = text.Printable(s)
 	fmt.Fprintf(e.stdout, "domain %s (%s), domid %d, %s %s", s.Domain, s.UUID, s.Domid, s.State, s.Type)
 	if s.Toolstack != "" {
 		fmt.Fprintf(e.stdout, ", created by %s", s.Toolstack)

@@ -8,12 +8,12 @@ import (
 	"strings"
 	"text/tabwriter"
 	"time"
-	"unicode"
 
 	"github.com/urfave/cli/v2"
 
 	"github.com/warmreboot/warmreboot/api"
 	"github.com/warmreboot/warmreboot/ident"
+	"github.com/warmreboot/warmreboot/internal/text"
 )
 
 func (e *env) topCommand() *cli.Command {
@@ -44,8 +44,8 @@ func (e *env) top(c *cli.Context) error {
 	case p.json:
 		show = e.topJSON
 	case e.screen != nil:
-		fmt.Fprint(e.stdout, "\033[?1049h\033[?25l") // another screen, without a cursor
-		defer fmt.Fprint(e.stdout, "\033[?25h\033[?1049l")
+		fmt.Fprint(e.rawOut, "\033[?1049h\033[?25l") // another screen, without a cursor
+		defer fmt.Fprint(e.rawOut, "\033[?25h\033[?1049l")
 		show = e.topScreen
 	default:
 		show = e.topLines
@@ -115,7 +115,7 @@ func (e *env) topJSON(v view) error {
 	if v.err != nil {
 		return v.err
 	}
-	return json.NewEncoder(e.stdout).Encode(v)
+	return json.NewEncoder(e.rawOut).Encode(v)
 }
 
 // topLines prints what a program can read on: one line for each domain.
@@ -123,7 +123,7 @@ func (e *env) topLines(v view) error {
 	if v.err != nil {
 		return v.err
 	}
-	for i, d := range v.Domains {
+	for i, d := range text.Printable(v.Domains) {
 		r := v.Rates[i]
 		if r == nil {
 			r = &rates{}
@@ -141,12 +141,12 @@ func (e *env) topScreen(v view) error {
 	var b bytes.Buffer
 	fmt.Fprintf(&b, "warmreboot top  %s  %d domains  (Ctrl-C ends)\n", v.At.Format("15:04:05"), len(v.Domains))
 	if v.err != nil {
-		fmt.Fprintf(&b, "\n%s\n", wrap(plainText(v.err.Error()), width))
+		fmt.Fprintf(&b, "\n%s\n", wrap(ident.Printable(v.err.Error()), width))
 	} else {
 		fmt.Fprintln(&b)
 		w := tabwriter.NewWriter(&b, 0, 8, 2, ' ', 0)
 		fmt.Fprintln(w, "DOMAIN\tDOMID\tSTATE\tWARM CACHE\tREUSABLE\tCOVER\tMORE/s\tWR FAULTS/s\tHCALLS/s\tKEPT\tLAST REBOOT")
-		for i, d := range v.Domains {
+		for i, d := range text.Printable(v.Domains) {
 			more, faults, calls := "-", "-", "-"
 			if r := v.Rates[i]; r != nil {
 				more, faults, calls = fmt.Sprintf("%+.0f", r.Committed), fmt.Sprintf("%.0f", r.WriteFaults), fmt.Sprintf("%.0f", r.Hypercalls)
@@ -155,7 +155,7 @@ func (e *env) topScreen(v view) error {
 			if d.Domid != 0 {
 				domid = fmt.Sprint(d.Domid)
 			}
-			fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%.1f MiB\t%.1f%%\t%s\t%s\t%s\t%d\t%s\n", plainText(d.Domain), domid, d.State, d.Cache(),
+			fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%.1f MiB\t%.1f%%\t%s\t%s\t%s\t%d\t%s\n", d.Domain, domid, d.State, d.Cache(),
 				float64(d.Committed)/256, d.Coverage(), more, faults, calls, d.ImagePages, lastReboot(d))
 		}
 		if err := w.Flush(); err != nil {
@@ -179,7 +179,7 @@ func (e *env) topScreen(v view) error {
 		}
 	}
 	out.WriteString("\033[J")
-	_, err := fmt.Fprint(e.stdout, out.String())
+	_, err := fmt.Fprint(e.rawOut, out.String())
 	return err
 }
 
@@ -207,14 +207,4 @@ func wrap(s string, width int) string {
 		line = []rune(strings.TrimLeft(string(line[n:]), " "))
 	}
 	return strings.Join(lines, "\n")
-}
-
-// plainText keeps a name from steering the terminal.
-func plainText(s string) string {
-	return strings.Map(func(r rune) rune {
-		if !unicode.IsPrint(r) {
-			return '?'
-		}
-		return r
-	}, s)
 }

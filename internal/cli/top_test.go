@@ -138,7 +138,7 @@ func TestTopOnTerminal(t *testing.T) {
 		t.Errorf("%q", shown)
 	}
 	lines := lastScreen(shown)
-	if len(lines) != 20 || !strings.HasPrefix(lines[2], "DOMAIN") || !strings.HasPrefix(lines[3], "web<script>") || !strings.HasPrefix(lines[4], "evil?[2J?name") {
+	if len(lines) != 20 || !strings.HasPrefix(lines[2], "DOMAIN") || !strings.HasPrefix(lines[3], "web<script>") || !strings.HasPrefix(lines[4], "evil\\x1b[2J\\x0aname") {
 		t.Errorf("%q", lines)
 	}
 	for _, l := range lines {
