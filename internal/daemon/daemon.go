@@ -87,7 +87,7 @@ func Main(args []string, stderr io.Writer) int {
 	if o.debug {
 		level = slog.LevelDebug
 	}
-	log := slog.New(slog.NewTextHandler(stderr, &slog.HandlerOptions{Level: level}))
+	log := slog.New(logHandler(stderr, os.Getenv("JOURNAL_STREAM"), level))
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
 	if err := run(ctx, o, log); err != nil {
@@ -236,13 +236,43 @@ func listen(socket string) (net.Listener, error) {
 	if err := os.MkdirAll(filepath.Dir(socket), 0o755); err != nil {
 		return nil, err
 	}
-	// The lock is ours: a socket that is there is a dead one's.
-	if err := os.Remove(socket); err != nil && !errors.Is(err, os.ErrNotExist) {
+	if err := removeDead(socket); err != nil {
 		return nil, err
 	}
-	old := syscall.Umask(0o177)
-	defer syscall.Umask(old)
-	return net.Listen("unix", socket)
+	// The mode is the socket's before it has a name: Linux gives the name that of
+	// the socket's inode, less the umask. Nobody else can open it meanwhile, and
+	// files that others make meanwhile are not touched, as by another umask.
+	private := net.ListenConfig{Control: func(_, _ string, c syscall.RawConn) error {
+		var err error
+		if controlErr := c.Control(func(fd uintptr) { err = syscall.Fchmod(int(fd), 0o600) }); controlErr != nil {
+			return controlErr
+		}
+		return err
+	}}
+	return private.Listen(context.Background(), "unix", socket)
+}
+
+// removeDead removes a socket at which nobody listens any more, and nothing else.
+func removeDead(socket string) error {
+	st, err := os.Lstat(socket)
+	if errors.Is(err, os.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	if st.Mode().Type() != os.ModeSocket {
+		return fmt.Errorf("%s is there, and is no socket (%v): it is left alone; name another place", socket, st.Mode())
+	}
+	conn, err := net.Dial("unix", socket)
+	if err == nil {
+		conn.Close()
+		return fmt.Errorf("somebody listens at %s already: name another place", socket)
+	}
+	if !errors.Is(err, syscall.ECONNREFUSED) {
+		return fmt.Errorf("whether somebody listens at %s cannot be told: %w", socket, err)
+	}
+	return os.Remove(socket)
 }
 
 // serve answers at the listener until ctx ends.
