@@ -41,7 +41,8 @@ func FuzzParseUUID(f *testing.F) {
 func TestVBDName(t *testing.T) {
 	for v, want := range map[VBD]string{
 		51712: "xvda", 51728: "xvdb", 51713: "xvda1", 51952: "xvdp",
-		1<<28 | 16<<8: "xvdq", 1<<28 | 26<<8 | 3: "xvdaa3", 768: "vbd-768",
+		1<<28 | 16<<8: "xvdq", 1<<28 | 26<<8 | 3: "xvdaa3", 768: "hda", 769: "hda1", 832: "hdb", 5632: "hdc", 5696: "hdd", 5699: "hdd3", 3<<8 | 128: "vbd-896",
+		2048: "sda", 2049: "sda1", 8<<8 | 15<<4: "sdp", 4 << 8: "vbd-1024", 0: "vbd-0",
 	} {
 		if got := v.Name(); got != want {
 			t.Errorf("%d: %s, want %s", v, got, want)

@@ -50,7 +50,7 @@ func (d *diagnosis) checkClock(l local, e *env, ctx context.Context, socket stri
 		return
 	}
 	if ahead := time.Until(last[0].At); ahead > clockSlack {
-		d.add("clock", "", sevWarning, "set the clock; schedules wait until then", "the last reboot is recorded %v in the future: the clock was set back", ahead.Round(time.Second))
+		d.add("clock", "", sevWarning, "set the clock right; timedatectl shows it", "the last reboot is recorded %v in the future: the clock was set back", ahead.Round(time.Second))
 	}
 }
 
@@ -109,7 +109,8 @@ func (d *diagnosis) checkDomain(ctx context.Context, l local, s api.DomainStatus
 	before := len(d.Findings)
 	switch {
 	case s.State == "down":
-		d.add("domain", s.Domain, sevOK, "xl create it", "it is down; Xen keeps %s", pages(s.ImagePages))
+		// Not "create it": it may have been migrated, and run elsewhere.
+		d.add("domain", s.Domain, sevOK, "warmreboot history "+s.Domain, "it is down; Xen keeps %s", pages(s.ImagePages))
 		return
 	case !hvm:
 		d.add("domain", s.Domain, sevWarning, "make it a PVH guest: type=\"pvh\"", "it is a PV guest, which cannot have a warm cache")
@@ -144,6 +145,20 @@ func (d *diagnosis) checkDomain(ctx context.Context, l local, s api.DomainStatus
 	}
 }
 
+// isDrive reports whether a vbd is a drive for CDs or DVDs, which may be empty. A
+// drive without a medium may have no backend; then there is only the node that the
+// guest could write, and harm nobody but itself by it.
+func isDrive(ctx context.Context, l local, be disk.Backend, front string) bool {
+	kind, err := "", error(nil)
+	if be.Path != "" {
+		kind, err = l.store.Read(ctx, be.Path+"/device-type")
+	}
+	if be.Path == "" || err != nil {
+		kind, _ = l.store.Read(ctx, front+"/device-type")
+	}
+	return kind == "cdrom"
+}
+
 // checkDisks looks for vbds that cannot be tracked, or not vouched for.
 func (d *diagnosis) checkDisks(ctx context.Context, l local, s api.DomainStatus) {
 	dir := fmt.Sprintf("/local/domain/%d/device/vbd", s.Domid)
@@ -165,6 +180,8 @@ func (d *diagnosis) checkDisk(ctx context.Context, l local, s api.DomainStatus, 
 	check := "vbd " + vbd.Name()
 	be, err := disk.FindBackend(ctx, l.store, s.Domid, vbd)
 	switch {
+	case isDrive(ctx, l, be, front):
+		return // nothing of a drive is tracked, whatever lies in it
 	case errors.Is(err, disk.ErrNoBackend):
 		d.add(check, s.Domain, sevWarning, "give it a backend in dom0: its pages are never restored", "its backend is not blkback or QEMU in dom0")
 		return

@@ -39,6 +39,17 @@ func healthy() *patient {
 	return p
 }
 
+// addDrive gives the patient an IDE drive with a backend and a medium, if any.
+func addDrive(p *patient, kind, params string) {
+	p.store.Set("/local/domain/3/device/vbd/5632/device-type", "cdrom")
+	if kind == "" {
+		return
+	}
+	p.store.Set("/local/domain/0/backend/"+kind+"/3/5632/params", params)
+	p.store.Set("/local/domain/0/backend/"+kind+"/3/5632/mode", "r")
+	p.store.Set("/local/domain/0/backend/"+kind+"/3/5632/device-type", "cdrom")
+}
+
 // brokenDisks cannot resolve anything.
 type brokenDisks struct{ agent.Disks }
 
@@ -68,6 +79,13 @@ func TestDoctor(t *testing.T) {
 			p.store.Set("/local/domain/0/backend/qdisk/3/51712/params", "aio:/x")
 		}, sevWarning, "WARNING  vbd xvda web: QEMU is its backend", "blkback"},
 		"vbd of a driver domain": {func(p *patient) { p.store.Remove("/local/domain/0/backend/vbd/3/51712") }, sevWarning, "its backend is not", "dom0"},
+		"empty drive":            {func(p *patient) { addDrive(p, "qdisk", "aio:") }, sevOK, "OK       domain web: tracked", ""},
+		"no drive":               {func(p *patient) { addDrive(p, "", "") }, sevOK, "OK       domain web: tracked", ""},
+		"ISO":                    {func(p *patient) { addDrive(p, "vbd", "/x.iso") }, sevOK, "OK       domain web: tracked", ""},
+		"a disk called hdc": {func(p *patient) {
+			addDrive(p, "qdisk", "aio:/x")
+			p.store.Set("/local/domain/0/backend/qdisk/3/5632/device-type", "disk")
+		}, sevWarning, "WARNING  vbd hdc web: QEMU is its backend", "blkback"},
 		"custody": {func(p *patient) {
 			c := &p.agent.list[0].Custody[0]
 			c.State, c.Reason = "uncertain", "opened by less"
@@ -77,7 +95,7 @@ func TestDoctor(t *testing.T) {
 			p.local.memory = func() (xenctl.Memory, error) { return xenctl.Memory{}, fs.ErrPermission }
 		}, sevUnknown, "UNKNOWN  memory", "xl info"},
 		"clock":             {func(p *patient) { p.local.synced = func() (bool, error) { return false, nil } }, sevWarning, "WARNING  clock: nothing keeps", "chrony"},
-		"clock set back":    {func(p *patient) { p.agent.entries = []api.HistoryEntry{{At: time.Now().Add(time.Hour)}} }, sevWarning, "WARNING  clock: the last reboot is recorded 1h0m0s in the future", "set the clock"},
+		"clock set back":    {func(p *patient) { p.agent.entries = []api.HistoryEntry{{At: time.Now().Add(time.Hour)}} }, sevWarning, "WARNING  clock: the last reboot is recorded 1h0m0s in the future", "set the clock right"},
 		"agent not running": {func(p *patient) { p.agent.err = api.Errorf(api.AgentDown, "no answer") }, sevCritical, "CRITICAL agent: no answer", "systemctl start"},
 		"agent older":       {func(p *patient) { p.agent.host.Version = "0.0.1" }, sevWarning, "WARNING  agent: warmrebootd is of version 0.0.1", "restart"},
 		"agent too old":     {func(p *patient) { p.agent.err = api.Errorf(api.VersionSkew, "unknown request") }, sevCritical, "CRITICAL agent: unknown request", "restart"},
@@ -90,7 +108,7 @@ func TestDoctor(t *testing.T) {
 			}
 		}, sevWarning, `WARNING  toolstack web: its on_reboot is "destroy"`, "configuration"},
 		"rebooting":    {func(p *patient) { p.agent.list[0].Current = &api.Summary{}; p.agent.list[0].Attached = false }, sevOK, "OK       domain web: a reboot is under way", "--wait"},
-		"down":         {func(p *patient) { p.agent.list[0].State = "down" }, sevOK, "OK       domain web: it is down", "xl create"},
+		"down":         {func(p *patient) { p.agent.list[0].State = "down" }, sevOK, "OK       domain web: it is down", "history web"},
 		"nothing kept": {func(p *patient) { p.agent.list = p.agent.list[1:] }, sevOK, "OK       domains: no domain is kept", "enable"},
 	} {
 		t.Run(name, func(t *testing.T) {
