@@ -12,18 +12,20 @@ type Reason string
 
 // Reasons. The guest has reasons of its own, see Summary.Refused.
 const (
-	ColdAsked  Reason = "cold_asked" // a normal reboot was asked for
-	Structure  Reason = "structure"  // entries that cannot be right
-	NoDisk     Reason = "no_disk"    // the vbd is gone, or what is behind it cannot be read
-	Identity   Reason = "identity"   // another disk, or of another size
-	InUse      Reason = "in_use"     // somebody in dom0 has it mounted, or open for writing
-	Written    Reason = "written"    // somebody else than the guest wrote to it
-	Uncertain  Reason = "uncertain"  // nobody can tell, and the policy is to refuse
-	Content    Reason = "content"    // pages differ from the disk
-	Unreadable Reason = "unreadable" // pages could not be compared with the disk
-	Swapped    Reason = "swapped"    // the vbd was given another disk while the guest ran
-	TooLate    Reason = "too_late"   // Xen takes no verdict any more
-	Failure    Reason = "failure"    // of the agent
+	ColdAsked Reason = "cold_asked" // a normal reboot was asked for
+	// RestoreFailed: the last restore took the guest down, or was never heard of again.
+	RestoreFailed Reason = "restore_failed"
+	Structure     Reason = "structure"  // entries that cannot be right
+	NoDisk        Reason = "no_disk"    // the vbd is gone, or what is behind it cannot be read
+	Identity      Reason = "identity"   // another disk, or of another size
+	InUse         Reason = "in_use"     // somebody in dom0 has it mounted, or open for writing
+	Written       Reason = "written"    // somebody else than the guest wrote to it
+	Uncertain     Reason = "uncertain"  // nobody can tell, and the policy is to refuse
+	Content       Reason = "content"    // pages differ from the disk
+	Unreadable    Reason = "unreadable" // pages could not be compared with the disk
+	Swapped       Reason = "swapped"    // the vbd was given another disk while the guest ran
+	TooLate       Reason = "too_late"   // Xen takes no verdict any more
+	Failure       Reason = "failure"    // of the agent
 )
 
 // Refusal counts the pages of a vbd that were not given back for one reason.

@@ -109,7 +109,7 @@ func (a *Agent) Start() error {
 	for _, r := range records {
 		if r.Boot != a.Boot {
 			// Xen has been restarted with dom0: nothing of it is left.
-			r.Boot, r.Domid, r.Accounts, r.Intent, r.Reboot = a.Boot, 0, nil, nil, nil
+			r.Boot, r.Domid, r.Accounts, r.Intent, r.Reboot, r.Fuse = a.Boot, 0, nil, nil, nil, nil
 		}
 		if _, err := a.keep(r); err != nil {
 			return err

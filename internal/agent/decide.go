@@ -82,7 +82,7 @@ func (k *keeper) decide(ctx context.Context, d xenctl.DomainInfo) bool {
 	k.attach(ctx, d.Domid)
 	k.openNext(d.Domid)
 	for _, h := range k.held {
-		if k.disks[h.VBD] == nil && s.Trigger != api.Cold && !k.late() && !k.hopeless(ctx, d.Domid, h.VBD) {
+		if k.disks[h.VBD] == nil && s.Trigger != api.Cold && b.Fuse == nil && !k.late() && !k.hopeless(ctx, d.Domid, h.VBD) {
 			return false
 		}
 	}
@@ -95,6 +95,15 @@ func (k *keeper) decide(ctx context.Context, d xenctl.DomainInfo) bool {
 		k.judge(ctx, d, &v, faults)
 		if ctx.Err() != nil {
 			return false
+		}
+		if v.approve && !b.Attempted {
+			// First, so that it is known whatever comes of it, and of this agent.
+			b.Attempted = true
+			if err := k.a.Journal.Save(k.rec); err != nil {
+				k.log.Error("that a restore begins cannot be written down: there is none", "op", "journal", "err", err, "next", "make room in the state directory")
+				b.Attempted = false
+				v.refuse(api.Failure, "that a restore begins cannot be written down: %v", err)
+			}
 		}
 		what := xenctl.Refused
 		v.Verdict = "refused"
@@ -220,6 +229,10 @@ func (k *keeper) judge(ctx context.Context, d xenctl.DomainInfo, v *verdict, fau
 	}
 	if r.Reboot.Summary.Trigger == api.Cold {
 		v.refuse(api.ColdAsked, "a normal reboot was asked for")
+		return
+	}
+	if f := r.Reboot.Fuse; f != nil {
+		v.refuse(api.RestoreFailed, "%s", f)
 		return
 	}
 	found, err := faults(v.VBD)

@@ -238,6 +238,11 @@ func (k *keeper) publish() {
 		if r.Domid == 0 {
 			s.Message = r.Reboot.Lost
 		}
+		if f := r.Reboot.Fuse; f != nil {
+			s.Message = f.String()
+		}
+	} else if f := r.Fuse; f != nil {
+		s.Message = fmt.Sprintf("the next boot restores nothing, as the restore after reboot %d did not end well: %s", f.Sequence, f.Why)
 	}
 	if r.Last != nil {
 		c := clone(*r.Last)
@@ -333,17 +338,45 @@ func (k *keeper) down(ctx context.Context, cur *xenctl.DomainInfo) {
 		s.Trigger, s.By, s.Schedule = r.Intent.Mode, r.Intent.By, r.Intent.Schedule
 	}
 	k.log.Info("domain went down", "domid", r.Domid, "trigger", s.Trigger, "pages", s.PagesBefore)
-	if r.Reboot != nil { // it never finished its restore
-		old := r.Reboot.Summary
-		old.Outcome, old.Reason = "cold", "the domain went down again before its restore had ended"
-		k.finish(old)
+	if r.Reboot != nil { // the end of its restore was not seen
+		k.wentDownAgain()
 	}
 	r.Sequence++
 	s.Sequence = r.Sequence
-	r.Reboot = &Reboot{Summary: s, Off: off, Untracked: k.before.Enabled && !k.before.Attached}
+	r.Reboot = &Reboot{Summary: s, Off: off, Untracked: k.before.Enabled && !k.before.Attached, Fuse: r.Fuse}
+	if r.Fuse != nil {
+		k.log.Warn("nothing will be restored when the domain is back", "sequence", s.Sequence, "why", r.Fuse.Why)
+		r.Fuse = nil
+	}
 	r.Domid = 0
 	r.Intent = nil
 	k.save()
+}
+
+// wentDownAgain ends the reboot under way of a domain that has just gone down.
+func (k *keeper) wentDownAgain() {
+	b := k.rec.Reboot
+	s := b.Summary
+	s.PagesRestored, s.Refused = k.before.Report.Restored, k.before.Report.Refused
+	if s.Refused == nil {
+		s.Refused = map[string]uint64{}
+	}
+	if b.Attempted && k.before.Report.Done && s.PagesRestored > 0 { // between two looks
+		s.Done, s.Outcome, s.Reason = true, "warm", ""
+		k.finish(s)
+		return
+	}
+	s.Outcome, s.Reason = "cold", "the domain went down again before its restore had ended"
+	if b.Attempted && !k.before.Report.Done {
+		k.blow(s.Reason)
+	}
+	k.finish(s)
+}
+
+// blow notes that the restore under way did not end well: the next boot restores
+// nothing. What it has kept until then it may restore after that.
+func (k *keeper) blow(why string) {
+	k.rec.Fuse = &Fuse{Sequence: k.rec.Reboot.Summary.Sequence, Why: why}
 }
 
 // absent is called while there is no domain.
@@ -548,9 +581,16 @@ func (k *keeper) progress(d xenctl.DomainInfo, st xenctl.WarmcacheStatus) {
 		s.Outcome, s.Reason = "warm", ""
 	} else if s.Reason == "" {
 		s.Reason = coldReason(s)
-		if s.PagesAdopted == 0 && s.Trigger != api.Cold && b.Lost != "" {
+		switch {
+		case s.Trigger == api.Cold:
+		case s.PagesAdopted > 0 && b.Fuse != nil:
+			s.Reason = b.Fuse.String()
+		case s.PagesAdopted == 0 && b.Lost != "":
 			s.Reason = b.Lost
 		}
+	}
+	if b.Attempted && !st.Report.Done && st.Adopted > 0 {
+		k.blow("its pages were approved, and nothing was heard of it any more")
 	}
 	if s.DomidBefore != 0 {
 		s.RestoredSeconds = time.Since(s.Started).Seconds()

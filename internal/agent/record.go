@@ -41,10 +41,24 @@ type Record struct {
 	// Reboot is the reboot under way: the domain has gone down, and the next
 	// one has not finished its restore.
 	Reboot *Reboot `json:"reboot,omitempty"`
+	// Fuse is the last restore, if it did not end well: the next boot restores
+	// nothing.
+	Fuse *Fuse `json:"fuse,omitempty"`
 	// Last is the last reboot that has ended.
 	Last *api.Summary `json:"last,omitempty"`
 	// Refusals are those of all reboots, by vbd.
 	Refusals map[ident.VBD]*api.Refusals `json:"refusals,omitempty"`
+}
+
+// Fuse says which restore did not end well, and how. What made it end so is not
+// known, nor asked: it may be in what was kept, and would come back with it.
+type Fuse struct {
+	Sequence uint64 `json:"sequence"` // of the reboot
+	Why      string `json:"why"`
+}
+
+func (f *Fuse) String() string {
+	return fmt.Sprintf("nothing is restored this time, as the restore after reboot %d did not end well: %s", f.Sequence, f.Why)
 }
 
 // Intent is a reboot that was asked for.
@@ -79,6 +93,11 @@ type Reboot struct {
 	Lost       string `json:"lost,omitempty"`
 	// Off: it was switched off, and did not ask to come back.
 	Off bool `json:"off,omitempty"`
+	// Attempted: pages have been approved, or are about to be. It is written down
+	// before, so that a restore that takes the guest down is never forgotten.
+	Attempted bool `json:"attempted,omitempty"`
+	// Fuse is why this boot restores nothing, if the last restore did not end well.
+	Fuse *Fuse `json:"fuse,omitempty"`
 	// Untracked: the guest that went down did not track.
 	Untracked bool `json:"untracked,omitempty"`
 	// Seen is when the new domain was first seen, Ran when it first ran.

@@ -49,6 +49,7 @@ type world struct {
 	store    *storetest.Store
 	nextID   ident.Domid
 	recreate bool  // there is an xl process
+	fatal    bool  // pages that are restored take the guest down
 	deaf     bool  // the guest does not react to a reboot request
 	untold   bool  // the guest never reports
 	skew     bool  // Xen speaks another version of the interface
@@ -248,6 +249,11 @@ func (w *world) restore(d *fakeDomain) {
 					restored++
 				}
 			}
+		}
+		if decided && restored > 0 && w.fatal {
+			w.mu.Unlock()
+			w.die(d, xenctl.ShutdownCrash)
+			return
 		}
 		if decided {
 			d.st.Report = xenctl.WarmcacheReport{Held: d.st.Adopted, Restored: restored, Done: true, Refused: map[string]uint64{}}
