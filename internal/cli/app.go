@@ -105,7 +105,8 @@ func (e *env) app() *cli.App {
 		Version:   version.String(),
 		Usage:     "reboot a Xen domU and give it its page cache back",
 		UsageText: "warmreboot [options] DOMAIN [--force | --cold] [--timeout 5m] [--dry-run]\nwarmreboot [options] COMMAND ...",
-		Description: "DOMAIN is a name, a domid or a UUID. Exit codes: 0 ok (warm), 1 failure, 2 usage,\n" +
+		Description: "DOMAIN is a name, a domid or a UUID. One that is called like a command is rebooted by\n" +
+			"warmreboot reboot DOMAIN. Exit codes: 0 ok (warm), 1 failure, 2 usage,\n" +
 			"3 rebooted but cold, 4 this Xen has no warm cache, 5 not enabled or not tracked,\n" +
 			"6 agent not running, 8 timeout, 9 check found mismatches, 10 no such domain,\n" +
 			"11 locked or outside its window, 12 version skew, 130 interrupted.",
@@ -115,7 +116,7 @@ func (e *env) app() *cli.App {
 		OnUsageError:    onUsage,
 		HideHelpCommand: true,
 		ExitErrHandler:  func(*cli.Context, error) {},
-		Commands: []*cli.Command{e.enableCommand(), e.disableCommand(), e.statusCommand(), e.checkCommand(), e.dropCommand(), e.historyCommand(),
+		Commands: []*cli.Command{e.rebootCommand(), e.enableCommand(), e.disableCommand(), e.statusCommand(), e.checkCommand(), e.dropCommand(), e.historyCommand(),
 			e.topCommand(), e.reportCommand(), e.doctorCommand(), e.completeCommand(),
 			e.planCommand(), e.configCommand(), e.lockCommand(), e.unlockCommand(), e.resumeCommand()},
 	}
@@ -175,6 +176,11 @@ func parse(c *cli.Context, least, most int) (call, error) {
 			if err := c.Set(n, *value); err != nil {
 				return p, usagef("option --%s: %v", name, err)
 			}
+		}
+	}
+	for _, a := range p.args {
+		if a == "" {
+			return p, usagef("an argument is empty: is it a variable that is not set?")
 		}
 	}
 	switch {

@@ -40,14 +40,15 @@ type checked struct {
 }
 
 func (e *env) checkConfig(p call, dir string) error {
-	if _, err := os.Stat(dir); err != nil {
-		return err
+	_, err := os.Stat(dir)
+	var conf *config.Config
+	if err == nil {
+		conf, err = config.Load(dir)
 	}
-	conf, err := config.Load(dir)
 	result := checked{OK: err == nil, Files: []string{}, Schedules: []string{}, Problems: []config.Problem{}}
 	var problems config.Problems
-	if err != nil && !errors.As(err, &problems) {
-		return err
+	if err != nil && !errors.As(err, &problems) { // of the directory itself
+		problems = config.Problems{{File: dir, Message: err.Error()}}
 	}
 	result.Problems = append(result.Problems, problems...)
 	if conf != nil {

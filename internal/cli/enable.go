@@ -18,7 +18,7 @@ func (e *env) enableCommand() *cli.Command {
 		Flags: []cli.Flag{
 			&cli.StringFlag{Name: "content", Usage: "compare `PAGES` with the disk before approval: none, sample=N or full", Value: "sample=256"},
 			&cli.StringFlag{Name: "uncertain", Usage: "`WHAT` to do with a disk that somebody may have written to: full or refuse", Value: "full"},
-			&cli.DurationFlag{Name: "ttl", Usage: "`TIME` that Xen keeps the pages of a domain that is not recreated (0: Xen's default)"},
+			durationFlag("ttl", 0, "`TIME` that Xen keeps the pages of a domain that is not recreated, as 90m or 2d (0s: Xen's default)"),
 			dryRunFlag(),
 		},
 		Action: func(c *cli.Context) error {
@@ -26,8 +26,8 @@ func (e *env) enableCommand() *cli.Command {
 			if err != nil {
 				return err
 			}
-			ttl := c.Duration("ttl")
-			if ttl < 0 || ttl%time.Second != 0 || ttl > 1<<31*time.Second {
+			ttl := durationOf(c, "ttl")
+			if ttl%time.Second != 0 || ttl > 1<<31*time.Second {
 				return usagef("--ttl must be whole seconds")
 			}
 			if c.Bool("dry-run") {

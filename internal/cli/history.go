@@ -95,7 +95,7 @@ func (e *env) printHistory(all []api.HistoryEntry) error {
 		if h.DownSeconds > 0 {
 			down = fmt.Sprintf("%.1f s", h.DownSeconds)
 		}
-		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%d\t%d\t%s\t%s\n", started.Local().Format("2006-01-02 15:04:05"), h.Domain, by,
+		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%d\t%d\t%s\t%s\n", clock(started), h.Domain, by,
 			h.Trigger, h.Outcome, h.PagesRestored, h.PagesBefore, down, historyNote(h))
 	}
 	return w.Flush()

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"os/user"
+	"time"
 
 	"github.com/urfave/cli/v2"
 
@@ -47,7 +48,7 @@ func (e *env) lockCommand() *cli.Command {
 	return &cli.Command{
 		Name: "lock", ArgsUsage: "DOMAIN", Usage: "keep schedules and operators from rebooting a domain",
 		Flags: []cli.Flag{
-			&cli.StringFlag{Name: "ttl", Value: "1h", Usage: "for how `LONG`, as 90m or 2d"},
+			durationFlag("ttl", time.Hour, "for how `LONG`, as 90m or 2d"),
 			&cli.StringFlag{Name: "reason", Usage: "`WHY`, for those who find it locked"},
 			&cli.StringFlag{Name: "owner", Usage: "`WHO`; by default the user who calls"},
 			dryRunFlag(),
@@ -57,8 +58,8 @@ func (e *env) lockCommand() *cli.Command {
 			if err != nil {
 				return err
 			}
-			ttl, err := schedule.ParseDuration(c.String("ttl"))
-			if err != nil || ttl == 0 {
+			ttl := durationOf(c, "ttl")
+			if ttl == 0 {
 				return usagef("--ttl must be a time like 90m or 2d")
 			}
 			if c.Bool("dry-run") {
@@ -113,8 +114,11 @@ func (e *env) resumeCommand() *cli.Command {
 		Flags: []cli.Flag{dryRunFlag()},
 		Action: func(c *cli.Context) error {
 			p, err := parse(c, 1, 1)
-			if err != nil {
+			if err != nil && len(p.args) == 0 {
 				return usagef("which schedule?")
+			}
+			if err != nil {
+				return err
 			}
 			s := e.runs(p.string("socket"))
 			if c.Bool("dry-run") {

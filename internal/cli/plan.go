@@ -81,4 +81,6 @@ func (e *env) printForecast(f api.Forecast) error {
 	return w.Flush()
 }
 
-func clock(t time.Time) string { return t.Local().Format("2006-01-02 15:04:05") }
+// clock shows a time in the zone of who asks, and names it: a schedule may have
+// another one.
+func clock(t time.Time) string { return t.Local().Format("2006-01-02 15:04:05 MST") }

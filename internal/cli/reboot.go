@@ -19,15 +19,24 @@ func rebootFlags() []cli.Flag {
 	return []cli.Flag{
 		&cli.BoolFlag{Name: "force", Usage: "take the domain down without the guest's help"},
 		&cli.BoolFlag{Name: "cold", Usage: "reboot normally, without the page cache"},
-		&cli.DurationFlag{Name: "timeout", Value: 5 * time.Minute, Usage: "give up waiting after `TIME`"},
+		durationFlag("timeout", 5*time.Minute, "give up waiting after `TIME`"),
 		&cli.BoolFlag{Name: "override", Usage: "in spite of locks and maintenance windows"},
 		&cli.BoolFlag{Name: "dry-run", Usage: "say what would be done, and do nothing"},
 	}
 }
 
+// rebootCommand is the default command by name, for domains that are called like
+// another one.
+func (e *env) rebootCommand() *cli.Command {
+	return &cli.Command{
+		Name: "reboot", ArgsUsage: "DOMAIN", Usage: "the same as warmreboot DOMAIN, also for one that is called like a command",
+		Flags: rebootFlags(), Action: e.reboot,
+	}
+}
+
 // reboot is the default command.
 func (e *env) reboot(c *cli.Context) error {
-	if c.NArg() == 0 && c.NumFlags() == 0 {
+	if c.NArg() == 0 && c.NumFlags() == 0 && c.Command.Name != "reboot" {
 		_ = cli.ShowAppHelp(c)
 		return usagef("which domain?")
 	}
@@ -44,7 +53,7 @@ func (e *env) reboot(c *cli.Context) error {
 	case cold:
 		mode = api.Cold
 	}
-	if c.Duration("timeout") <= 0 {
+	if durationOf(c, "timeout") <= 0 {
 		return usagef("--timeout must be more than 0")
 	}
 	s := e.service(p.string("socket"))
@@ -55,7 +64,7 @@ func (e *env) reboot(c *cli.Context) error {
 	if c.Bool("dry-run") {
 		return e.plan(ctx, s, p, mode)
 	}
-	ctx, cancel := context.WithTimeout(ctx, c.Duration("timeout"))
+	ctx, cancel := context.WithTimeout(ctx, durationOf(c, "timeout"))
 	defer cancel()
 	stop := e.progress(ctx, s, p.args[0])
 	sum, err := s.Reboot(ctx, p.args[0], mode)

@@ -18,7 +18,7 @@ func (e *env) statusCommand() *cli.Command {
 		Name: "status", ArgsUsage: "[DOMAIN]", Usage: "show what is known of a domain, or of all",
 		Flags: []cli.Flag{
 			&cli.BoolFlag{Name: "wait", Usage: "wait until no reboot is under way"},
-			&cli.DurationFlag{Name: "timeout", Value: 5 * time.Minute, Usage: "with --wait, give up after `TIME`"},
+			durationFlag("timeout", 5*time.Minute, "with --wait, give up after `TIME`"),
 		},
 		Action: e.status,
 	}
@@ -36,7 +36,7 @@ func (e *env) status(c *cli.Context) error {
 	ctx := c.Context
 	if wait {
 		var cancel context.CancelFunc
-		ctx, cancel = context.WithTimeout(ctx, c.Duration("timeout"))
+		ctx, cancel = context.WithTimeout(ctx, durationOf(c, "timeout"))
 		defer cancel()
 	}
 	s := e.service(p.string("socket"))

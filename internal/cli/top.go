@@ -22,7 +22,7 @@ func (e *env) topCommand() *cli.Command {
 		Description: "On a terminal the screen is drawn anew each time, and Ctrl-C ends it. In a pipe there\n" +
 			"is a line for each domain, or with -o json one for all, each time.",
 		Flags: []cli.Flag{
-			&cli.DurationFlag{Name: "interval", Value: 2 * time.Second, Usage: "every `TIME`"},
+			durationFlag("interval", 2*time.Second, "every `TIME`"),
 			&cli.IntFlag{Name: "count", Usage: "end after `N` times (0: never)"},
 		},
 		Action: e.top,
@@ -34,7 +34,7 @@ func (e *env) top(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
-	interval, count := c.Duration("interval"), c.Int("count")
+	interval, count := durationOf(c, "interval"), c.Int("count")
 	if interval < 100*time.Millisecond || count < 0 {
 		return usagef("--interval must be at least 100ms, --count not negative")
 	}
