@@ -23,6 +23,7 @@ import (
 type fakeXen struct {
 	hypervisor.Xen // nil: what is not implemented here must not be called
 	info           xenctl.DomainInfo
+	others         []xenctl.DomainInfo // beside that
 	status         xenctl.WarmcacheStatus
 	feature        xenctl.Feature
 	entries        []cachemap.Entry
@@ -56,8 +57,10 @@ func (x *fakeXen) local() *local {
 }
 
 func (x *fakeXen) ProbeWarmcache() (xenctl.Feature, error) { return x.feature, x.probeErr }
-func (x *fakeXen) Domains() ([]xenctl.DomainInfo, error)   { return []xenctl.DomainInfo{{}, x.info}, nil }
-func (x *fakeXen) Image(ident.UUID) (xenctl.Image, error)  { return xenctl.Image{}, xenctl.ErrNoImage }
+func (x *fakeXen) Domains() ([]xenctl.DomainInfo, error) {
+	return append([]xenctl.DomainInfo{{}, x.info}, x.others...), nil
+}
+func (x *fakeXen) Image(ident.UUID) (xenctl.Image, error) { return xenctl.Image{}, xenctl.ErrNoImage }
 func (x *fakeXen) WarmcacheStatus(ident.Domid) (xenctl.WarmcacheStatus, error) {
 	return x.status, nil
 }

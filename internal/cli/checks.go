@@ -83,9 +83,9 @@ func (d *diagnosis) checkMemory(l local, infos []xenctl.DomainInfo) {
 
 // checkDomains looks at each domain that is kept, or at the one that is named.
 func (d *diagnosis) checkDomains(ctx context.Context, l local, all []api.DomainStatus, infos []xenctl.DomainInfo, only string) {
-	found := false
+	found, ref := false, ident.ParseRef(only)
 	for _, s := range all {
-		if only != "" && s.Domain != only && s.UUID.String() != only && (s.Domid == 0 || strconv.Itoa(int(s.Domid)) != only) {
+		if only != "" && !ref.Matches(s.Domain, s.UUID, s.Domid) {
 			continue
 		}
 		if only == "" && !s.Managed && !s.Enabled {

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"strconv"
 
 	"github.com/warmreboot/warmreboot/api"
 	"github.com/warmreboot/warmreboot/ident"
@@ -63,17 +62,24 @@ func (l local) domains(ctx context.Context) ([]api.DomainStatus, []xenctl.Domain
 	return all, kept, nil
 }
 
-// find finds a domain by name, domid or UUID; the last one created counts.
+// find finds a domain by name, domid or UUID.
 func (l local) find(ctx context.Context, domain string) (api.DomainStatus, xenctl.DomainInfo, error) {
 	all, infos, err := l.domains(ctx)
 	if err != nil {
 		return api.DomainStatus{}, xenctl.DomainInfo{}, err
 	}
-	for i := len(all) - 1; i >= 0; i-- {
-		s := all[i]
-		if s.Domain == domain || s.UUID.String() == domain || strconv.Itoa(int(s.Domid)) == domain {
-			return s, infos[i], nil
+	ref, found := ident.ParseRef(domain), -1
+	for i, s := range all {
+		if !ref.Matches(s.Domain, s.UUID, s.Domid) {
+			continue
 		}
+		if found >= 0 {
+			return api.DomainStatus{}, xenctl.DomainInfo{}, api.Errorf(api.BadRequest, "%q may be domid %d or domid %d: name one of them by its domid; xl list -v shows both", domain, all[found].Domid, s.Domid)
+		}
+		found = i
+	}
+	if found >= 0 {
+		return all[found], infos[found], nil
 	}
 	return api.DomainStatus{}, xenctl.DomainInfo{}, api.Errorf(api.NotFound, "there is no domain %q; xl list shows what is there", domain)
 }
