@@ -2,7 +2,9 @@ package cli
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"io/fs"
 	"path/filepath"
 	"strings"
 	"text/tabwriter"
@@ -71,8 +73,11 @@ func (e *env) showHistory(c *cli.Context) error {
 // daemon's error, which is what counts if there is no file, either.
 func (e *env) historyWithoutAgent(ctx context.Context, dir string, q api.HistoryQuery, down error) ([]api.HistoryEntry, error) {
 	s, err := state.OpenReadOnly(filepath.Join(dir, state.FileName))
-	if err != nil {
+	if errors.Is(err, fs.ErrNotExist) {
 		return nil, down
+	}
+	if err != nil {
+		return nil, fmt.Errorf("%w\nwhat it had recorded cannot be read, either: %v", down, err)
 	}
 	defer s.Close()
 	fmt.Fprintf(e.stderr, "warmreboot: %v\nThis is what it had recorded:\n", down)

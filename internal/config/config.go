@@ -7,6 +7,7 @@ import (
 	"cmp"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -38,6 +39,15 @@ func (c *Config) Rules() []*schedule.Rule {
 		rules = append(rules, &s.Rule)
 	}
 	return rules
+}
+
+// Names returns the schedules' names.
+func (c *Config) Names() []string {
+	var names []string
+	for _, s := range c.Schedules {
+		names = append(names, s.Name)
+	}
+	return names
 }
 
 // Schedule returns the schedule with a name, nil if there is none.
@@ -213,7 +223,14 @@ const maxFile = 1 << 20
 // readSafe reads a file whose commands will be run as root: nobody else may be
 // able to write to it.
 func readSafe(path string) ([]byte, error) {
-	st, err := os.Stat(path)
+	// It is looked at once it is open: under its name there may be another one then.
+	// Not blocking, as for a pipe nobody may ever come.
+	f, err := os.OpenFile(path, os.O_RDONLY|syscall.O_NONBLOCK, 0)
+	if err != nil {
+		return nil, errors.Unwrap(err)
+	}
+	defer f.Close()
+	st, err := f.Stat()
 	if err != nil {
 		return nil, errors.Unwrap(err)
 	}
@@ -228,5 +245,5 @@ func readSafe(path string) ([]byte, error) {
 	case ok && sys.Uid != 0 && int(sys.Uid) != os.Geteuid():
 		return nil, fmt.Errorf("belongs to user %d, and its commands are run as root: chown root %s", sys.Uid, path)
 	}
-	return os.ReadFile(path)
+	return io.ReadAll(io.LimitReader(f, maxFile))
 }

@@ -130,7 +130,7 @@ func run(ctx context.Context, o options, log *slog.Logger) error {
 		return err
 	}
 	if err != nil {
-		log.Error("the history cannot be read, and begins anew", "op", "history", "err", err, "next", "the old one is kept beside it, as .corrupt")
+		log.Error("a file of the state directory was damaged", "op", "state", "err", err, "next", "what was set aside is beside it, as .corrupt; what was locked and stopped is in warmreboot plan")
 	}
 	defer kept.Close()
 	boot, err := os.ReadFile("/proc/sys/kernel/random/boot_id")
@@ -184,7 +184,7 @@ func run(ctx context.Context, o options, log *slog.Logger) error {
 		}
 	}
 	tell(sdnotify.Ready, sdnotify.Status(fmt.Sprintf("Xen's warm cache: %v", feature)))
-	go manager.Watch(ctx, func() error { return a.Alive(manager.Interval / 2) },
+	go manager.Watch(ctx, func() error { return errors.Join(a.Alive(manager.Interval/2), schedules.Alive(manager.Interval/2)) },
 		func(err error) {
 			log.Error("no sign of life for the service manager", "op", "alive", "err", err, "next", "it restarts warmrebootd, which goes on where it was")
 		})

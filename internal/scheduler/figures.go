@@ -9,6 +9,7 @@ import (
 	"math"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -61,10 +62,16 @@ func (r *Runner) dropFigures(uuid ident.UUID) {
 	}
 }
 
+// mostReadings is how many figures are read at once: commands among them, in a
+// dom0 that may have one processor.
+const mostReadings = 8
+
 // sample begins the readings that are due, each in a goroutine of its own: they
 // take as long as a guest wants them to, but not longer than their limit.
 func (r *Runner) sample(ctx context.Context, all []api.DomainStatus) {
 	up := r.Uptime()
+	r.mu.Lock()
+	defer r.mu.Unlock()
 	wanted := map[figureKey]bool{}
 	for _, s := range r.conf.Schedules {
 		for _, d := range all {
@@ -99,30 +106,41 @@ func (r *Runner) sample(ctx context.Context, all []api.DomainStatus) {
 
 func (r *Runner) read(ctx context.Context, f *figure, src config.Source, d api.DomainStatus, over time.Duration) {
 	defer r.wg.Done()
+	select {
+	case r.reading <- struct{}{}:
+		defer func() { <-r.reading }()
+	case <-ctx.Done():
+		return
+	}
 	limited, cancel := context.WithTimeout(ctx, src.Timeout)
 	defer cancel()
 	last := f.last // only one reading at a time
 	v, ok, err := r.value(limited, src, d, &last)
+	now := r.Uptime()
 	r.mu.Lock()
-	defer r.mu.Unlock()
 	f.reading = false
-	if f.gone {
+	if err != nil {
+		f.trend.Failed = err.Error()
+	}
+	if f.gone || err != nil {
+		r.mu.Unlock()
 		return
 	}
 	f.last = last
-	if err != nil {
-		f.trend.Failed = err.Error()
-		return
-	}
 	if !ok {
+		r.mu.Unlock()
 		return
 	}
-	now := r.Uptime()
 	f.samples = append(f.samples, schedule.Sample{At: now, Value: v})
 	for len(f.samples) > 0 && now-f.samples[0].At > over {
 		f.samples = f.samples[1:]
 	}
-	f.trend = schedule.TrendOf(f.samples)
+	samples := slices.Clone(f.samples)
+	r.mu.Unlock()
+	trend := schedule.TrendOf(samples) // of up to 30 000 pairs
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	f.trend = trend
 }
 
 // value takes a reading; false if there is none yet.

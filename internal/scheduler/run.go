@@ -45,8 +45,8 @@ func (n *run) do(ctx context.Context) (failed bool) {
 		return true
 	}
 	lock := state.Lock{UUID: n.it.UUID, Domain: n.it.Domain, Owner: runOwner(n.s.Name), Reason: n.it.Why,
-		Made: n.r.Now(), TTL: n.s.Longest().Seconds(), Run: true, Schedule: n.s.Name}
-	if err := n.r.State.Lock(lock); err != nil {
+		TTL: n.s.Longest().Seconds(), Run: true, Schedule: n.s.Name}
+	if err := n.r.State.Lock(lock, n.r.moment()); err != nil {
 		n.fail(ctx, err)
 		return true
 	}
@@ -54,7 +54,7 @@ func (n *run) do(ctx context.Context) (failed bool) {
 	if ctx.Err() != nil {
 		return true
 	}
-	if _, _, err := n.r.State.Unlock(n.it.UUID, lock.Owner); err != nil {
+	if _, _, err := n.r.State.Unlock(n.it.UUID, lock.Owner, n.r.moment()); err != nil {
 		n.log.Error("lock", "err", err)
 	}
 	return failed

@@ -11,11 +11,13 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"os"
 	"path"
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/warmreboot/warmreboot/api"
@@ -43,10 +45,12 @@ type Options struct {
 	State *state.Store
 	// History is where entries are made; State if it is nil.
 	History agent.History
-	Store   Store
-	Dir     string // of the configuration
-	DryRun  bool
-	Log     *slog.Logger
+	// Forgot is told of domains that have not been there for weeks; it may be nil.
+	Forgot func(ident.UUID)
+	Store  Store
+	Dir    string // of the configuration
+	DryRun bool
+	Log    *slog.Logger
 	// Boot identifies this boot of dom0, Uptime is the time since then.
 	Boot   string
 	Uptime func() time.Duration
@@ -70,12 +74,21 @@ func Uptime() time.Duration {
 	return time.Duration(seconds * float64(time.Second))
 }
 
-// Runner serves api.Schedules.
+// Runner serves api.Schedules. Whoever decides copies what the decision depends
+// on, decides without the lock, and enters what came of it if nothing has changed
+// meanwhile: nobody waits for a forecast, a disk or xenstore.
 type Runner struct {
 	Options
-	wg sync.WaitGroup
+	wg       sync.WaitGroup
+	reading  chan struct{} // has a place for each figure that may be read at once
+	reloads  sync.Mutex    // held over reading the configuration: the last one counts
+	looked   atomic.Int64  // when Look was last done, in ns since born
+	born     time.Time     // by the monotonic clock
+	orphans  []state.Lock  // of runs that the last daemon did not end; Look's alone
+	unsure   map[ident.UUID]ident.Domid
+	saidLost bool
 
-	mu      sync.Mutex
+	mu      sync.Mutex // held for moments only: no I/O, no forecast
 	conf    *config.Config
 	confErr string
 	loaded  time.Time
@@ -83,11 +96,8 @@ type Runner struct {
 	memory  map[schedule.Key]schedule.Memory
 	births  map[ident.UUID]state.Birth
 	running map[ident.UUID]string
-	started map[string]time.Duration // uptime of the last start, by rule
 	busy    map[ident.UUID]time.Duration
 	figures map[figureKey]*figure
-	orphans []state.Lock // of runs that the last daemon did not end
-	unsure  map[ident.UUID]ident.Domid
 	ended   map[api.RunCount]uint64 // with Times 0
 }
 
@@ -107,21 +117,20 @@ func New(o Options) *Runner {
 	if o.Uptime == nil {
 		o.Uptime = Uptime
 	}
-	return &Runner{Options: o, conf: &config.Config{}, running: map[ident.UUID]string{}, started: map[string]time.Duration{},
+	return &Runner{Options: o, conf: &config.Config{}, running: map[ident.UUID]string{}, reading: make(chan struct{}, mostReadings), born: time.Now(),
 		busy: map[ident.UUID]time.Duration{}, figures: map[figureKey]*figure{}, unsure: map[ident.UUID]ident.Domid{}, ended: map[api.RunCount]uint64{}}
+}
+
+// moment is now.
+func (r *Runner) moment() state.Moment {
+	return state.Moment{Wall: r.Now(), Boot: r.Boot, Up: r.Uptime()}
 }
 
 // Start reads what is remembered and the configuration. A configuration that is
 // wrong is no error: there are no schedules then, and it is said.
 func (r *Runner) Start(ctx context.Context) error {
-	var err1, err2 error
-	r.memory, err1 = r.State.Memories()
-	r.births, err2 = r.State.Births()
-	locks, err := r.State.Locks(r.Now())
-	if err := errors.Join(err, err1, err2); err != nil {
-		return err
-	}
-	for _, l := range locks {
+	r.memory, r.births = r.State.Memories(), r.State.Births()
+	for _, l := range r.State.Locks(r.moment()) {
 		if l.Run {
 			r.orphans = append(r.orphans, l)
 		}
@@ -141,8 +150,11 @@ func (r *Runner) Start(ctx context.Context) error {
 
 // Reload reads the configuration; one that is wrong changes nothing.
 func (r *Runner) Reload() {
+	r.reloads.Lock()
+	defer r.reloads.Unlock()
 	zone := config.ZoneStamp()
 	conf, err := config.Load(r.Dir)
+	now := r.Now()
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.zone = zone
@@ -151,7 +163,7 @@ func (r *Runner) Reload() {
 		r.Log.Error("configuration is wrong: the old one stays in force", "op", "config", "dir", r.Dir, "err", err, "next", "warmreboot config check "+r.Dir)
 		return
 	}
-	r.conf, r.confErr, r.loaded = conf, "", r.Now()
+	r.conf, r.confErr, r.loaded = conf, "", now
 	r.Log.Info("configuration read", "op", "config", "dir", r.Dir, "files", len(conf.Files), "schedules", len(conf.Schedules))
 }
 
@@ -171,8 +183,19 @@ func (r *Runner) Run(ctx context.Context) {
 	}
 }
 
-// Look looks once, and begins what is to be begun.
+// Alive returns an error if the domains have not been looked at for longer than
+// that, apart from the time between two looks: something hangs.
+func (r *Runner) Alive(limit time.Duration) error {
+	if ago := time.Since(r.born) - time.Duration(r.looked.Load()); ago > limit+r.Tick {
+		return fmt.Errorf("schedules: the domains have not been looked at for %v", ago.Round(time.Second))
+	}
+	return nil
+}
+
+// Look looks once, and begins what is to be begun. It is not called from two
+// goroutines at once.
 func (r *Runner) Look(ctx context.Context) {
+	defer func() { r.looked.Store(int64(time.Since(r.born))) }()
 	if config.ZoneStamp() != r.zoneStamp() {
 		r.Reload()
 	}
@@ -183,42 +206,113 @@ func (r *Runner) Look(ctx context.Context) {
 		}
 		return
 	}
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	for _, s := range all {
-		r.noteBirth(ctx, s)
+	if err := errors.Join(r.noteBirths(ctx, all), r.observe(all)); err != nil {
+		r.Log.Error("schedules", "op", "schedule", "err", err, "next", "is there space left in the state directory?")
+		return
 	}
 	r.adopt(all)
 	r.sample(ctx, all)
-	items, err := r.decide(all, false)
-	if err != nil {
-		r.Log.Error("schedules", "op", "schedule", "err", err)
-		return
-	}
+	r.decide(ctx, all)
+}
+
+// decide decides, and begins.
+func (r *Runner) decide(ctx context.Context, all []api.DomainStatus) {
+	in, conf := r.input(all)
 	changed := map[schedule.Key]schedule.Memory{}
+	items := schedule.Decide(in)
 	for _, it := range items {
 		key := schedule.Key{Rule: it.Rule.Name, UUID: it.UUID}
-		if r.memory[key] != it.Memory {
+		if in.Memory[key] != it.Memory {
 			changed[key] = it.Memory
 		}
+	}
+	// Before anything is begun: a run happens once at most.
+	if !r.enter(conf, in.Memory, changed) {
+		return // decided upon something that is no longer so: the next look decides anew
+	}
+	var begin []string
+	for _, it := range items {
 		if !it.Skipped.IsZero() {
 			r.Log.Warn("run was missed and is left out", "op", "schedule", "schedule", it.Rule.Name, "domain", it.Domain, "uuid", it.UUID, "at", it.Skipped)
 			r.count(it, api.RunMissed)
 		}
+		if it.Start {
+			begin = append(begin, it.Rule.Name)
+		}
 	}
-	// Before anything is begun: a run happens once at most.
-	if err := r.State.Remember(changed); err != nil {
+	if err := errors.Join(r.State.Remember(changed), r.State.SetBegan(r.moment(), begin, func(rule string) bool { return conf.Schedule(rule) == nil })); err != nil {
 		r.Log.Error("schedules", "op", "schedule", "err", err, "next", "is there space left in the state directory?")
+		r.takeBack(in.Memory, changed)
 		return
 	}
-	for k, m := range changed {
-		r.memory[k] = m
-	}
 	for _, it := range items {
-		if s := r.conf.Schedule(it.Rule.Name); it.Start && s != nil {
+		if s := conf.Schedule(it.Rule.Name); it.Start && s != nil {
 			r.begin(ctx, s, it)
 		}
 	}
+}
+
+// enter enters what is to be remembered; false if what was decided upon has
+// changed.
+func (r *Runner) enter(conf *config.Config, was, changed map[schedule.Key]schedule.Memory) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.conf != conf {
+		return false
+	}
+	for k := range changed {
+		if r.memory[k] != was[k] {
+			return false
+		}
+	}
+	maps.Copy(r.memory, changed)
+	return true
+}
+
+// takeBack is enter's inverse, for what could not be written.
+func (r *Runner) takeBack(was, changed map[schedule.Key]schedule.Memory) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for k, m := range changed {
+		switch old, known := was[k]; {
+		case r.memory[k] != m:
+		case known:
+			r.memory[k] = old
+		default:
+			delete(r.memory, k)
+		}
+	}
+}
+
+// observe counts the time, and forgets domains that have not been there for long.
+func (r *Runner) observe(all []api.DomainStatus) error {
+	var there []ident.UUID
+	for _, s := range all {
+		there = append(there, s.UUID)
+	}
+	gone, err := r.State.Observe(r.moment(), there)
+	if why := r.State.Lost(); why != "" && !r.saidLost {
+		r.saidLost = true
+		r.Log.Error("all domains count as locked, and all schedules as stopped", "op", "lock", "why", why,
+			"next", "look at the domains, then warmreboot unlock DOMAIN and warmreboot resume SCHEDULE for each")
+	}
+	if len(gone) == 0 {
+		return err
+	}
+	dead := map[ident.UUID]bool{}
+	for _, u := range gone {
+		dead[u] = true
+		if r.Forgot != nil {
+			r.Forgot(u)
+		}
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	maps.DeleteFunc(r.memory, func(k schedule.Key, _ schedule.Memory) bool { return dead[k.UUID] })
+	maps.DeleteFunc(r.births, func(u ident.UUID, _ state.Birth) bool { return dead[u] })
+	maps.DeleteFunc(r.busy, func(u ident.UUID, _ time.Duration) bool { return dead[u] })
+	maps.DeleteFunc(r.ended, func(c api.RunCount, _ uint64) bool { return dead[c.UUID] })
+	return err
 }
 
 func (r *Runner) zoneStamp() string {
@@ -236,32 +330,35 @@ func (r *Runner) begin(ctx context.Context, s *config.Schedule, it schedule.Item
 		return
 	}
 	log.Info("begins", "mode", s.Mode, "why", it.Why)
-	now := r.Uptime()
+	r.mu.Lock()
 	r.running[it.UUID] = s.Name
-	r.started[""], r.started[s.Name] = now, now
+	r.mu.Unlock()
 	r.wg.Add(1)
 	go func() {
 		defer r.wg.Done()
 		n := newRun(r, s, it, log)
 		failed := n.do(ctx)
-		r.mu.Lock()
-		defer r.mu.Unlock()
-		delete(r.running, it.UUID)
+		if failed {
+			r.setBack(s, it.UUID) // before it may be begun again
+		}
 		if ctx.Err() == nil { // else the next daemon ends it
 			r.count(it, n.result())
 		}
-		if failed {
-			r.setBack(s, it.UUID)
-		}
+		r.mu.Lock()
+		defer r.mu.Unlock()
+		delete(r.running, it.UUID)
 	}()
 }
 
 // setBack has a domain left alone for a while: what made it due may not be over.
 func (r *Runner) setBack(s *config.Schedule, uuid ident.UUID) {
 	key := schedule.Key{Rule: s.Name, UUID: uuid}
+	until := r.Now().Add(s.Retry)
+	r.mu.Lock()
 	m := r.memory[key]
-	m.NotBefore = r.Now().Add(s.Retry)
+	m.NotBefore = until
 	r.memory[key] = m
+	r.mu.Unlock()
 	if err := r.State.Remember(map[schedule.Key]schedule.Memory{key: m}); err != nil {
 		r.Log.Error("schedules", "op", "schedule", "err", err)
 	}
@@ -271,41 +368,32 @@ func (r *Runner) setBack(s *config.Schedule, uuid ident.UUID) {
 // as being in one: some never come back.
 const busyWait = 20 * time.Minute
 
-// decide asks package schedule.
-func (r *Runner) decide(all []api.DomainStatus, forecast bool) ([]schedule.Item, error) {
-	locks, err := r.State.Locks(r.Now())
-	if err != nil {
-		return nil, err
-	}
-	stopped, err := r.State.Stopped()
-	if err != nil {
-		return nil, err
-	}
-	up := r.Uptime()
-	in := schedule.Input{Now: r.Now(), Rules: r.conf.Rules(), Groups: r.conf.Groups, Limits: r.conf.Limits, Memory: r.memory,
-		Trends: map[schedule.Key][]schedule.Trend{}, Stopped: stopped, Started: map[string]time.Duration{}, Running: r.running, Forecast: forecast}
-	for rule, at := range r.started {
-		in.Started[rule] = up - at
-	}
+// input is a copy of all that a decision depends on, and the configuration that
+// it is of.
+func (r *Runner) input(all []api.DomainStatus) (schedule.Input, *config.Config) {
+	now := r.moment()
+	began := r.State.Began(now)
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	in := schedule.Input{Now: now.Wall, Rules: r.conf.Rules(), Groups: r.conf.Groups, Limits: r.conf.Limits, Memory: maps.Clone(r.memory),
+		Trends: map[schedule.Key][]schedule.Trend{}, Stopped: r.State.Stopped(r.conf.Names()...), Started: began, Running: maps.Clone(r.running)}
 	for _, s := range all {
-		d := schedule.Domain{Name: s.Domain, UUID: s.UUID, Up: s.State == "running", Age: r.age(s, up)}
+		d := schedule.Domain{Name: s.Domain, UUID: s.UUID, Up: s.State == "running", Age: r.age(s, now.Up)}
 		switch {
 		case r.running[s.UUID] != "":
 			d.Busy = "schedule " + r.running[s.UUID] + " reboots it now"
 		case s.Current != nil:
 			if _, ok := r.busy[s.UUID]; !ok {
-				r.busy[s.UUID] = up
+				r.busy[s.UUID] = now.Up
 			}
-			if up-r.busy[s.UUID] < busyWait {
+			if now.Up-r.busy[s.UUID] < busyWait {
 				d.Busy = "it is coming back from a reboot"
 			}
 		default:
 			delete(r.busy, s.UUID)
 		}
-		for _, l := range locks {
-			if l.UUID == s.UUID {
-				d.Locked = l.String()
-			}
+		if l, ok := r.State.LockOf(s.UUID, now); ok {
+			d.Locked = l.String()
 		}
 		in.Domains = append(in.Domains, d)
 		for _, rule := range r.conf.Schedules {
@@ -317,10 +405,10 @@ func (r *Runner) decide(all []api.DomainStatus, forecast bool) ([]schedule.Item,
 			}
 		}
 	}
-	return schedule.Decide(in), nil
+	return in, r.conf
 }
 
-// age is for how long a domain has been up.
+// age is for how long a domain has been up. r.mu is held.
 func (r *Runner) age(s api.DomainStatus, up time.Duration) time.Duration {
 	b, ok := r.births[s.UUID]
 	if !ok || b.Domid != s.Domid || b.Boot != r.Boot {
@@ -329,31 +417,50 @@ func (r *Runner) age(s api.DomainStatus, up time.Duration) time.Duration {
 	return max(0, up-time.Duration(b.At*float64(time.Second)))
 }
 
-// noteBirth sees whether a domain is another one than the last time. When it was
-// created, the toolstack says in xenstore by the clock of that time; no domain
-// is older than dom0, whatever the clock says.
-func (r *Runner) noteBirth(ctx context.Context, s api.DomainStatus) {
-	old, known := r.births[s.UUID]
-	if s.Domid == 0 || known && old.Domid == s.Domid && old.Boot == r.Boot {
-		return
-	}
-	up := r.Uptime()
-	age := time.Duration(0)
-	if text, err := r.Store.Read(ctx, path.Join("/vm", s.UUID.String(), "start_time")); err == nil {
-		if at, err := strconv.ParseFloat(strings.TrimSpace(text), 64); err == nil {
-			age = min(max(0, r.Now().Sub(time.Unix(int64(at), 0))), up)
+// noteBirths sees which domains are others than the last time. When they were
+// created, the toolstack says in xenstore by the clock of that time; no domain is
+// older than dom0, whatever the clock says.
+func (r *Runner) noteBirths(ctx context.Context, all []api.DomainStatus) error {
+	r.mu.Lock()
+	was := map[ident.UUID]state.Birth{}
+	for _, s := range all {
+		if b, ok := r.births[s.UUID]; ok {
+			was[s.UUID] = b
 		}
 	}
-	b := state.Birth{Domid: s.Domid, Boot: r.Boot, At: (up - age).Seconds()}
-	if err := r.State.SetBirth(s.UUID, b); err != nil {
-		r.Log.Error("schedules", "op", "schedule", "domain", s.Domain, "uuid", s.UUID, "err", err)
-		return
+	r.mu.Unlock()
+	born := map[ident.UUID]state.Birth{}
+	for _, s := range all {
+		old, known := was[s.UUID]
+		if s.Domid == 0 || known && old.Domid == s.Domid && old.Boot == r.Boot {
+			continue
+		}
+		age := time.Duration(0)
+		text, err := r.Store.Read(ctx, path.Join("/vm", s.UUID.String(), "start_time"))
+		up := r.Uptime()
+		if err == nil {
+			if at, err := strconv.ParseFloat(strings.TrimSpace(text), 64); err == nil {
+				age = min(max(0, r.Now().Sub(time.Unix(int64(at), 0))), up)
+			}
+		}
+		born[s.UUID] = state.Birth{Domid: s.Domid, Boot: r.Boot, At: (up - age).Seconds()}
+		if known && old.Boot == r.Boot && !s.Managed {
+			r.unsure[s.UUID] = old.Domid
+		}
 	}
-	r.births[s.UUID] = b
-	r.dropFigures(s.UUID)
-	if known && old.Boot == r.Boot && !s.Managed {
-		r.unsure[s.UUID] = old.Domid
+	if len(born) == 0 {
+		return nil
 	}
+	if err := r.State.SetBirths(born); err != nil {
+		return err
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	maps.Copy(r.births, born)
+	for uuid := range born {
+		r.dropFigures(uuid)
+	}
+	return nil
 }
 
 // adopt records reboots of domains that the agent does not keep, of which there
@@ -362,7 +469,7 @@ func (r *Runner) noteBirth(ctx context.Context, s api.DomainStatus) {
 func (r *Runner) adopt(all []api.DomainStatus) {
 	for _, s := range all {
 		before, ok := r.unsure[s.UUID]
-		if ok && s.Current == nil && r.running[s.UUID] == "" {
+		if ok && s.Current == nil && !r.runs(s.UUID) {
 			delete(r.unsure, s.UUID)
 			// The agent has recorded those that it was asked for.
 			if last, ok := r.State.Last(s.UUID); !ok || last.DomidAfter != s.Domid {
@@ -401,9 +508,16 @@ func (r *Runner) endOrphan(l state.Lock) {
 			r.record(failedEntry(l.Domain, l.UUID, l.Schedule, "", errors.New(why)))
 		}
 	}
-	if _, _, err := r.State.Unlock(l.UUID, l.Owner); err != nil {
+	if _, _, err := r.State.Unlock(l.UUID, l.Owner, r.moment()); err != nil {
 		r.Log.Error("lock", "op", "schedule", "domain", l.Domain, "uuid", l.UUID, "err", err)
 	}
+}
+
+// runs reports whether a schedule reboots a domain now.
+func (r *Runner) runs(uuid ident.UUID) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.running[uuid] != ""
 }
 
 func (r *Runner) record(e api.HistoryEntry) {

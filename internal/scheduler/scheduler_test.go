@@ -62,8 +62,8 @@ func TestScheduledReboot(t *testing.T) {
 		!e.Hooks[0].OK || e.Hooks[1].Name != "after" || e.Health == nil || !e.Health.OK || e.PagesRestored != 7 {
 		t.Errorf("%+v", e)
 	}
-	if locks, err := h.kept.Locks(h.now); err != nil || len(locks) != 0 {
-		t.Errorf("%v, %v", locks, err)
+	if locks := h.kept.Locks(h.moment()); len(locks) != 0 {
+		t.Errorf("%v", locks)
 	}
 	wantCounts(t, r, map[api.RunResult]uint64{api.RunWarm: 1})
 	// Once.
@@ -110,7 +110,7 @@ func TestHookFails(t *testing.T) {
 		if len(e.Hooks) == 0 || e.Hooks[0].OK || !strings.Contains(e.Hooks[0].Detail, "exit status 3") || (e.Outcome == "failed") != (c.reboots == 0) {
 			t.Errorf("%+v: %+v", c, e)
 		}
-		if locks, _ := h.kept.Locks(h.now); len(locks) != 0 {
+		if locks := h.kept.Locks(h.moment()); len(locks) != 0 {
 			t.Errorf("%+v: left %v", c, locks)
 		}
 	}
@@ -189,9 +189,9 @@ func TestHealthFails(t *testing.T) {
 				result = api.RunCold
 			}
 			wantCounts(t, r, map[api.RunResult]uint64{result: 1})
-			stopped, err := h.kept.Stopped()
-			if _, ok := stopped["noon"]; ok != c.stopped || err != nil {
-				t.Errorf("stopped: %v, %v", stopped, err)
+			stopped := h.kept.Stopped()
+			if _, ok := stopped["noon"]; ok != c.stopped {
+				t.Errorf("stopped: %v", stopped)
 			}
 			if !c.stopped {
 				return
@@ -317,19 +317,19 @@ func TestDaemonStopped(t *testing.T) {
 	for len(h.asked()) == 0 {
 		time.Sleep(time.Millisecond)
 	}
-	if locks, _ := h.kept.Locks(h.now); len(locks) != 1 || !locks[0].Run {
+	if locks := h.kept.Locks(h.moment()); len(locks) != 1 || !locks[0].Run {
 		t.Errorf("%v", locks)
 	}
 	cancel()
 	r.wg.Wait()
-	if locks, _ := h.kept.Locks(h.now); len(locks) != 1 {
+	if locks := h.kept.Locks(h.moment()); len(locks) != 1 {
 		t.Errorf("the lock is gone: %v", locks)
 	}
 	h.domains[0].Current = &api.Summary{} // it goes on without us
 	r = h.runner(nil)
 	h.pass(time.Second)
 	h.look(r)
-	if locks, _ := h.kept.Locks(h.now); len(locks) != 1 {
+	if locks := h.kept.Locks(h.moment()); len(locks) != 1 {
 		t.Errorf("released while it is coming back: %v", locks)
 	}
 	close(h.hold) // the agent records it
@@ -340,11 +340,11 @@ func TestDaemonStopped(t *testing.T) {
 	h.pass(time.Second)
 	h.look(r)
 	all := h.history()
-	if locks, _ := h.kept.Locks(h.now); len(locks) != 0 || len(all) != 1 || !strings.Contains(all[0].Followed, "stopped during this run") || len(h.asked()) != 1 {
+	if locks := h.kept.Locks(h.moment()); len(locks) != 0 || len(all) != 1 || !strings.Contains(all[0].Followed, "stopped during this run") || len(h.asked()) != 1 {
 		t.Errorf("%v, %+v, %q", locks, all, h.asked())
 	}
 	// Killed before the reboot.
-	if err := h.kept.Lock(state.Lock{UUID: u, Domain: "web", Owner: runOwner("noon"), Made: h.now, TTL: 600, Run: true, Schedule: "noon"}); err != nil {
+	if err := h.kept.Lock(state.Lock{UUID: u, Domain: "web", Owner: runOwner("noon"), TTL: 600, Run: true, Schedule: "noon"}, h.moment()); err != nil {
 		t.Fatal(err)
 	}
 	h.look(h.runner(nil))
@@ -605,5 +605,91 @@ func TestFigures(t *testing.T) {
 	h.look(r)
 	if tr := trend(1); tr.Samples > 1 {
 		t.Errorf("%+v", tr)
+	}
+}
+
+// TestNobodyWaits: while xenstore does not answer, the plan is shown, and operators
+// go on; the service manager learns of it.
+func TestNobodyWaits(t *testing.T) {
+	ctx := context.Background()
+	h := newHost(t, cronNoon)
+	h.create("web", 10*day)
+	h.hangs, h.asks = make(chan struct{}), make(chan struct{}, 9)
+	r := h.runner(nil)
+	done := make(chan struct{})
+	go func() { defer close(done); h.look(r) }()
+	<-h.asks // it hangs in the midst of Look
+	if f, err := r.Forecast(ctx, ""); err != nil || len(f.Runs) != 1 {
+		t.Errorf("%+v, %v", f, err)
+	}
+	if _, err := r.Config(ctx); err != nil {
+		t.Error(err)
+	}
+	if _, err := r.Guard().Reboot(ctx, "web", api.Graceful); err != nil {
+		t.Error(err)
+	}
+	if _, err := r.Lock(ctx, "web", api.LockRequest{Owner: "ann", TTLSeconds: 60}); err != nil {
+		t.Error(err)
+	}
+	r.Reload()
+	r.RunCounts()
+	select {
+	case <-done:
+		t.Error("it did not hang")
+	default:
+	}
+	r.Tick = 0
+	if err := r.Alive(0); err == nil {
+		t.Error("nobody is told")
+	}
+	close(h.hangs)
+	<-done
+	if err := r.Alive(time.Minute); err != nil {
+		t.Error(err)
+	}
+}
+
+// TestLocksLost: when nobody knows what was locked, nothing is begun, until an
+// operator has looked.
+func TestLocksLost(t *testing.T) {
+	ctx := context.Background()
+	h := newHost(t, cronNoon)
+	h.create("web", 10*day)
+	h.kept.Close()
+	if err := os.WriteFile(filepath.Join(h.dir, state.KeptName), []byte("no locks"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	kept, err := state.Open(filepath.Join(h.dir, state.FileName), state.Limits{})
+	if kept == nil || err == nil {
+		t.Fatal(err)
+	}
+	h.kept = kept
+	t.Cleanup(func() { kept.Close() })
+	r := h.runner(nil)
+	h.toNoon(r)
+	f, err := r.Forecast(ctx, "")
+	if err != nil || len(f.Runs) != 1 || !strings.Contains(f.Runs[0].Blocked, "nobody knows") || len(f.Locks) != 1 || f.Locks[0].Domain != "web" || len(f.Halted) != 1 {
+		t.Errorf("%+v, %v", f, err)
+	}
+	var e *api.Error
+	if _, err := r.Guard().Reboot(ctx, "web", api.Graceful); !errors.As(err, &e) || e.Code != api.Locked {
+		t.Errorf("%v", err)
+	}
+	if got := h.asked(); len(got) != 0 {
+		t.Fatalf("%q", got)
+	}
+	if _, err := r.Unlock(ctx, "web"); err != nil {
+		t.Error(err)
+	}
+	h.toNoon(r)
+	if got := h.asked(); len(got) != 0 {
+		t.Fatalf("the schedule is not resumed, but %q", got)
+	}
+	if _, err := r.Resume(ctx, "noon"); err != nil {
+		t.Error(err)
+	}
+	h.toNoon(r)
+	if got := h.asked(); len(got) != 1 {
+		t.Errorf("%q", got)
 	}
 }

@@ -44,15 +44,13 @@ func (r *Runner) Forecast(ctx context.Context, domain string) (api.Forecast, err
 	if err != nil {
 		return f, err
 	}
+	in, conf := r.input(all)
+	in.Forecast = true
 	r.mu.Lock()
-	defer r.mu.Unlock()
-	f.Now, f.Config = r.Now(), r.configStatus()
-	items, err := r.decide(all, true)
-	if err != nil {
-		return f, err
-	}
-	for _, it := range items {
-		s := r.conf.Schedule(it.Rule.Name)
+	f.Now, f.Config = in.Now, r.configStatus()
+	r.mu.Unlock()
+	for _, it := range schedule.Decide(in) {
+		s := conf.Schedule(it.Rule.Name)
 		if s == nil || uuid != nil && it.UUID.String() != uuid.String() {
 			continue
 		}
@@ -60,28 +58,35 @@ func (r *Runner) Forecast(ctx context.Context, domain string) (api.Forecast, err
 			it.Next = f.Now
 		}
 		f.Runs = append(f.Runs, api.PlannedRun{Schedule: it.Rule.Name, Domain: it.Domain, UUID: it.UUID, Mode: s.Mode,
-			DryRun: s.DryRun || r.DryRun, Running: r.running[it.UUID] == it.Rule.Name,
+			DryRun: s.DryRun || r.DryRun, Running: in.Running[it.UUID] == it.Rule.Name,
 			Due: it.Due, Blocked: it.Blocked, Next: it.Next, Why: it.Why})
 	}
-	locks, err := r.State.Locks(f.Now)
-	if err != nil {
-		return f, err
+	now := r.moment()
+	locks := r.State.Locks(now)
+	if r.State.Lost() != "" { // then all are that are there
+		for _, d := range all {
+			if l, ok := r.State.LockOf(d.UUID, now); ok && l.Until.IsZero() {
+				l.Domain = d.Domain
+				locks = append(locks, l)
+			}
+		}
 	}
 	for _, l := range locks {
 		if uuid == nil || l.UUID.String() == uuid.String() {
 			f.Locks = append(f.Locks, lockStatus(l))
 		}
 	}
-	stopped, err := r.State.Stopped()
-	for rule, why := range stopped {
+	for rule, why := range r.State.Stopped(conf.Names()...) {
 		f.Halted = append(f.Halted, api.HaltedRules{Schedule: rule, Why: why})
 	}
 	slices.SortFunc(f.Halted, func(a, b api.HaltedRules) int { return strings.Compare(a.Schedule, b.Schedule) })
-	return f, err
+	return f, nil
 }
 
-// count counts a run that has ended. r.mu is held.
+// count counts a run that has ended.
 func (r *Runner) count(it schedule.Item, result api.RunResult) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
 	r.ended[api.RunCount{Schedule: it.Rule.Name, Domain: it.Domain, UUID: it.UUID, Result: result}]++
 }
 
@@ -98,11 +103,8 @@ func (r *Runner) RunCounts() []api.RunCount {
 }
 
 func lockStatus(l state.Lock) api.LockStatus {
-	return api.LockStatus{Domain: l.Domain, UUID: l.UUID, Owner: l.Owner, Reason: l.Reason, Made: l.Made, Until: l.Until()}
+	return api.LockStatus{Domain: l.Domain, UUID: l.UUID, Owner: l.Owner, Reason: l.Reason, Made: l.Made, Until: l.Until}
 }
-
-// maxLock is how long an operator may lock a domain.
-const maxLock = 366 * 24 * time.Hour
 
 // Lock implements api.Schedules.
 func (r *Runner) Lock(ctx context.Context, domain string, q api.LockRequest) (api.LockStatus, error) {
@@ -110,14 +112,16 @@ func (r *Runner) Lock(ctx context.Context, domain string, q api.LockRequest) (ap
 	if err != nil {
 		return api.LockStatus{}, err
 	}
-	if q.TTLSeconds <= 0 || q.TTLSeconds > maxLock.Seconds() || q.Owner == "" || strings.HasPrefix(q.Owner, "schedule ") {
-		return api.LockStatus{}, api.Errorf(api.BadRequest, "a lock needs an owner, and a time to live of up to %d days", maxLock/(24*time.Hour))
+	if q.TTLSeconds <= 0 || q.TTLSeconds > state.MaxLock.Seconds() || q.Owner == "" || strings.HasPrefix(q.Owner, "schedule ") {
+		return api.LockStatus{}, api.Errorf(api.BadRequest, "a lock needs an owner, and a time to live of up to %d days", state.MaxLock/(24*time.Hour))
 	}
-	l := state.Lock{UUID: s.UUID, Domain: s.Domain, Owner: q.Owner, Reason: q.Reason, Made: r.Now(), TTL: q.TTLSeconds}
-	if err := r.State.Lock(l); err != nil {
+	l := state.Lock{UUID: s.UUID, Domain: s.Domain, Owner: q.Owner, Reason: q.Reason, TTL: q.TTLSeconds}
+	now := r.moment()
+	if err := r.State.Lock(l, now); err != nil {
 		return api.LockStatus{}, asLocked(err)
 	}
-	r.Log.Info("locked", "op", "lock", "domain", s.Domain, "uuid", s.UUID, "owner", q.Owner, "until", l.Until())
+	l, _ = r.State.LockOf(s.UUID, now)
+	r.Log.Info("locked", "op", "lock", "domain", s.Domain, "uuid", s.UUID, "owner", q.Owner, "until", l.Until)
 	return lockStatus(l), nil
 }
 
@@ -136,7 +140,7 @@ func (r *Runner) Unlock(ctx context.Context, domain string) (api.LockStatus, err
 	if err != nil {
 		return api.LockStatus{}, err
 	}
-	l, ok, err := r.State.Unlock(s.UUID, "")
+	l, ok, err := r.State.Unlock(s.UUID, "", r.moment())
 	if err != nil {
 		return api.LockStatus{}, err
 	}
@@ -144,16 +148,13 @@ func (r *Runner) Unlock(ctx context.Context, domain string) (api.LockStatus, err
 		return api.LockStatus{}, api.Errorf(api.BadRequest, "domain %s is not locked", s.Domain)
 	}
 	r.Log.Info("unlocked", "op", "lock", "domain", s.Domain, "uuid", s.UUID, "owner", l.Owner)
+	l.Domain = s.Domain
 	return lockStatus(l), nil
 }
 
 // Resume implements api.Schedules.
 func (r *Runner) Resume(_ context.Context, rule string) (api.HaltedRules, error) {
-	stopped, err := r.State.Stopped()
-	if err != nil {
-		return api.HaltedRules{}, err
-	}
-	why, ok := stopped[rule]
+	why, ok := r.State.Stopped(rule)[rule]
 	if !ok {
 		return api.HaltedRules{}, api.Errorf(api.BadRequest, "schedule %q is not stopped; warmreboot plan shows those that are", rule)
 	}
@@ -189,18 +190,18 @@ func (g Guard) Reboot(ctx context.Context, domain string, mode api.Trigger) (api
 	}
 	// One that is locked, and rebooted in spite of that, stays locked.
 	l := state.Lock{UUID: s.UUID, Domain: s.Domain, Owner: "warmreboot " + s.Domain, Reason: "a reboot that an operator asked for",
-		Made: g.r.Now(), TTL: ttl.Seconds(), Run: true}
-	switch err := g.r.State.Lock(l); {
+		TTL: ttl.Seconds(), Run: true}
+	switch err := g.r.State.Lock(l, g.r.moment()); {
 	case err == nil:
 		defer func() {
-			if _, _, err := g.r.State.Unlock(l.UUID, l.Owner); err != nil {
+			if _, _, err := g.r.State.Unlock(l.UUID, l.Owner, g.r.moment()); err != nil {
 				g.r.Log.Error("lock", "op", "lock", "domain", l.Domain, "uuid", l.UUID, "err", err)
 			}
 		}()
 	case !api.Overrides(ctx):
 		return api.Summary{}, asLocked(err)
 	}
-	return g.Agent.Reboot(ctx, domain, mode)
+	return g.Agent.Reboot(ctx, s.UUID.String(), mode) // the one that is locked, whatever the name means now
 }
 
 // Plan implements api.Service.
@@ -218,26 +219,21 @@ func (g Guard) may(ctx context.Context, s api.DomainStatus) error {
 		return nil
 	}
 	r := g.r
-	now := r.Now()
-	locks, err := r.State.Locks(now)
-	if err != nil {
-		return err
-	}
-	for _, l := range locks {
-		if l.UUID == s.UUID && l.Owner != "warmreboot "+s.Domain {
-			return api.Errorf(api.Locked, "domain %s is %s; warmreboot unlock %s releases it, --override reboots it all the same", s.Domain, l, s.Domain)
-		}
+	now := r.moment()
+	if l, ok := r.State.LockOf(s.UUID, now); ok && l.Owner != "warmreboot "+s.Domain {
+		return api.Errorf(api.Locked, "domain %s is %s; warmreboot unlock %s releases it, --override reboots it all the same", s.Domain, l, s.Domain)
 	}
 	r.mu.Lock()
-	defer r.mu.Unlock()
+	conf := r.conf
+	r.mu.Unlock()
 	var next time.Time
 	var of string
-	for _, c := range r.conf.Schedules {
+	for _, c := range conf.Schedules {
 		if !c.Match.Of(s.Domain, s.UUID) || len(c.Windows) == 0 {
 			continue
 		}
-		opens, _ := schedule.Open(c.Windows, now, c.Location)
-		if !opens.After(now) {
+		opens, _ := schedule.Open(c.Windows, now.Wall, c.Location)
+		if !opens.After(now.Wall) {
 			return nil
 		}
 		if next.IsZero() || opens.Before(next) {

@@ -37,6 +37,8 @@ type host struct {
 	cold    bool     // domains cannot come back warm
 	crashes bool     // domains are just going down by themselves
 	hold    chan struct{}
+	hangs   chan struct{} // xenstore answers when it is closed
+	asks    chan struct{} // has something when xenstore was asked
 	managed bool
 }
 
@@ -114,6 +116,12 @@ func (h *host) pass(d time.Duration) {
 	h.now, h.up = h.now.Add(d), h.up+d
 }
 
+func (h *host) moment() state.Moment {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return state.Moment{Wall: h.now, Boot: "boot", Up: h.up}
+}
+
 // look looks, and waits until what was begun has ended.
 func (h *host) look(r *Runner) {
 	r.Look(context.Background())
@@ -138,6 +146,10 @@ func (h *host) history() []api.HistoryEntry {
 // Xenstore.
 
 func (h *host) Read(_ context.Context, path string) (string, error) {
+	if h.hangs != nil {
+		h.asks <- struct{}{}
+		<-h.hangs
+	}
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if v, ok := h.store[path]; ok {

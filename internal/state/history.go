@@ -2,6 +2,7 @@ package state
 
 import (
 	"context"
+	"encoding/binary"
 	"encoding/json"
 	"fmt"
 	"slices"
@@ -91,13 +92,30 @@ func (s *Store) forget(all *bolt.Bucket, uuid ident.UUID) error {
 	c := all.Bucket(from).Cursor()
 	for ; n > 0; n-- {
 		if k, _ := c.First(); k == nil {
-			return nil
+			break
 		}
 		if err := c.Delete(); err != nil {
 			return err
 		}
 	}
+	if k, _ := all.Bucket(from).Cursor().First(); k == nil { // nothing is left of that domain
+		return all.DeleteBucket(from)
+	}
 	return nil
+}
+
+// unreadable is what is shown of an entry that cannot be decoded.
+func unreadable(uuid, id []byte) api.HistoryEntry {
+	e := api.HistoryEntry{Error: "this entry of the history cannot be read any more",
+		Summary: api.Summary{Outcome: "failed", Refused: map[string]uint64{}, VBDs: []api.VBDSummary{}}}
+	if len(uuid) == len(e.UUID) {
+		e.UUID = ident.UUID(uuid)
+		e.Domain = e.UUID.String()
+	}
+	if len(id) == 8 {
+		e.ID = binary.BigEndian.Uint64(id)
+	}
+	return e
 }
 
 // Annotate changes the entry of a reboot that has been recorded.
@@ -140,8 +158,9 @@ func (s *Store) History(ctx context.Context, q api.HistoryQuery) ([]api.HistoryE
 					return ctx.Err()
 				}
 				var e api.HistoryEntry
-				if err := json.Unmarshal(raw, &e); err != nil {
-					return fmt.Errorf("state: entry %x of %x: %w", id, k, err)
+				if json.Unmarshal(raw, &e) != nil {
+					// That one is lost, and says so; the others are not.
+					e = unreadable(k, id)
 				}
 				if q.Matches(&e) {
 					found = append(found, e)

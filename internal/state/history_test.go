@@ -6,8 +6,12 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"strings"
+	"syscall"
 	"testing"
 	"time"
+
+	bolt "go.etcd.io/bbolt"
 
 	"github.com/warmreboot/warmreboot/api"
 	"github.com/warmreboot/warmreboot/ident"
@@ -146,41 +150,132 @@ func TestBounds(t *testing.T) {
 	}
 }
 
+// damages are ways in which a file is not what was written.
+var damages = map[string]func([]byte) []byte{
+	"meta":      func(b []byte) []byte { return bytes.Repeat([]byte{0xff}, len(b)) },
+	"half":      func(b []byte) []byte { return b[:2*os.Getpagesize()] },
+	"truncated": func(b []byte) []byte { return b[:100] },
+	"pages": func(b []byte) []byte {
+		for i := 2 * os.Getpagesize(); i < len(b); i++ {
+			b[i] = 0xa5
+		}
+		return b
+	},
+}
+
+// TestDamaged: a history that is proved damaged is set aside, and costs nobody a
+// lock. Who only reads is told, and survives.
 func TestDamaged(t *testing.T) {
-	s, path := openStore(t, Limits{})
-	if _, err := s.Add(entry(web, "web", 1, "")); err != nil {
-		t.Fatal(err)
-	}
-	s.Close()
-	raw, err := os.ReadFile(path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	for what, damage := range map[string]func([]byte) []byte{
-		"meta":      func(b []byte) []byte { return bytes.Repeat([]byte{0xff}, len(b)) },
-		"half":      func(b []byte) []byte { return b[:2*os.Getpagesize()] },
-		"truncated": func(b []byte) []byte { return b[:100] },
-		"pages": func(b []byte) []byte {
-			for i := 2 * os.Getpagesize(); i < len(b); i++ {
-				b[i] = 0xa5
-			}
-			return b
-		},
-	} {
-		if err := os.WriteFile(path, damage(bytes.Clone(raw)), 0o600); err != nil {
+	for what, damage := range damages {
+		s, path := openStore(t, Limits{})
+		if _, err := s.Add(entry(web, "web", 1, "")); err != nil {
 			t.Fatal(err)
 		}
-		s, err := Open(path, Limits{})
-		if s == nil || err == nil {
+		if err := errors.Join(s.Lock(Lock{UUID: web, Domain: "web", Owner: "ann", TTL: 3600}, moment(0)), s.Stop("weekly", "not well"), s.Close()); err != nil {
+			t.Fatal(err)
+		}
+		raw, err := os.ReadFile(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(path, damage(raw), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if r, err := OpenReadOnly(path); r != nil || err == nil {
+			t.Fatalf("%s: read nevertheless: %v", what, err)
+		}
+		s, err = Open(path, Limits{})
+		if s == nil || err == nil || !strings.Contains(err.Error(), "history begins anew") {
 			t.Fatalf("%s: store %v, error %v", what, s, err)
 		}
 		if _, err := s.Add(entry(web, "web", 2, "")); err != nil {
 			t.Errorf("%s: %v", what, err)
 		}
-		s.Close()
 		if _, err := os.Stat(path + ".corrupt"); err != nil {
 			t.Errorf("%s: %v", what, err)
 		}
+		if locks := s.Locks(moment(0)); len(locks) != 1 || len(s.Stopped()) != 1 || s.Lost() != "" {
+			t.Errorf("%s: locks %v, stopped %v, %q", what, locks, s.Stopped(), s.Lost())
+		}
+		s.Close()
+	}
+}
+
+// TestShortage: what cannot be done now is no damage. Nothing is set aside, and
+// with the shortage over everything is there.
+func TestShortage(t *testing.T) {
+	for what, short := range map[string]func(*bolt.Options){
+		"no address space": func(o *bolt.Options) { o.InitialMmapSize = 1 << 47 },
+		"cannot be written": func(o *bolt.Options) {
+			o.OpenFile = func(path string, _ int, mode os.FileMode) (*os.File, error) {
+				return os.OpenFile(path, os.O_RDONLY, mode)
+			}
+		},
+		"no file descriptors": func(o *bolt.Options) {
+			o.OpenFile = func(string, int, os.FileMode) (*os.File, error) { return nil, syscall.EMFILE }
+		},
+		"no locks": func(o *bolt.Options) {
+			o.OpenFile = func(string, int, os.FileMode) (*os.File, error) { return nil, syscall.ENOLCK }
+		},
+	} {
+		s, path := openStore(t, Limits{})
+		if _, err := s.Add(entry(web, "web", 1, "")); err != nil {
+			t.Fatal(err)
+		}
+		if err := errors.Join(s.Lock(Lock{UUID: web, Domain: "web", Owner: "ann", TTL: 3600}, moment(0)), s.Stop("weekly", "not well"), s.Close()); err != nil {
+			t.Fatal(err)
+		}
+		was := bolting
+		short(&bolting)
+		s, err := Open(path, Limits{})
+		bolting = was
+		if s != nil || err == nil {
+			t.Errorf("%s: opened: %v", what, err)
+		}
+		if found, _ := filepath.Glob(filepath.Join(filepath.Dir(path), "*.corrupt*")); len(found) > 0 {
+			t.Errorf("%s: set aside %v, for %v", what, found, err)
+		}
+		if s, err = Open(path, Limits{}); err != nil {
+			t.Fatalf("%s: %v", what, err)
+		}
+		if locks := s.Locks(moment(0)); len(locks) != 1 || len(s.Stopped()) != 1 || len(query(t, s, api.HistoryQuery{})) != 1 {
+			t.Errorf("%s: %v, %v", what, locks, s.Stopped())
+		}
+		s.Close()
+	}
+}
+
+// TestNewer: a database of a newer version is not touched.
+func TestNewer(t *testing.T) {
+	s, path := openStore(t, Limits{})
+	if err := s.db.Update(func(tx *bolt.Tx) error { return tx.Bucket(metaBucket).Put(schemaKey, []byte("2")) }); err != nil {
+		t.Fatal(err)
+	}
+	s.Close()
+	if s, err := Open(path, Limits{}); s != nil || err == nil || !strings.Contains(err.Error(), "of version 2") {
+		t.Errorf("%v", err)
+	}
+	if _, err := os.Stat(path + ".corrupt"); err == nil {
+		t.Error("set aside")
+	}
+}
+
+// TestUnreadableEntry: one entry that cannot be decoded is shown as such, with all
+// the others.
+func TestUnreadableEntry(t *testing.T) {
+	s, _ := openStore(t, Limits{})
+	for n := 1; n <= 3; n++ {
+		if _, err := s.Add(entry(web, "web", n, "")); err != nil {
+			t.Fatal(err)
+		}
+	}
+	err := s.db.Update(func(tx *bolt.Tx) error { return tx.Bucket(rebootsBucket).Bucket(web[:]).Put(idKey(2), []byte("{")) })
+	if err != nil {
+		t.Fatal(err)
+	}
+	all := query(t, s, api.HistoryQuery{})
+	if len(all) != 3 || all[1].ID != 2 || all[1].Outcome != "failed" || !strings.Contains(all[1].Error, "cannot be read") || all[2].PagesRestored != 1 {
+		t.Errorf("%+v", all)
 	}
 }
 

@@ -1,41 +1,61 @@
 package state
 
 import (
-	"encoding/json"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"time"
 
 	"github.com/warmreboot/warmreboot/ident"
-	bolt "go.etcd.io/bbolt"
 )
 
 // Lock keeps everybody else from rebooting a domain, until it is released or
-// its time is over.
+// its time is over. Its time passes as the host's uptime does: it does not depend
+// on the clock, nor does it pass while the host is off.
 type Lock struct {
 	UUID   ident.UUID `json:"uuid"`
 	Domain string     `json:"domain"`
 	// Owner is who may release it, Reason what for.
-	Owner  string    `json:"owner"`
-	Reason string    `json:"reason,omitempty"`
-	Made   time.Time `json:"made"`
-	TTL    float64   `json:"ttl_seconds"`
+	Owner  string `json:"owner"`
+	Reason string `json:"reason,omitempty"`
+	// Made is when, by the clock, to be shown.
+	Made time.Time `json:"made"`
+	TTL  float64   `json:"ttl_seconds"`
 	// Run: it is held for something that the daemon does, which ends with it;
 	// Schedule says for which one.
 	Run      bool   `json:"run,omitempty"`
 	Schedule string `json:"schedule,omitempty"`
+
+	// Passed is how much of TTL had passed, in seconds, when the uptime of that boot
+	// of the host was At. The store counts these.
+	Passed float64 `json:"passed_seconds"`
+	Boot   string  `json:"boot"`
+	At     float64 `json:"at"`
+	// Until is when its time will be over, as the clock is now; zero: it has none.
+	Until time.Time `json:"-"`
 }
 
-// Until is when its time is over.
-func (l Lock) Until() time.Time { return l.Made.Add(time.Duration(l.TTL * float64(time.Second))) }
+// passed is how much of its time has passed.
+func (l Lock) passed(m Moment) time.Duration {
+	if l.Boot == "" { // of a version that counted by the clock
+		if l.Made.IsZero() {
+			return 0
+		}
+		return max(0, m.Wall.Sub(l.Made))
+	}
+	return max(0, seconds(l.Passed)) + m.since(l.Boot, l.At)
+}
 
 func (l Lock) String() string {
 	s := "locked by " + l.Owner
 	if l.Reason != "" {
 		s += " (" + l.Reason + ")"
 	}
-	return fmt.Sprintf("%s until %s", s, l.Until().Local().Format("2006-01-02 15:04:05"))
+	if l.Until.IsZero() {
+		return s + " until it is released"
+	}
+	return fmt.Sprintf("%s until %s", s, l.Until.Local().Format("2006-01-02 15:04:05"))
 }
 
 // HeldError is that somebody else has the lock.
@@ -43,82 +63,70 @@ type HeldError struct{ Lock Lock }
 
 func (e *HeldError) Error() string { return "domain " + e.Lock.Domain + " is " + e.Lock.String() }
 
-// live returns a domain's lock if its time is not over. One that was made in the
-// future, as the clock was set back, lasts no longer than one made now.
-func live(b *bolt.Bucket, uuid []byte, now time.Time) (Lock, bool) {
-	l, ok := get[Lock](b, uuid)
-	if ok && l.Made.After(now) {
-		l.Made = now
+// live returns a domain's lock if its time is not over.
+func (k kept) live(uuid ident.UUID, m Moment) (Lock, bool) {
+	l, ok := k.Locks[uuid]
+	if left := seconds(l.TTL) - l.passed(m); ok && left > 0 {
+		l.Until = m.Wall.Add(left)
+		return l, true
 	}
-	return l, ok && l.Until().After(now)
+	if k.Lost != nil && !k.Lost.Released[uuid] {
+		return Lock{UUID: uuid, Owner: "warmrebootd", Reason: k.lostText()}, true
+	}
+	return Lock{}, false
 }
 
-// Lock takes a lock, at l.Made. If somebody else has it the error is a
-// *HeldError; its owner takes it anew.
-func (s *Store) Lock(l Lock) error {
-	return s.db.Update(func(tx *bolt.Tx) error {
-		b := tx.Bucket(locksBucket)
-		if held, ok := live(b, l.UUID[:], l.Made); ok && held.Owner != l.Owner {
-			return &HeldError{held}
+// Lock takes a lock, from m on. If somebody else has it the error is a *HeldError;
+// its owner takes it anew.
+func (s *Store) Lock(l Lock, m Moment) error {
+	return s.change(func(k *kept) (bool, error) {
+		if held, ok := k.live(l.UUID, m); ok && held.Owner != l.Owner {
+			if held.Domain == "" {
+				held.Domain = l.Domain
+			}
+			return false, &HeldError{held}
 		}
-		return put(b, l.UUID[:], l)
+		l.Made, l.Passed, l.Boot, l.At = m.Wall, 0, m.Boot, m.Up.Seconds()
+		k.Locks = maps.Clone(k.Locks)
+		k.Locks[l.UUID] = l
+		return true, nil
 	})
 }
 
-// Unlock releases a lock, if owner has it; "" releases anybody's. It returns
-// what was released.
-func (s *Store) Unlock(uuid ident.UUID, owner string) (l Lock, ok bool, err error) {
-	err = s.db.Update(func(tx *bolt.Tx) error {
-		b := tx.Bucket(locksBucket)
-		if l, ok = get[Lock](b, uuid[:]); !ok || owner != "" && l.Owner != owner {
+// Unlock releases a lock, if owner has it; "" releases anybody's, also that of a
+// domain of which nobody knows any more whether it was locked. It returns what was
+// released.
+func (s *Store) Unlock(uuid ident.UUID, owner string, m Moment) (l Lock, ok bool, err error) {
+	err = s.change(func(k *kept) (bool, error) {
+		if l, ok = k.live(uuid, m); !ok || owner != "" && l.Owner != owner {
 			ok = false
-			return nil
+			return false, nil
 		}
-		return b.Delete(uuid[:])
+		k.Locks = maps.Clone(k.Locks)
+		delete(k.Locks, uuid)
+		if k.Lost != nil && owner == "" {
+			lost := *k.Lost
+			lost.Released = maps.Clone(lost.Released)
+			lost.Released[uuid] = true
+			k.Lost = &lost
+		}
+		return true, nil
 	})
-	return l, ok, err
+	return l, ok && err == nil, err
 }
 
-// Locks returns the locks whose time is not over, by domain, and forgets the
-// others.
-func (s *Store) Locks(now time.Time) (all []Lock, err error) {
-	var over, moved []Lock
-	err = s.db.View(func(tx *bolt.Tx) error {
-		b := tx.Bucket(locksBucket)
-		return b.ForEach(func(k, raw []byte) error {
-			l, ok := live(b, k, now)
-			var was Lock
-			_ = json.Unmarshal(raw, &was)
-			switch {
-			case !ok:
-				over = append(over, Lock{UUID: ident.UUID(k)})
-			case !l.Made.Equal(was.Made):
-				moved = append(moved, l)
-				fallthrough
-			default:
-				all = append(all, l)
-			}
-			return nil
-		})
-	})
-	if err == nil && len(over)+len(moved) > 0 {
-		err = s.db.Update(func(tx *bolt.Tx) error {
-			b := tx.Bucket(locksBucket)
-			for _, l := range over {
-				if _, ok := live(b, l.UUID[:], now); !ok {
-					if err := b.Delete(l.UUID[:]); err != nil {
-						return err
-					}
-				}
-			}
-			for _, l := range moved {
-				if err := put(b, l.UUID[:], l); err != nil {
-					return err
-				}
-			}
-			return nil
-		})
+// LockOf returns a domain's lock.
+func (s *Store) LockOf(uuid ident.UUID, m Moment) (Lock, bool) { return s.now().live(uuid, m) }
+
+// Locks returns the locks whose time is not over, by domain: those that somebody
+// took. It changes nothing; Observe forgets the others.
+func (s *Store) Locks(m Moment) (all []Lock) {
+	k := s.now()
+	for uuid := range k.Locks {
+		if l, ok := k.live(uuid, m); ok && !l.Until.IsZero() {
+			all = append(all, l)
+		}
 	}
 	slices.SortFunc(all, func(a, b Lock) int { return strings.Compare(a.Domain, b.Domain) })
-	return all, err
+	return all
 }

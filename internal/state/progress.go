@@ -1,20 +1,11 @@
 package state
 
 import (
-	"bytes"
-	"encoding/json"
-
-	bolt "go.etcd.io/bbolt"
+	"maps"
+	"time"
 
 	"github.com/warmreboot/warmreboot/ident"
 	"github.com/warmreboot/warmreboot/internal/schedule"
-)
-
-// Keys of what schedules remember begin with one of these.
-var (
-	memoryPrefix  = []byte("memory/")  // UUID, rule -> schedule.Memory
-	birthPrefix   = []byte("birth/")   // UUID -> Birth
-	stoppedPrefix = []byte("stopped/") // rule -> why
 )
 
 // Birth is when a domain was created, by a clock that does not jump: seconds
@@ -25,117 +16,98 @@ type Birth struct {
 	At    float64     `json:"at"`
 }
 
-func memoryKey(k schedule.Key) []byte {
-	return append(append(bytes.Clone(memoryPrefix), k.UUID[:]...), k.Rule...)
-}
-
-// each calls f with what is kept under a prefix.
-func each[T any](s *Store, prefix []byte, f func(key []byte, v T)) error {
-	return s.db.View(func(tx *bolt.Tx) error {
-		b := tx.Bucket(progress)
-		if b == nil {
-			return nil
-		}
-		c := b.Cursor()
-		for k, raw := c.Seek(prefix); bytes.HasPrefix(k, prefix); k, raw = c.Next() {
-			var v T
-			if json.Unmarshal(raw, &v) == nil {
-				f(bytes.TrimPrefix(k, prefix), v)
-			}
-		}
-		return nil
-	})
-}
-
 // Memories returns what all rules remember.
-func (s *Store) Memories() (map[schedule.Key]schedule.Memory, error) {
-	all := map[schedule.Key]schedule.Memory{}
-	err := each(s, memoryPrefix, func(k []byte, m schedule.Memory) {
-		if len(k) > 16 {
-			all[schedule.Key{Rule: string(k[16:]), UUID: ident.UUID(k[:16])}] = m
-		}
-	})
-	return all, err
-}
+func (s *Store) Memories() map[schedule.Key]schedule.Memory { return maps.Clone(s.now().Memory) }
 
 // Remember replaces what some rules remember, all or nothing.
 func (s *Store) Remember(changed map[schedule.Key]schedule.Memory) error {
-	if len(changed) == 0 {
-		return nil
-	}
-	return s.db.Update(func(tx *bolt.Tx) error {
-		for k, m := range changed {
-			if err := put(tx.Bucket(progress), memoryKey(k), m); err != nil {
-				return err
-			}
-		}
-		return nil
+	return s.change(func(k *kept) (bool, error) {
+		k.Memory = maps.Clone(k.Memory)
+		maps.Copy(k.Memory, changed)
+		return len(changed) > 0, nil
 	})
 }
 
 // Forget forgets what rules remember of domains for which gone says so.
 func (s *Store) Forget(gone func(schedule.Key) bool) error {
-	all, err := s.Memories()
-	if err != nil {
-		return err
-	}
-	var keys [][]byte
-	for k := range all {
-		if gone(k) {
-			keys = append(keys, memoryKey(k))
-		}
-	}
-	if len(keys) == 0 {
-		return nil
-	}
-	return s.db.Update(func(tx *bolt.Tx) error {
-		for _, k := range keys {
-			if err := tx.Bucket(progress).Delete(k); err != nil {
-				return err
-			}
-		}
-		return nil
+	return s.change(func(k *kept) (bool, error) {
+		before := len(k.Memory)
+		k.Memory = maps.Clone(k.Memory)
+		maps.DeleteFunc(k.Memory, func(key schedule.Key, _ schedule.Memory) bool { return gone(key) })
+		return len(k.Memory) != before, nil
 	})
 }
 
 // Births returns when the domains that were seen last were created.
-func (s *Store) Births() (map[ident.UUID]Birth, error) {
-	all := map[ident.UUID]Birth{}
-	err := each(s, birthPrefix, func(k []byte, b Birth) {
-		if len(k) == 16 {
-			all[ident.UUID(k)] = b
+func (s *Store) Births() map[ident.UUID]Birth { return maps.Clone(s.now().Births) }
+
+// SetBirths notes when some domains were created.
+func (s *Store) SetBirths(changed map[ident.UUID]Birth) error {
+	return s.change(func(k *kept) (bool, error) {
+		k.Births = maps.Clone(k.Births)
+		maps.Copy(k.Births, changed)
+		return len(changed) > 0, nil
+	})
+}
+
+// Began returns how long ago each rule last began a run; that of "" is of any. What
+// was before the host's boot was when it began.
+func (s *Store) Began(m Moment) map[string]time.Duration {
+	all := map[string]time.Duration{}
+	for rule, b := range s.now().Began {
+		all[rule] = m.since(b.Boot, b.At)
+	}
+	return all
+}
+
+// SetBegan notes that rules begin runs, and forgets those for which gone says so.
+func (s *Store) SetBegan(m Moment, rules []string, gone func(rule string) bool) error {
+	return s.change(func(k *kept) (bool, error) {
+		k.Began = maps.Clone(k.Began)
+		maps.DeleteFunc(k.Began, func(rule string, _ Began) bool { return rule != "" && gone(rule) })
+		for _, rule := range append(rules, "") {
+			k.Began[rule] = Began{m.Boot, m.Up.Seconds()}
 		}
-	})
-	return all, err
-}
-
-// SetBirth notes when a domain was created.
-func (s *Store) SetBirth(uuid ident.UUID, b Birth) error {
-	return s.db.Update(func(tx *bolt.Tx) error {
-		return put(tx.Bucket(progress), append(bytes.Clone(birthPrefix), uuid[:]...), b)
+		return len(rules) > 0, nil
 	})
 }
 
-// Stopped returns the schedules that are stopped, and why.
-func (s *Store) Stopped() (map[string]string, error) {
-	all := map[string]string{}
-	err := each(s, stoppedPrefix, func(k []byte, why string) { all[string(k)] = why })
-	return all, err
+// Stopped returns which of some schedules are stopped, and why, and all that an
+// operator or a health check has stopped.
+func (s *Store) Stopped(rules ...string) map[string]string {
+	k := s.now()
+	all := maps.Clone(k.Stopped)
+	for _, rule := range rules {
+		if _, ok := all[rule]; !ok && k.Lost != nil && !k.Lost.Resumed[rule] {
+			all[rule] = k.lostText()
+		}
+	}
+	return all
 }
 
 // Stop stops a schedule.
 func (s *Store) Stop(rule, why string) error {
-	return s.db.Update(func(tx *bolt.Tx) error {
-		return put(tx.Bucket(progress), append(bytes.Clone(stoppedPrefix), rule...), why)
+	return s.change(func(k *kept) (bool, error) {
+		k.Stopped = maps.Clone(k.Stopped)
+		k.Stopped[rule] = why
+		return true, nil
 	})
 }
 
 // Resume lets a schedule go on; it reports whether it was stopped.
 func (s *Store) Resume(rule string) (was bool, err error) {
-	key := append(bytes.Clone(stoppedPrefix), rule...)
-	err = s.db.Update(func(tx *bolt.Tx) error {
-		was = tx.Bucket(progress).Get(key) != nil
-		return tx.Bucket(progress).Delete(key)
+	err = s.change(func(k *kept) (bool, error) {
+		_, was = k.Stopped[rule]
+		k.Stopped = maps.Clone(k.Stopped)
+		delete(k.Stopped, rule)
+		if k.Lost != nil && !k.Lost.Resumed[rule] {
+			was = true
+			lost := *k.Lost
+			lost.Resumed = maps.Clone(lost.Resumed)
+			lost.Resumed[rule] = true
+			k.Lost = &lost
+		}
+		return was, nil
 	})
 	return was, err
 }
