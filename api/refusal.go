@@ -24,6 +24,7 @@ const (
 	Content       Reason = "content"    // pages differ from the disk
 	Unreadable    Reason = "unreadable" // pages could not be compared with the disk
 	Swapped       Reason = "swapped"    // the vbd was given another disk while the guest ran
+	EarlyIO       Reason = "early_io"   // of a block that was written before the kernel attached
 	TooLate       Reason = "too_late"   // Xen takes no verdict any more
 	Failure       Reason = "failure"    // of the agent
 )

@@ -33,6 +33,8 @@ type usedDisk struct {
 	// ran whether the new guest may have run before it was taken.
 	opening disk.Reading
 	ran     bool
+	// early: it was written to before the kernel attached.
+	early bool
 }
 
 // release ends what watches over the disk.

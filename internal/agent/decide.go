@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -24,6 +25,9 @@ type verdict struct {
 	approve bool
 	why     api.Reason
 	disk    *usedDisk
+	doubt   string // of the disk's new account when it was judged
+	later   bool   // nothing was compared, as all will be
+	booting bool   // the kernel had not attached
 }
 
 // lost is the number of pages that a refusal of the vbd costs: those that the
@@ -73,29 +77,31 @@ func (k *keeper) decide(ctx context.Context, d xenctl.DomainInfo) bool {
 	if st.Held == 0 {
 		return true
 	}
-	if k.held == nil {
-		if k.held, err = k.heldByVBD(d.Domid); err != nil {
-			k.log.Error("the held pages cannot be read", "op", "held", "domid", d.Domid, "err", err, "next", "warmreboot doctor")
+	if k.judged == nil {
+		if ready, err := k.judgeAll(ctx, d, st); err != nil || !ready {
 			return false
 		}
 	}
-	k.attach(ctx, d.Domid)
-	k.openNext(d.Domid)
-	for _, h := range k.held {
-		if k.disks[h.VBD] == nil && s.Trigger != api.Cold && b.Fuse == nil && !k.late() && !k.hopeless(ctx, d.Domid, h.VBD) {
+	// What is approved here is as it was when the kernel attached, or has been
+	// dropped since: before, nobody announces what is written.
+	if !st.Attached && slices.ContainsFunc(k.judged, func(v *verdict) bool { return v.approve }) {
+		k.seeEarlyWrites()
+		return !b.Ran.IsZero() && time.Since(b.Ran) > attachWait
+	}
+	judged := k.judged
+	k.judged = nil // should this be begun again, then from the start
+	for _, v := range judged {
+		if v.approve {
+			k.confirm(ctx, d, v, st.EarlyIO)
+		}
+		if ctx.Err() != nil {
 			return false
 		}
 	}
 
 	s.VBDs, s.PagesApproved = []api.VBDSummary{}, 0
 	now := time.Now()
-	faults := k.checkStructure(d.Domid)
-	for _, h := range k.held {
-		v := verdict{VBDSummary: api.VBDSummary{VBD: h.VBD, Name: h.VBD.Name(), Held: h.Pages, Refusals: api.Refusals{}}}
-		k.judge(ctx, d, &v, faults)
-		if ctx.Err() != nil {
-			return false
-		}
+	for _, v := range judged {
 		if v.approve && !b.Attempted {
 			// First, so that it is known whatever comes of it, and of this agent.
 			b.Attempted = true
@@ -110,7 +116,7 @@ func (k *keeper) decide(ctx context.Context, d xenctl.DomainInfo) bool {
 		if v.approve {
 			what, v.Verdict = xenctl.Approved, "approved"
 		}
-		n, err := k.a.Xen.WarmcacheVerdict(d.Domid, h.VBD, what)
+		n, err := k.a.Xen.WarmcacheVerdict(d.Domid, v.VBD, what)
 		if errors.Is(err, unix.ENOENT) || errors.Is(err, unix.EBUSY) {
 			// Nothing is held any more, or it was refused before the agent was
 			// restarted.
@@ -118,7 +124,7 @@ func (k *keeper) decide(ctx context.Context, d xenctl.DomainInfo) bool {
 			n, err, v.Verdict = 0, nil, "refused"
 		}
 		if err != nil {
-			k.log.Error("Xen does not take the verdict", "op", "verdict", "domid", d.Domid, "vbd", h.VBD, "verdict", what, "err", err, "next", "xl dmesg")
+			k.log.Error("Xen does not take the verdict", "op", "verdict", "domid", d.Domid, "vbd", v.VBD, "verdict", what, "err", err, "next", "xl dmesg")
 			return false
 		}
 		if v.approve {
@@ -141,6 +147,39 @@ func (k *keeper) decide(ctx context.Context, d xenctl.DomainInfo) bool {
 	}
 	k.doubtUnseen()
 	return true
+}
+
+// judgeAll judges all vbds whose pages the new domain holds, and reports whether it
+// could; if not, something is still to come. It may well be before the guest runs, so
+// what it takes a long time to compare does not keep the guest waiting.
+func (k *keeper) judgeAll(ctx context.Context, d xenctl.DomainInfo, st xenctl.WarmcacheStatus) (ready bool, err error) {
+	b := k.rec.Reboot
+	if k.held == nil {
+		if k.held, err = k.heldByVBD(d.Domid); err != nil {
+			k.log.Error("the held pages cannot be read", "op", "held", "domid", d.Domid, "err", err, "next", "warmreboot doctor")
+			return false, err
+		}
+	}
+	k.attach(ctx, d.Domid)
+	k.openNext(d.Domid)
+	for _, h := range k.held {
+		if k.disks[h.VBD] == nil && b.Summary.Trigger != api.Cold && b.Fuse == nil && !k.late() && !k.hopeless(ctx, d.Domid, h.VBD) {
+			return false, nil
+		}
+	}
+	faults := k.checkStructure(d.Domid)
+	judged := []*verdict{}
+	for _, h := range k.held {
+		v := &verdict{VBDSummary: api.VBDSummary{VBD: h.VBD, Name: h.VBD.Name(), Held: h.Pages, Refusals: api.Refusals{}}}
+		k.judge(ctx, d, v, faults, st.EarlyIO)
+		v.booting = !st.Attached
+		if err := ctx.Err(); err != nil {
+			return false, err
+		}
+		judged = append(judged, v)
+	}
+	k.judged = judged
+	return true, nil
 }
 
 // doubtUnseen enters into the new accounts that the guest may have read from a
@@ -220,8 +259,9 @@ func (k *keeper) checkStructure(domid ident.Domid) func(ident.VBD) ([]validate.F
 	return func(vbd ident.VBD) ([]validate.Fault, error) { return found.Faults[vbd], nil }
 }
 
-// judge comes to a verdict on one vbd. It approves only at its very end.
-func (k *keeper) judge(ctx context.Context, d xenctl.DomainInfo, v *verdict, faults func(ident.VBD) ([]validate.Fault, error)) {
+// judge comes to a verdict on one vbd, which is to be confirmed if it is in favour.
+// If all pages will be compared then, none is now.
+func (k *keeper) judge(ctx context.Context, d xenctl.DomainInfo, v *verdict, faults func(ident.VBD) ([]validate.Fault, error), later bool) {
 	r := k.rec
 	account := r.Accounts[v.VBD]
 	if account != nil {
@@ -299,8 +339,60 @@ func (k *keeper) judge(ctx context.Context, d xenctl.DomainInfo, v *verdict, fau
 		pages = allPages
 		v.Note = strings.TrimPrefix(v.Note+"; every page was compared, because custody is not certain: "+why, "; ")
 	}
-	if !k.compare(ctx, d, v, pages) {
+	if v.later = later; later {
+		pages = 0
+	}
+	if k.compare(ctx, d, v, pages, 0) {
+		v.doubt, v.approve = doubt, true
+	}
+}
+
+// earlyPages is how many pages may differ for the reason that a boot loader wrote to
+// the disk: it notes what it has booted, or that it has, in a block or two. More is
+// somebody else's doing, and then the disk is not to be believed.
+const earlyPages = 256
+
+// confirm looks once more at a vbd that was judged, now that the kernel has attached:
+// from here on Xen is told of each write of the guest's before it takes place.
+//
+// Before that, a boot loader or the firmware may have written. Xen has seen that
+// somebody read a page of the guest's then (early), or the disk's own account has a
+// doubt that it had not, or has counted writes. Then every page is compared. One that
+// differs is dropped, for it is the block that was written; the others are equal, and
+// stay, unless it is also uncertain for another reason who has written to the disk.
+func (k *keeper) confirm(ctx context.Context, d xenctl.DomainInfo, v *verdict, early bool) {
+	v.approve = false
+	next := k.next[v.VBD]
+	if next == nil || k.disks[v.VBD] != v.disk {
+		v.refuse(api.Swapped, "it was given another disk while it was being checked")
 		return
+	}
+	if err := k.enter(next, v.disk); err != nil {
+		v.refuse(api.NoDisk, "%v", err)
+		return
+	}
+	why := ""
+	switch {
+	case early || v.later || v.disk.early || v.booting && wrote(next):
+		why = "before its kernel attached, somebody wrote to a disk: a boot loader or firmware"
+	case next.Doubt != v.doubt:
+		why = next.Doubt
+	}
+	if why != "" && next.Breach == "" {
+		if k.rec.Policy.Uncertain == "refuse" {
+			v.Custody = string(custody.Uncertain)
+			v.refuse(api.Uncertain, "custody is not certain: %s", why)
+			return
+		}
+		tolerate := earlyPages
+		if v.Custody != string(custody.Certain) || next.Doubt != "" {
+			tolerate = 0
+		}
+		v.Custody = string(custody.Uncertain)
+		v.Note = strings.TrimPrefix(v.Note+"; every page was compared: "+why, "; ")
+		if v.doubt = next.Doubt; !k.compare(ctx, d, v, allPages, tolerate) {
+			return
+		}
 	}
 	// The comparison took its time: nobody may have come in meanwhile.
 	if !k.unused(v) {
@@ -314,12 +406,31 @@ func (k *keeper) judge(ctx context.Context, d xenctl.DomainInfo, v *verdict, fau
 	case next.Breach != "":
 		v.refuse(api.Written, "while it was being checked: %s", next.Breach)
 		return
-	case next.Doubt != doubt:
+	case next.Doubt != v.doubt:
 		v.refuse(api.Uncertain, "while it was being checked: %s", next.Doubt)
 		return
 	}
 	v.approve = true
 }
+
+// seeEarlyWrites enters readings of the new domain's disks while no kernel has
+// attached: its boot loader may have a connection of its own, and end it.
+func (k *keeper) seeEarlyWrites() {
+	for vbd, u := range k.disks {
+		next := k.next[vbd]
+		if next == nil {
+			continue
+		}
+		if err := k.enter(next, u); err != nil {
+			k.log.Warn("the counters of the disk cannot be read", "op", "counters", "vbd", vbd, "err", err)
+		}
+		u.early = u.early || wrote(next)
+	}
+}
+
+// wrote reports whether the guest has written to the disk through the connection that
+// it had at the last reading.
+func wrote(a *custody.Account) bool { return a.Last.Guest != nil && a.Last.Guest.Written > 0 }
 
 // unused refuses a disk that somebody in dom0 uses.
 func (k *keeper) unused(v *verdict) bool {
@@ -402,9 +513,10 @@ func (k *keeper) custody(v *verdict, account *custody.Account) (custody.Judgemen
 // compared at a time.
 const compareChunk = 1 << 18
 
-// compare compares n held pages of a vbd, picked at random, or all of them,
-// with the disk. It reports whether nothing was found, and refuses otherwise.
-func (k *keeper) compare(ctx context.Context, d xenctl.DomainInfo, v *verdict, n int) bool {
+// compare compares n held pages of a vbd, picked at random, or all of them, with the
+// disk. Up to tolerate that differ are dropped. It reports whether nothing else was
+// found, and refuses otherwise.
+func (k *keeper) compare(ctx context.Context, d xenctl.DomainInfo, v *verdict, n, tolerate int) bool {
 	if n == 0 {
 		return true
 	}
@@ -414,7 +526,7 @@ func (k *keeper) compare(ctx context.Context, d xenctl.DomainInfo, v *verdict, n
 		return false
 	}
 	defer r.Close()
-	check := validate.ContentCheck{Memory: k.a.Xen, Domid: d.Domid, Disk: r, Held: true,
+	check := validate.ContentCheck{Memory: k.a.Xen, Domid: d.Domid, Disk: r, Held: true, Name: tolerate + 1,
 		Progress: func(int) { k.gotOn() }}
 	for from, more := ident.PFN(0), true; more; {
 		var pages []validate.Page
@@ -431,6 +543,13 @@ func (k *keeper) compare(ctx context.Context, d xenctl.DomainInfo, v *verdict, n
 		closeView()
 		out, err := check.Run(ctx, pages)
 		v.Checked += out.Checked()
+		if differ := int(out.Mismatches); differ > 0 && differ <= tolerate {
+			tolerate -= differ
+			check.Name = tolerate + 1
+			if k.dropEarly(d, v, out.Examples) {
+				out.Mismatches = 0
+			}
+		}
 		v.Mismatches += out.Mismatches
 		switch {
 		case out.Mismatches > 0:
@@ -445,6 +564,21 @@ func (k *keeper) compare(ctx context.Context, d xenctl.DomainInfo, v *verdict, n
 			return false
 		}
 	}
+	return true
+}
+
+// dropEarly drops pages that a boot loader's write has made differ.
+func (k *keeper) dropEarly(d xenctl.DomainInfo, v *verdict, pages []validate.Page) bool {
+	pfns := make([]ident.PFN, len(pages))
+	for i, p := range pages {
+		pfns[i] = p.PFN
+	}
+	n, err := k.a.Xen.WarmcacheDropPFNs(d.Domid, pfns)
+	k.log.Warn("pages of blocks that were written before the kernel attached are dropped", "domid", d.Domid, "vbd", v.VBD, "pages", len(pfns), "dropped", n, "err", err)
+	if err != nil {
+		return false
+	}
+	v.Refusals.Add(time.Now(), api.EarlyIO, uint64(len(pages)), fmt.Sprintf("PFN %#x, %v", uint64(pages[0].PFN), pages[0].Entry))
 	return true
 }
 

@@ -23,6 +23,9 @@ import (
 const (
 	idleTick = 500 * time.Millisecond
 	busyTick = 250 * time.Millisecond
+	// attachTick is while all is ready for the verdict as soon as the kernel has
+	// attached, which is a moment before it asks for it.
+	attachTick = 50 * time.Millisecond
 )
 
 // keeper keeps the warm cache of one UUID over its reboots. One goroutine does
@@ -48,6 +51,9 @@ type keeper struct {
 	// held is what the new domain holds, counted once: mapping the table takes
 	// its time, and the toolstack should have the machine.
 	held []cachemap.Stats
+	// judged is what was found of the new domain's vbds, while it is waited for the
+	// kernel to attach.
+	judged []*verdict
 
 	// beat is when the goroutine last got on with its work, as nanoseconds since
 	// the agent was made.
@@ -126,7 +132,9 @@ func (k *keeper) run(ctx context.Context) {
 			}
 			return
 		}
-		if k.rec.Reboot != nil || k.rec.Intent != nil {
+		if k.judged != nil {
+			tick.Reset(attachTick)
+		} else if k.rec.Reboot != nil || k.rec.Intent != nil {
 			tick.Reset(busyTick)
 		} else {
 			tick.Reset(idleTick)
@@ -451,7 +459,7 @@ func (k *keeper) appeared(ctx context.Context, d xenctl.DomainInfo) {
 	}
 	k.disks, k.next, k.newDisks = map[ident.VBD]*usedDisk{}, nil, true
 	k.before = xenctl.WarmcacheStatus{}
-	k.held = nil
+	k.held, k.judged = nil, nil
 	k.save()
 }
 

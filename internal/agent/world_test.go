@@ -61,6 +61,9 @@ type world struct {
 	looked func()
 	// slow, if set, is called before it is listed which domains there are.
 	slow func()
+	// loader is a boot loader, which runs before the kernel does, with the world
+	// locked.
+	loader func(*fakeDomain)
 	// late is what happens to the disks after the death of a guest and before
 	// its backends are gone, with the world locked.
 	late []func(*fakeDomain)
@@ -234,6 +237,13 @@ func (w *world) boots(d *fakeDomain) { w.going.Go(func() { w.restore(d) }) }
 
 // restore is the new guest: it takes what is approved and reports.
 func (w *world) restore(d *fakeDomain) {
+	if w.loader != nil {
+		time.Sleep(3 * time.Second)
+		w.mu.Lock()
+		w.loader(d)
+		w.mu.Unlock()
+		time.Sleep(2 * time.Second)
+	}
 	for range 200 {
 		time.Sleep(20 * time.Millisecond)
 		w.mu.Lock()

@@ -45,7 +45,7 @@ type Content struct {
 // Checked is the number of pages that were compared.
 func (c Content) Checked() uint64 { return c.Equal + c.Mismatches }
 
-// MaxExamples is the number of mismatches that are named.
+// MaxExamples is the number of mismatches that are named unless told otherwise.
 const MaxExamples = 10
 
 const (
@@ -69,6 +69,8 @@ type ContentCheck struct {
 	// Enough, if not 0, is the number of pages that differ or cannot be read
 	// after which Run returns, without looking at the rest.
 	Enough uint64
+	// Name is how many of the pages that differ are named; 0: MaxExamples.
+	Name int
 	// Progress, if set, is told of every batch.
 	Progress func(done int)
 }
@@ -80,6 +82,9 @@ type ContentCheck struct {
 // that differs counts only if Xen remembers it, with the same entry, before and
 // after it was compared again.
 func (c ContentCheck) Run(ctx context.Context, pages []Page) (Content, error) {
+	if c.Name == 0 {
+		c.Name = MaxExamples
+	}
 	slices.SortFunc(pages, func(a, b Page) int { return cmp.Compare(a.Entry.Sector, b.Entry.Sector) })
 	// A sample is split among all workers.
 	size := min(mapBatch, (len(pages)+workers-1)/workers)
@@ -117,7 +122,7 @@ func (c ContentCheck) Run(ctx context.Context, pages []Page) (Content, error) {
 			for batch := range batches {
 				found, err := c.batch(ctx, batch, buf)
 				lock.Lock()
-				out.add(found)
+				out.add(found, c.Name)
 				done += len(batch)
 				if c.Progress != nil {
 					c.Progress(done)
@@ -140,13 +145,13 @@ func (c ContentCheck) Run(ctx context.Context, pages []Page) (Content, error) {
 	return out, nil
 }
 
-// add adds what was found of other pages.
-func (c *Content) add(o Content) {
+// add adds what was found of other pages; so many that differ are named.
+func (c *Content) add(o Content, name int) {
 	c.Equal += o.Equal
 	c.Mismatches += o.Mismatches
 	c.Unreadable += o.Unreadable
 	c.Gone += o.Gone
-	c.Examples = append(c.Examples, o.Examples[:min(len(o.Examples), MaxExamples-len(c.Examples))]...)
+	c.Examples = append(c.Examples, o.Examples[:min(len(o.Examples), name-len(c.Examples))]...)
 	if c.FirstError == nil {
 		c.FirstError = o.FirstError
 	}
@@ -195,7 +200,7 @@ func (c ContentCheck) batch(ctx context.Context, pages []Page, buf []byte) (Cont
 			continue
 		}
 		out.Mismatches++
-		if len(out.Examples) < MaxExamples {
+		if len(out.Examples) < c.Name {
 			out.Examples = append(out.Examples, s.Page)
 		}
 	}

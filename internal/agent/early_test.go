@@ -1,0 +1,117 @@
+package agent
+
+import (
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/warmreboot/warmreboot/api"
+	"github.com/warmreboot/warmreboot/ident"
+	"github.com/warmreboot/warmreboot/internal/disk"
+	"github.com/warmreboot/warmreboot/xenctl"
+)
+
+// writes is that a boot loader writes to a block of xvda, and that Xen sees it.
+func (w *world) writes(d *fakeDomain, block int) {
+	x := w.disks[xvda]
+	x.data[block*4096]++
+	x.written += 8
+	x.guest[d.info.Domid].Written += 8
+	d.st.EarlyIO = true
+}
+
+// TestBootLoaderWrites: what is written before the kernel has attached is announced
+// by nobody. All pages are compared then, after it has attached; those of the blocks
+// that were written are dropped, the others come back.
+func TestBootLoaderWrites(t *testing.T) {
+	for name, c := range map[string]struct {
+		policy  api.Policy
+		away    bool // the agent, when the guest goes down
+		loader  func(*world, *fakeDomain)
+		verdict string
+		held    uint64
+		why     api.Reason // of the first refusal
+		note    string
+	}{
+		"a block": {loader: func(w *world, d *fakeDomain) { w.writes(d, 3) },
+			verdict: "approved", held: 19, why: api.EarlyIO, note: "boot loader"},
+		"nothing to do with a page that is kept": {loader: func(w *world, d *fakeDomain) { w.writes(d, 200) },
+			verdict: "approved", held: 20, note: "boot loader"},
+		"with a connection of its own": {loader: func(w *world, d *fakeDomain) {
+			w.writes(d, 3)
+			w.going.Go(func() {
+				time.Sleep(time.Second)
+				w.mu.Lock()
+				defer w.mu.Unlock()
+				w.disks[xvda].guest[d.info.Domid] = &disk.GuestIO{}
+			})
+		}, verdict: "approved", held: 19, why: api.EarlyIO, note: "boot loader"},
+		"from pages that stay granted": {loader: func(w *world, d *fakeDomain) { w.writes(d, 3); d.st.EarlyIO = false },
+			verdict: "approved", held: 19, why: api.EarlyIO, note: "boot loader"},
+		"and the policy is to refuse": {policy: api.Policy{Uncertain: "refuse"}, loader: func(w *world, d *fakeDomain) { w.writes(d, 3) },
+			verdict: "refused", held: 20, why: api.Uncertain},
+		"and nobody was watching before": {away: true, loader: func(w *world, d *fakeDomain) { w.writes(d, 3) },
+			verdict: "refused", held: 20, why: api.Content},
+		"somebody else meanwhile": {loader: func(w *world, d *fakeDomain) { w.writes(d, 3); w.disks[xvda].written += 8 },
+			verdict: "refused", held: 20, why: api.Written},
+		"only the last one's did": {loader: func(_ *world, d *fakeDomain) { d.st.EarlyIO = true },
+			verdict: "approved", held: 20, note: "boot loader"},
+	} {
+		t.Run(name, bubble(func(t *testing.T) {
+			c.policy.Content = "none"
+			w, a, d, dir := running(t, 20, c.policy)
+			w.approved = func(d *fakeDomain, vbd ident.VBD) {
+				if !d.st.Attached {
+					t.Error("approved before the kernel has attached")
+				}
+				w.mustEqual(d, vbd, 0)
+			}
+			time.Sleep(time.Second)
+			w.loader = func(d *fakeDomain) { c.loader(w, d) }
+			if c.away {
+				a.Stop()
+			}
+			w.die(d, xenctl.ShutdownReboot)
+			if c.away {
+				time.Sleep(2 * time.Second)
+				a = w.agent(dir)
+			} else {
+				a.Wake()
+			}
+			soon(t, w, a, "it is back", func() bool { return len(w.domains) == 1 && w.domains[0].info.Domid == 2 })
+			s := status(t, a)
+			if s.Last == nil {
+				t.Fatal("no reboot")
+			}
+			v := vbd(t, *s.Last, xvda)
+			if v.Verdict != c.verdict || v.Held != c.held || !strings.Contains(v.Note, c.note) {
+				t.Errorf("%+v", v)
+			}
+			if c.why == "" != (len(v.Refusals) == 0) || c.why != "" && v.Refusals[0].Reason != c.why {
+				t.Errorf("%+v", v.Refusals)
+			}
+			if s.Last.PagesRestored != s.Last.PagesApproved {
+				t.Errorf("%+v", s.Last)
+			}
+		}))
+	}
+}
+
+// TestNeverAttaches: pages of a guest whose kernel does not track are not approved.
+func TestNeverAttaches(t *testing.T) {
+	bubble(func(t *testing.T) {
+		w, a, d, _ := running(t, 20, api.Policy{})
+		w.untold = true
+		w.approved = func(*fakeDomain, ident.VBD) { t.Error("approved") }
+		w.die(d, xenctl.ShutdownReboot)
+		a.Wake()
+		time.Sleep(attachWait + 5*time.Second)
+		s, err := a.Status(ctx(t, time.Second), "domU-web", false)
+		if err != nil || s.Current != nil || s.Last == nil || s.Last.Outcome != "cold" || !strings.Contains(s.Last.Reason, "does not track") {
+			t.Errorf("%+v, %+v, %v", s.Current, s.Last, err)
+		}
+		if s.Message != "" {
+			t.Errorf("%q", s.Message)
+		}
+	})(t)
+}
