@@ -171,10 +171,9 @@ func TestOrderlyShutdown(t *testing.T) {
 	if got := b.domU(t, sums); got != want {
 		t.Errorf("the files are\n%s\nwant\n%s", got, want)
 	}
-	// The guest sets pages of what is unmounted aside, else what the shutdown
-	// allocates after that comes from them. XFS has its metadata in a cache of its
-	// own, which is not kept.
-	if read := (b.sectors(t, "xvdb") - before) * 512; read*1000 > bytes {
+	// What the shutdown allocates after the unmount comes from the pages of what was
+	// unmounted. XFS has its metadata in a cache of its own, which is not kept.
+	if read := (b.sectors(t, "xvdb") - before) * 512; read*100 > bytes {
 		t.Errorf("%d bytes were read from the disk, of files of %d", read, bytes)
 	} else {
 		t.Logf("%d bytes were read from the disk, of files of %d", read, bytes)
