@@ -2,7 +2,6 @@ package api
 
 import (
 	"context"
-	"net/http"
 	"net/url"
 	"strconv"
 	"time"
@@ -74,31 +73,6 @@ type History interface {
 	History(ctx context.Context, q HistoryQuery) ([]HistoryEntry, error)
 }
 
-// ServeHistory serves h beside a Service.
-func ServeHistory(h History) func(*Router) {
-	return func(mux *Router) {
-		mux.Handle("GET /v1/history", func(w http.ResponseWriter, r *http.Request) {
-			q, err := parseHistoryQuery(r.URL.Query())
-			if err != nil {
-				answer(w, []HistoryEntry{}, err)
-				return
-			}
-			stream(w, func(yield func(HistoryEntry, error) bool) {
-				all, err := h.History(r.Context(), q)
-				if err != nil {
-					yield(HistoryEntry{}, err)
-					return
-				}
-				for _, e := range all {
-					if !yield(e, nil) {
-						return
-					}
-				}
-			})
-		})
-	}
-}
-
 func (q HistoryQuery) values() url.Values {
 	v := url.Values{}
 	if q.Domain != "" {
@@ -114,21 +88,6 @@ func (q HistoryQuery) values() url.Values {
 		v.Set("limit", strconv.Itoa(q.Limit))
 	}
 	return v
-}
-
-func parseHistoryQuery(v url.Values) (q HistoryQuery, err error) {
-	q.Domain, q.By = v.Get("domain"), Origin(v.Get("by"))
-	if s := v.Get("since"); s != "" {
-		if q.Since, err = time.Parse(time.RFC3339Nano, s); err != nil {
-			return q, Errorf(BadRequest, "since: %v", err)
-		}
-	}
-	if s := v.Get("limit"); s != "" {
-		if q.Limit, err = strconv.Atoi(s); err != nil || q.Limit < 0 {
-			return q, Errorf(BadRequest, "limit is %q, must be a number", s)
-		}
-	}
-	return q, nil
 }
 
 // History implements History. With an error, the entries that came before it are

@@ -2,7 +2,6 @@ package api
 
 import (
 	"context"
-	"net/http"
 	"net/url"
 	"time"
 
@@ -35,28 +34,6 @@ type Samples interface {
 	Samples(ctx context.Context, uuid ident.UUID, down time.Time) ([]Sample, error)
 }
 
-// ServeSamples serves s beside a Service.
-func ServeSamples(s Samples) func(*Router) {
-	return func(mux *Router) {
-		mux.Handle("GET /v1/samples/{uuid}", func(w http.ResponseWriter, r *http.Request) {
-			uuid, err := ident.ParseUUID(r.PathValue("uuid"))
-			if err != nil {
-				answer(w, []Sample{}, Errorf(BadRequest, "%v", err))
-				return
-			}
-			var down time.Time
-			if v := r.URL.Query().Get("down"); v != "" {
-				if down, err = time.Parse(time.RFC3339Nano, v); err != nil {
-					answer(w, []Sample{}, Errorf(BadRequest, "down: %v", err))
-					return
-				}
-			}
-			v, err := s.Samples(r.Context(), uuid, down)
-			answer(w, v, err)
-		})
-	}
-}
-
 // Samples implements Samples.
 func (c *Client) Samples(ctx context.Context, uuid ident.UUID, down time.Time) ([]Sample, error) {
 	q := url.Values{}
@@ -71,13 +48,6 @@ type Host struct {
 	Version   string `json:"version"`   // of warmrebootd
 	Warmcache string `json:"warmcache"` // whether Xen has it: "yes", "no" or "cannot tell"
 	Error     string `json:"error,omitempty"`
-}
-
-// ServeHost serves what f returns.
-func ServeHost(f func() Host) func(*Router) {
-	return func(mux *Router) {
-		mux.Handle("GET /v1/host", func(w http.ResponseWriter, _ *http.Request) { answer(w, f(), nil) })
-	}
 }
 
 // Host returns what the daemon says of itself.

@@ -2,7 +2,6 @@ package api
 
 import (
 	"context"
-	"net/http"
 	"net/url"
 	"time"
 
@@ -108,40 +107,6 @@ type Schedules interface {
 	// Resume lets a stopped schedule go on.
 	Resume(ctx context.Context, schedule string) (HaltedRules, error)
 }
-
-// ServeSchedules serves s beside a Service.
-func ServeSchedules(s Schedules) func(*Router) {
-	return func(mux *Router) {
-		ServeHistory(s)(mux)
-		mux.Handle("GET /v1/config", func(w http.ResponseWriter, r *http.Request) {
-			v, err := s.Config(r.Context())
-			answer(w, v, err)
-		})
-		mux.Handle("GET /v1/forecast", func(w http.ResponseWriter, r *http.Request) {
-			v, err := s.Forecast(r.Context(), r.URL.Query().Get("domain"))
-			answer(w, v, err)
-		})
-		mux.Handle("POST /v1/domains/{domain}/lock", func(w http.ResponseWriter, r *http.Request) {
-			req, err := body[LockRequest](w, r)
-			if err != nil {
-				answer(w, LockStatus{}, err)
-				return
-			}
-			v, err := s.Lock(r.Context(), r.PathValue("domain"), req)
-			answer(w, v, err)
-		})
-		mux.Handle("POST /v1/domains/{domain}/unlock", func(w http.ResponseWriter, r *http.Request) {
-			v, err := s.Unlock(r.Context(), r.PathValue("domain"))
-			answer(w, v, err)
-		})
-		mux.Handle("POST /v1/schedules/{schedule}/resume", func(w http.ResponseWriter, r *http.Request) {
-			v, err := s.Resume(r.Context(), r.PathValue("schedule"))
-			answer(w, v, err)
-		})
-	}
-}
-
-var _ Schedules = (*Client)(nil)
 
 // Config implements Schedules.
 func (c *Client) Config(ctx context.Context) (ConfigStatus, error) {

@@ -24,6 +24,7 @@ import (
 	"github.com/warmreboot/warmreboot/ident"
 	"github.com/warmreboot/warmreboot/internal/disk"
 	"github.com/warmreboot/warmreboot/internal/hypervisor"
+	"github.com/warmreboot/warmreboot/internal/inventory"
 	"github.com/warmreboot/warmreboot/internal/toolstack"
 	"github.com/warmreboot/warmreboot/xenctl"
 	"github.com/warmreboot/warmreboot/xenctl/libxl"
@@ -282,7 +283,7 @@ func (a *Agent) Kept(context.Context) ([]api.DomainStatus, error) {
 				now = d // the one created last, should there be two
 			}
 		}
-		DescribeXen(a.Xen, now, &s)
+		inventory.Describe(a.Xen, now, &s)
 		all = append(all, s)
 	}
 	return all, nil
@@ -298,7 +299,7 @@ func (a *Agent) describe(t target) api.DomainStatus {
 			s.Domain = t.name
 		}
 	}
-	DescribeXen(a.Xen, t.info, &s)
+	inventory.Describe(a.Xen, t.info, &s)
 	return s
 }
 
@@ -320,45 +321,4 @@ func (a *Agent) owner(t target) toolstack.Owner {
 		a.Log.Warn("who has created it cannot be told", "domain", t.name, "uuid", t.uuid.String(), "domid", t.info.Domid, "err", err)
 	}
 	return o
-}
-
-// DescribeXen enters what Xen itself says of a domain; info is nil if there is
-// none.
-func DescribeXen(x hypervisor.Xen, info *xenctl.DomainInfo, s *api.DomainStatus) {
-	s.State, s.Domid, s.MemoryPages = "down", 0, 0
-	if img, err := x.Image(s.UUID); err == nil {
-		s.ImagePages = img.Pages
-	}
-	if info == nil {
-		return
-	}
-	s.Domid, s.MemoryPages = info.Domid, info.Pages
-	s.Type = "pv"
-	if info.HVM {
-		s.Type = "hvm"
-	}
-	switch {
-	case info.Shutdown:
-		s.State = "shutdown"
-	case info.Paused:
-		s.State = "paused"
-	default:
-		s.State = "running"
-	}
-	st, err := x.WarmcacheStatus(info.Domid)
-	if err != nil {
-		if !errors.Is(err, xenctl.ErrNotEnabled) && !errors.Is(err, xenctl.ErrNotSupported) && s.Message == "" {
-			s.Message = err.Error()
-		}
-		return
-	}
-	s.Enabled, s.Armed, s.Attached = st.Enabled, st.Armed, st.Attached
-	s.Committed, s.Held = st.Committed, st.Held
-	s.Counters = api.Counters{MaxPFN: st.MaxPFN, Pending: st.Pending, Preserved: st.Preserved,
-		Adopted: st.Adopted, LostBusy: st.LostBusy, Registered: st.Registered, Commits: st.Commits,
-		CommitsIgnored: st.CommitsIgnored, Unregistered: st.Unregistered, WriteFaults: st.WriteFaults,
-		ForeignWrites: st.ForeignWrites, P2MChanges: st.P2MChanges, Replaced: st.Replaced,
-		Untrackable: st.Untrackable, Hypercalls: st.Hypercalls}
-	s.Report = &api.Report{Held: st.Report.Held, Restored: st.Report.Restored,
-		Refused: st.Report.Refused, Done: st.Report.Done}
 }

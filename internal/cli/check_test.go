@@ -3,14 +3,12 @@ package cli
 import (
 	"bytes"
 	"context"
-	"io"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/warmreboot/warmreboot/cachemap"
 	"github.com/warmreboot/warmreboot/ident"
-	"github.com/warmreboot/warmreboot/internal/agent"
 	"github.com/warmreboot/warmreboot/internal/disk"
 	"github.com/warmreboot/warmreboot/internal/disk/storetest"
 	"github.com/warmreboot/warmreboot/internal/hypervisor"
@@ -99,26 +97,14 @@ func webStore() *storetest.Store {
 
 type fakeDisks struct{ x *fakeXen }
 
-type diskReader struct{ *bytes.Reader }
+type memoryReader struct{ *bytes.Reader }
 
-func (diskReader) Close() error { return nil }
+func (memoryReader) Close() error { return nil }
 
 func (f fakeDisks) Resolve(disk.Backend) (disk.Backing, error) { return disk.Backing{}, nil }
-func (f fakeDisks) Open(disk.Backing) (agent.Reader, error) {
-	return diskReader{bytes.NewReader(f.x.disk)}, nil
+func (f fakeDisks) Open(disk.Backing) (diskReader, error) {
+	return memoryReader{bytes.NewReader(f.x.disk)}, nil
 }
-func (fakeDisks) Read(disk.Backing, disk.Backend) (disk.Reading, error) { panic("not needed") }
-func (fakeDisks) InUse(disk.Backing) (string, error)                    { panic("not needed") }
-func (fakeDisks) Flush(disk.Backing) error                              { panic("would write") }
-func (fakeDisks) Settle(disk.Backing) error                             { panic("would write") }
-func (fakeDisks) WatchAccess(disk.Backing) (agent.AccessWatcher, error) { panic("not needed") }
-func (fakeDisks) Trace(disk.Backing, disk.Backend) (agent.Tracer, error) {
-	panic("not needed")
-}
-func (fakeDisks) WatchFile(disk.Backing) (agent.FileWatcher, error) { panic("not needed") }
-func (fakeDisks) CloseTraces(func(a, b uint32) bool) error          { panic("not needed") }
-
-var _ io.ReaderAt = diskReader{}
 
 func TestCheck(t *testing.T) {
 	x := newFakeXen()

@@ -10,7 +10,6 @@ import (
 
 	"github.com/warmreboot/warmreboot/api"
 	"github.com/warmreboot/warmreboot/ident"
-	"github.com/warmreboot/warmreboot/internal/agent"
 	"github.com/warmreboot/warmreboot/internal/disk"
 	"github.com/warmreboot/warmreboot/internal/disk/storetest"
 	"github.com/warmreboot/warmreboot/internal/toolstack"
@@ -51,7 +50,7 @@ func addDrive(p *patient, kind, params string) {
 }
 
 // brokenDisks cannot resolve anything.
-type brokenDisks struct{ agent.Disks }
+type brokenDisks struct{ disks }
 
 func (brokenDisks) Resolve(disk.Backend) (disk.Backing, error) {
 	return disk.Backing{}, fmt.Errorf("qcow2: %w", disk.ErrUnsupported)

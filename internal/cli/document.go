@@ -7,7 +7,7 @@ import (
 
 	"github.com/urfave/cli/v2"
 
-	"github.com/warmreboot/warmreboot/internal/daemon"
+	"github.com/warmreboot/warmreboot/internal/settings"
 	"github.com/warmreboot/warmreboot/internal/version"
 )
 
@@ -38,7 +38,7 @@ func daemonApp() *cli.App {
 			"stopped, killed and started again at any time: what it does not see, it does not vouch for " +
 			"without comparing every page with the disk.",
 	}
-	daemon.Flags().VisitAll(func(f *flag.Flag) {
+	new(settings.Daemon).Flags().VisitAll(func(f *flag.Flag) {
 		value, usage := flag.UnquoteUsage(f)
 		if value == "" {
 			app.Flags = append(app.Flags, &cli.BoolFlag{Name: f.Name, Usage: usage})

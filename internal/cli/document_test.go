@@ -5,7 +5,7 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/warmreboot/warmreboot/internal/daemon"
+	"github.com/warmreboot/warmreboot/internal/settings"
 )
 
 // TestManPages: they name every command and option that people may use.
@@ -27,7 +27,7 @@ func TestManPages(t *testing.T) {
 		}
 	}
 	page = pages["warmrebootd.8"]
-	for _, want := range []string{"--socket", "--state-dir", "--debug", daemon.DefaultStateDir} {
+	for _, want := range []string{"--socket", "--state-dir", "--debug", settings.DefaultStateDir} {
 		if !strings.Contains(page, want) {
 			t.Errorf("warmrebootd.8 has no %s", want)
 		}

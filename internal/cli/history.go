@@ -13,8 +13,8 @@ import (
 	"github.com/urfave/cli/v2"
 
 	"github.com/warmreboot/warmreboot/api"
-	"github.com/warmreboot/warmreboot/internal/daemon"
 	"github.com/warmreboot/warmreboot/internal/schedule"
+	"github.com/warmreboot/warmreboot/internal/settings"
 	"github.com/warmreboot/warmreboot/internal/state"
 	"github.com/warmreboot/warmreboot/internal/text"
 )
@@ -26,7 +26,7 @@ func (e *env) historyCommand() *cli.Command {
 			&cli.StringFlag{Name: "since", Usage: "only those not longer ago than `AGE`, as 36h or 7d"},
 			&cli.StringFlag{Name: "by", Usage: "only those of `WHOM`: operator, schedule or guest"},
 			&cli.IntFlag{Name: "limit", Value: 50, Usage: "the latest `N`; 0: all"},
-			&cli.StringFlag{Name: "state-dir", Value: daemon.DefaultStateDir, Usage: "`DIRECTORY` to read if the agent does not run"},
+			&cli.StringFlag{Name: "state-dir", Value: settings.DefaultStateDir, Usage: "`DIRECTORY` to read if the agent does not run"},
 		},
 		Action: e.showHistory,
 	}

@@ -4,22 +4,42 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 
 	"github.com/warmreboot/warmreboot/api"
 	"github.com/warmreboot/warmreboot/ident"
-	"github.com/warmreboot/warmreboot/internal/agent"
 	"github.com/warmreboot/warmreboot/internal/disk"
 	"github.com/warmreboot/warmreboot/internal/hypervisor"
+	"github.com/warmreboot/warmreboot/internal/inventory"
 	"github.com/warmreboot/warmreboot/internal/toolstack"
 	"github.com/warmreboot/warmreboot/xenctl"
 	"github.com/warmreboot/warmreboot/xenstore"
 )
 
+// disks are what stands behind vbds, to be read only.
+type disks interface {
+	Resolve(disk.Backend) (disk.Backing, error)
+	Open(disk.Backing) (diskReader, error)
+}
+
+// diskReader reads a disk past the page cache; see disk.Reader.
+type diskReader interface {
+	io.ReaderAt
+	io.Closer
+	Size() int64
+}
+
+// hostDisks are those of this machine.
+type hostDisks struct{}
+
+func (hostDisks) Resolve(b disk.Backend) (disk.Backing, error) { return disk.Host.Resolve(b) }
+func (hostDisks) Open(b disk.Backing) (diskReader, error)      { return b.OpenReader() }
+
 // local is Xen, xenstore and the disks, asked without the agent. It only reads.
 type local struct {
 	xen   hypervisor.Xen
 	store disk.Store
-	disks agent.Disks
+	disks disks
 	// memory is the machine's; synced reports whether its clock is kept right.
 	memory func() (xenctl.Memory, error)
 	synced func() (bool, error)
@@ -37,7 +57,7 @@ func openLocal() (local, error) {
 		xen.Close()
 		return local{}, fmt.Errorf("xenstore: %w", err)
 	}
-	return local{xen: hypervisor.Real{Handle: xen}, store: store, disks: agent.HostDisks{System: disk.Host},
+	return local{xen: hypervisor.Real{Handle: xen}, store: store, disks: hostDisks{},
 		memory: xen.Memory, synced: clockSynced, owner: toolstack.Here.Owner, close: func() { store.Close(); xen.Close() }}, nil
 }
 
@@ -55,7 +75,7 @@ func (l local) domains(ctx context.Context) ([]api.DomainStatus, []xenctl.Domain
 		}
 		name, _ := l.store.Read(ctx, fmt.Sprintf("/local/domain/%d/name", info.Domid))
 		s := api.DomainStatus{Domain: name, UUID: info.UUID}
-		agent.DescribeXen(l.xen, &info, &s)
+		inventory.Describe(l.xen, &info, &s)
 		all = append(all, s)
 		kept = append(kept, info)
 	}

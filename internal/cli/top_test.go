@@ -15,6 +15,7 @@ import (
 	"github.com/creack/pty"
 
 	"github.com/warmreboot/warmreboot/api"
+	"github.com/warmreboot/warmreboot/internal/apiserver"
 	"github.com/warmreboot/warmreboot/internal/web/webtest"
 )
 
@@ -36,7 +37,7 @@ func daemonFor(t *testing.T, s *fakeService) string {
 	if err != nil {
 		t.Fatal(err)
 	}
-	server := &http.Server{Handler: api.Handler(s, api.ServeHistory(s), api.ServeSamples(s))}
+	server := &http.Server{Handler: apiserver.Handler(s, apiserver.ServeHistory(s), apiserver.ServeSamples(s))}
 	go server.Serve(l)
 	t.Cleanup(func() { server.Close() })
 	return socket

@@ -19,13 +19,13 @@ import (
 	"syscall"
 	"time"
 
-	"github.com/warmreboot/warmreboot/api"
 	"github.com/warmreboot/warmreboot/internal/agent"
-	"github.com/warmreboot/warmreboot/internal/config"
+	"github.com/warmreboot/warmreboot/internal/apiserver"
 	"github.com/warmreboot/warmreboot/internal/disk"
 	"github.com/warmreboot/warmreboot/internal/hypervisor"
 	"github.com/warmreboot/warmreboot/internal/scheduler"
 	"github.com/warmreboot/warmreboot/internal/sdnotify"
+	"github.com/warmreboot/warmreboot/internal/settings"
 	"github.com/warmreboot/warmreboot/internal/state"
 	"github.com/warmreboot/warmreboot/internal/toolstack"
 	"github.com/warmreboot/warmreboot/internal/version"
@@ -33,35 +33,10 @@ import (
 	"github.com/warmreboot/warmreboot/xenstore"
 )
 
-// DefaultStateDir is where the daemon keeps its state, unless told otherwise.
-const DefaultStateDir = "/var/lib/warmreboot"
-
-type options struct {
-	socket, stateDir, listen string
-	configDir                string
-	debug, version, dryRun   bool
-}
-
-// flags are the daemon's, which end up in o.
-func (o *options) flags() *flag.FlagSet {
-	f := flag.NewFlagSet("warmrebootd", flag.ContinueOnError)
-	f.StringVar(&o.socket, "socket", api.DefaultSocket, "UNIX `socket` to listen on")
-	f.StringVar(&o.stateDir, "state-dir", DefaultStateDir, "`directory` of the journal")
-	f.StringVar(&o.listen, "listen", "", "serve read-only status pages and /metrics at `ADDRESS`: unix:/PATH, or a loopback address as 127.0.0.1:9816; off unless given")
-	f.StringVar(&o.configDir, "config-dir", config.DefaultDir, "`directory` of the schedules, *.toml")
-	f.BoolVar(&o.dryRun, "dry-run", false, "schedules only log what they would do")
-	f.BoolVar(&o.debug, "debug", false, "log more")
-	f.BoolVar(&o.version, "version", false, "print the version and exit")
-	return f
-}
-
-// Flags returns the daemon's flags, for its manual page.
-func Flags() *flag.FlagSet { return new(options).flags() }
-
 // Main runs the daemon with the program's arguments and returns its exit code.
 func Main(args []string, stderr io.Writer) int {
-	var o options
-	f := o.flags()
+	var o settings.Daemon
+	f := o.Flags()
 	f.SetOutput(stderr)
 	if err := f.Parse(args); err != nil {
 		if errors.Is(err, flag.ErrHelp) {
@@ -73,18 +48,18 @@ func Main(args []string, stderr io.Writer) int {
 		fmt.Fprintf(stderr, "warmrebootd: unexpected argument %q\n", f.Arg(0))
 		return 2
 	}
-	if o.version {
+	if o.Version {
 		fmt.Fprintf(stderr, "warmrebootd %s\n", version.String())
 		return 0
 	}
-	if o.listen != "" {
-		if _, _, err := webAddress(o.listen); err != nil {
+	if o.Listen != "" {
+		if _, _, err := webAddress(o.Listen); err != nil {
 			fmt.Fprintf(stderr, "warmrebootd: %v\n", err)
 			return 2
 		}
 	}
 	level := slog.LevelInfo
-	if o.debug {
+	if o.Debug {
 		level = slog.LevelDebug
 	}
 	log := slog.New(logHandler(stderr, os.Getenv("JOURNAL_STREAM"), level))
@@ -97,16 +72,16 @@ func Main(args []string, stderr io.Writer) int {
 	return 0
 }
 
-func run(ctx context.Context, o options, log *slog.Logger) error {
+func run(ctx context.Context, o settings.Daemon, log *slog.Logger) error {
 	manager, err := sdnotify.FromEnvironment()
 	if err != nil {
 		return err
 	}
-	journal, err := agent.OpenJournal(o.stateDir)
+	journal, err := agent.OpenJournal(o.StateDir)
 	if err != nil {
 		return err
 	}
-	unlock, err := lock(filepath.Join(o.stateDir, "lock"))
+	unlock, err := lock(filepath.Join(o.StateDir, "lock"))
 	if err != nil {
 		return err
 	}
@@ -125,7 +100,7 @@ func run(ctx context.Context, o options, log *slog.Logger) error {
 	if err != nil {
 		return err
 	}
-	kept, err := state.Open(filepath.Join(o.stateDir, state.FileName), state.Limits{})
+	kept, err := state.Open(filepath.Join(o.StateDir, state.FileName), state.Limits{})
 	if kept == nil {
 		return err
 	}
@@ -138,7 +113,7 @@ func run(ctx context.Context, o options, log *slog.Logger) error {
 		return err
 	}
 	feature, probeErr := xen.ProbeWarmcache()
-	log.Info("started", "version", version.String(), "xen_warmcache", feature, "err", probeErr, "socket", o.socket, "state_dir", o.stateDir)
+	log.Info("started", "version", version.String(), "xen_warmcache", feature, "err", probeErr, "socket", o.Socket, "state_dir", o.StateDir)
 
 	record := &recorder{History: kept}
 	a := agent.New(agent.Options{Xen: hypervisor.Real{Handle: xen}, Store: store, Lifecycle: life,
@@ -146,7 +121,7 @@ func run(ctx context.Context, o options, log *slog.Logger) error {
 		Boot: strings.TrimSpace(string(boot))})
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	schedules := scheduler.New(scheduler.Options{Agent: a, State: kept, History: record, Store: store, Dir: o.configDir, DryRun: o.dryRun, Log: log,
+	schedules := scheduler.New(scheduler.Options{Agent: a, State: kept, History: record, Store: store, Dir: o.ConfigDir, DryRun: o.DryRun, Log: log,
 		Boot: strings.TrimSpace(string(boot)), Sys: "/sys", Console: "/var/log/xen/console"})
 	host := hostOf(xen.ProbeWarmcache)
 	all, pages := show(a, kept, record, schedules, o, host, xen.ProbeWarmcache, log)
@@ -161,22 +136,22 @@ func run(ctx context.Context, o options, log *slog.Logger) error {
 	defer func() { cancel(); beside.Wait() }() // before the history is closed
 	beside.Add(1)
 	go func() { defer beside.Done(); all.Run(ctx) }()
-	listener, err := listen(o.socket)
+	listener, err := listen(o.Socket)
 	if err != nil {
 		return err
 	}
 	if err := schedules.Start(ctx); err != nil {
 		return err
 	}
-	if o.listen != "" {
+	if o.Listen != "" {
 		beside.Add(1)
-		go func() { defer beside.Done(); serveWeb(ctx, o.listen, pages) }()
+		go func() { defer beside.Done(); serveWeb(ctx, o.Listen, pages) }()
 	}
 	beside.Add(1)
 	go func() { defer beside.Done(); schedules.Run(ctx) }()
 	served := make(chan error, 1)
 	go func() {
-		served <- serve(ctx, listener, api.Handler(schedules.Guard(), api.ServeSchedules(schedules), api.ServeSamples(all), api.ServeHost(host)))
+		served <- serve(ctx, listener, apiserver.Handler(schedules.Guard(), apiserver.ServeSchedules(schedules), apiserver.ServeSamples(all), apiserver.ServeHost(host)))
 	}()
 	tell := func(messages ...string) {
 		if err := manager.Send(messages...); err != nil {

@@ -12,9 +12,11 @@ import (
 	"github.com/warmreboot/warmreboot/internal/agent"
 	"github.com/warmreboot/warmreboot/internal/metrics"
 	"github.com/warmreboot/warmreboot/internal/samples"
+	"github.com/warmreboot/warmreboot/internal/settings"
 	"github.com/warmreboot/warmreboot/internal/state"
 	"github.com/warmreboot/warmreboot/internal/version"
 	"github.com/warmreboot/warmreboot/internal/web"
+	"github.com/warmreboot/warmreboot/internal/webserver"
 	"github.com/warmreboot/warmreboot/xenctl"
 )
 
@@ -44,12 +46,12 @@ var _ web.Source = shown{}
 
 // show makes the figures and curves of an agent that has not been started yet.
 // The sampler has to be run.
-func show(a *agent.Agent, kept *state.Store, r *recorder, schedules metrics.Schedules, o options, host func() api.Host, probe func() (xenctl.Feature, error), log *slog.Logger) (shown, web.Options) {
-	s := &samples.Sampler{Source: a, Sys: "/sys", Dir: filepath.Join(o.stateDir, "samples"), Log: log}
+func show(a *agent.Agent, kept *state.Store, r *recorder, schedules metrics.Schedules, o settings.Daemon, host func() api.Host, probe func() (xenctl.Feature, error), log *slog.Logger) (shown, webserver.Options) {
+	s := &samples.Sampler{Source: a, Sys: "/sys", Dir: filepath.Join(o.StateDir, "samples"), Log: log}
 	m := metrics.New(metrics.Options{Source: a, Schedules: schedules, Version: version.String(), Warmcache: probe, Log: log})
 	r.tell = append(r.tell, m.Finished, s.Finished)
 	all := shown{a, kept, s}
-	return all, web.Options{Source: all, Host: host, Metrics: m.Handler(), Log: log}
+	return all, webserver.Options{Source: all, Host: host, Metrics: m.Handler(), Log: log}
 }
 
 // hostOf says what this daemon and its Xen are.
@@ -85,7 +87,7 @@ func webAddress(s string) (network, address string, err error) {
 
 // serveWeb serves pages and metrics until ctx ends. That it cannot is no reason
 // for the agent not to run.
-func serveWeb(ctx context.Context, where string, o web.Options) {
+func serveWeb(ctx context.Context, where string, o webserver.Options) {
 	network, address, err := webAddress(where)
 	if err == nil {
 		var l net.Listener
@@ -96,7 +98,7 @@ func serveWeb(ctx context.Context, where string, o web.Options) {
 		}
 		if err == nil {
 			o.Log.Info("pages and metrics", "listen", l.Addr().String())
-			err = serve(ctx, l, web.Handler(o))
+			err = serve(ctx, l, webserver.Handler(o))
 		}
 	}
 	if err != nil {

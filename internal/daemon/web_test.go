@@ -14,8 +14,8 @@ import (
 	"time"
 
 	"github.com/warmreboot/warmreboot/api"
-	"github.com/warmreboot/warmreboot/internal/web"
 	"github.com/warmreboot/warmreboot/internal/web/webtest"
+	"github.com/warmreboot/warmreboot/internal/webserver"
 )
 
 func TestWebAddress(t *testing.T) {
@@ -44,7 +44,7 @@ func TestServeWeb(t *testing.T) {
 	ended := make(chan struct{})
 	go func() {
 		defer close(ended)
-		serveWeb(ctx, "unix:"+socket, web.Options{Source: webtest.New(), Host: func() api.Host { return api.Host{} },
+		serveWeb(ctx, "unix:"+socket, webserver.Options{Source: webtest.New(), Host: func() api.Host { return api.Host{} },
 			Metrics: http.NotFoundHandler(), Log: slog.New(slog.NewTextHandler(io.Discard, nil))})
 	}()
 	c := http.Client{Transport: &http.Transport{DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {

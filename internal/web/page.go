@@ -1,5 +1,6 @@
 // Package web shows what the agent knows as HTML: one file for a report, and the
-// daemon's read-only status pages, which look the same. A page is one file that
+// daemon's read-only status pages, which look the same; package webserver serves
+// them. A page is one file that
 // needs nothing else: no script, no image, no font from anywhere.
 package web
 
@@ -47,6 +48,18 @@ type frame struct {
 func RenderReport(w io.Writer, d Domain, version string, now time.Time) error {
 	d.frame = frame{Generated: now, Version: version}
 	return templates.ExecuteTemplate(w, "domain.html", d)
+}
+
+// RenderDomain and RenderHost write pages of a daemon, which load themselves again.
+func RenderDomain(w io.Writer, d Domain, version string, now time.Time) error {
+	d.frame = frame{Generated: now, Version: version, Live: true}
+	return templates.ExecuteTemplate(w, "domain.html", d)
+}
+
+// RenderHost writes the page about all domains; see RenderDomain.
+func RenderHost(w io.Writer, h Host, version string, now time.Time) error {
+	h.frame = frame{Generated: now, Version: version, Live: true}
+	return templates.ExecuteTemplate(w, "host.html", h)
 }
 
 var templates = template.Must(template.New("").Funcs(template.FuncMap{

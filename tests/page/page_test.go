@@ -30,6 +30,7 @@ import (
 	"github.com/warmreboot/warmreboot/api"
 	"github.com/warmreboot/warmreboot/internal/web"
 	"github.com/warmreboot/warmreboot/internal/web/webtest"
+	"github.com/warmreboot/warmreboot/internal/webserver"
 )
 
 var browser = flag.Bool("browser", false, "run the tests that need chromium")
@@ -65,7 +66,7 @@ func (n *network) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 // pages are those of the example.
 func pages(t *testing.T) *network {
 	t.Helper()
-	return &network{handler: web.Handler(web.Options{Source: webtest.New(), Metrics: promhttp.Handler(),
+	return &network{handler: webserver.Handler(webserver.Options{Source: webtest.New(), Metrics: promhttp.Handler(),
 		Host: func() api.Host { return api.Host{Version: "1.2", Warmcache: "yes"} },
 		Log:  slog.New(slog.NewTextHandler(io.Discard, nil))})}
 }

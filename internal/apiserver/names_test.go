@@ -1,4 +1,4 @@
-package api
+package apiserver
 
 import (
 	"context"
@@ -9,6 +9,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/warmreboot/warmreboot/api"
 	"github.com/warmreboot/warmreboot/ident"
 )
 
@@ -25,41 +26,41 @@ type asked struct {
 
 func (a *asked) note(verb, domain string) { a.verb, a.domain = verb, domain }
 
-func (a *asked) Status(_ context.Context, d string, _ bool) (DomainStatus, error) {
+func (a *asked) Status(_ context.Context, d string, _ bool) (api.DomainStatus, error) {
 	a.note("status", d)
-	return DomainStatus{Domain: d}, nil
+	return api.DomainStatus{Domain: d}, nil
 }
-func (a *asked) Enable(_ context.Context, d string, _ Policy) (DomainStatus, error) {
+func (a *asked) Enable(_ context.Context, d string, _ api.Policy) (api.DomainStatus, error) {
 	a.note("enable", d)
-	return DomainStatus{Domain: d}, nil
+	return api.DomainStatus{Domain: d}, nil
 }
-func (a *asked) Disable(_ context.Context, d string) (DomainStatus, error) {
+func (a *asked) Disable(_ context.Context, d string) (api.DomainStatus, error) {
 	a.note("disable", d)
-	return DomainStatus{Domain: d}, nil
+	return api.DomainStatus{Domain: d}, nil
 }
-func (a *asked) Drop(_ context.Context, d string) (DropResult, error) {
+func (a *asked) Drop(_ context.Context, d string) (api.DropResult, error) {
 	a.note("drop", d)
-	return DropResult{Domain: d}, nil
+	return api.DropResult{Domain: d}, nil
 }
-func (a *asked) Plan(_ context.Context, d string, _ Trigger) (Plan, error) {
+func (a *asked) Plan(_ context.Context, d string, _ api.Trigger) (api.Plan, error) {
 	a.note("plan", d)
-	return Plan{Domain: d}, nil
+	return api.Plan{Domain: d}, nil
 }
-func (a *asked) Reboot(_ context.Context, d string, _ Trigger) (Summary, error) {
+func (a *asked) Reboot(_ context.Context, d string, _ api.Trigger) (api.Summary, error) {
 	a.note("reboot", d)
-	return Summary{Domain: d}, nil
+	return api.Summary{Domain: d}, nil
 }
-func (a *asked) Lock(_ context.Context, d string, _ LockRequest) (LockStatus, error) {
+func (a *asked) Lock(_ context.Context, d string, _ api.LockRequest) (api.LockStatus, error) {
 	a.note("lock", d)
-	return LockStatus{Domain: d}, nil
+	return api.LockStatus{Domain: d}, nil
 }
-func (a *asked) Unlock(_ context.Context, d string) (LockStatus, error) {
+func (a *asked) Unlock(_ context.Context, d string) (api.LockStatus, error) {
 	a.note("unlock", d)
-	return LockStatus{Domain: d}, nil
+	return api.LockStatus{Domain: d}, nil
 }
-func (a *asked) Resume(_ context.Context, s string) (HaltedRules, error) {
+func (a *asked) Resume(_ context.Context, s string) (api.HaltedRules, error) {
 	a.note("resume", s)
-	return HaltedRules{Schedule: s}, nil
+	return api.HaltedRules{Schedule: s}, nil
 }
 
 // TestAnyName: whatever bytes a name has, the daemon is asked about that domain
@@ -71,12 +72,12 @@ func TestAnyName(t *testing.T) {
 	for _, name := range oddNames {
 		for verb, call := range map[string]func() (string, error){
 			"status":  func() (string, error) { v, err := c.Status(ctx, name, false); return v.Domain, err },
-			"enable":  func() (string, error) { v, err := c.Enable(ctx, name, Policy{}); return v.Domain, err },
+			"enable":  func() (string, error) { v, err := c.Enable(ctx, name, api.Policy{}); return v.Domain, err },
 			"disable": func() (string, error) { v, err := c.Disable(ctx, name); return v.Domain, err },
 			"drop":    func() (string, error) { v, err := c.Drop(ctx, name); return v.Domain, err },
-			"plan":    func() (string, error) { v, err := c.Plan(ctx, name, Cold); return v.Domain, err },
-			"reboot":  func() (string, error) { v, err := c.Reboot(ctx, name, Cold); return v.Domain, err },
-			"lock":    func() (string, error) { v, err := c.Lock(ctx, name, LockRequest{}); return v.Domain, err },
+			"plan":    func() (string, error) { v, err := c.Plan(ctx, name, api.Cold); return v.Domain, err },
+			"reboot":  func() (string, error) { v, err := c.Reboot(ctx, name, api.Cold); return v.Domain, err },
+			"lock":    func() (string, error) { v, err := c.Lock(ctx, name, api.LockRequest{}); return v.Domain, err },
 			"unlock":  func() (string, error) { v, err := c.Unlock(ctx, name); return v.Domain, err },
 			"resume":  func() (string, error) { v, err := c.Resume(ctx, name); return v.Schedule, err },
 		} {
@@ -88,11 +89,11 @@ func TestAnyName(t *testing.T) {
 		}
 	}
 	// The name of no domain is no question.
-	var e *Error
-	if v, err := c.Status(ctx, "", false); !errors.As(err, &e) || e.Code != BadRequest {
+	var e *api.Error
+	if v, err := c.Status(ctx, "", false); !errors.As(err, &e) || e.Code != api.BadRequest {
 		t.Errorf("%+v, %v", v, err)
 	}
-	if _, err := c.Resume(ctx, ""); !errors.As(err, &e) || e.Code != BadRequest {
+	if _, err := c.Resume(ctx, ""); !errors.As(err, &e) || e.Code != api.BadRequest {
 		t.Errorf("%v", err)
 	}
 }
@@ -100,10 +101,10 @@ func TestAnyName(t *testing.T) {
 // longHistory has more entries than one answer could hold.
 type longHistory struct{ n int }
 
-func (l longHistory) History(context.Context, HistoryQuery) ([]HistoryEntry, error) {
-	all := make([]HistoryEntry, l.n)
+func (l longHistory) History(context.Context, api.HistoryQuery) ([]api.HistoryEntry, error) {
+	all := make([]api.HistoryEntry, l.n)
 	for i := range all {
-		all[i] = HistoryEntry{ID: uint64(l.n - i), Error: strings.Repeat("x", 4096)}
+		all[i] = api.HistoryEntry{ID: uint64(l.n - i), Error: strings.Repeat("x", 4096)}
 	}
 	return all, nil
 }
@@ -111,7 +112,7 @@ func (l longHistory) History(context.Context, HistoryQuery) ([]HistoryEntry, err
 func TestLongHistory(t *testing.T) {
 	const n = 10000 // the limit of the store; 40 MB
 	c := serve(t, Handler(&echo{}, ServeHistory(longHistory{n})))
-	all, err := c.History(context.Background(), HistoryQuery{})
+	all, err := c.History(context.Background(), api.HistoryQuery{})
 	if err != nil || len(all) != n || all[0].ID != n || all[n-1].ID != 1 {
 		t.Errorf("%d entries, %v", len(all), err)
 	}
@@ -126,24 +127,24 @@ func TestCutAnswer(t *testing.T) {
 		"an error":    `{"item":{"id":2}}` + "\n" + `{"error":{"code":"failed","message":"broken"}}` + "\n",
 	} {
 		c := serve(t, http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
-			w.Header().Set("Content-Type", streamType)
+			w.Header().Set("Content-Type", api.StreamType)
 			_, _ = io.WriteString(w, body)
 		}))
-		if all, err := c.History(context.Background(), HistoryQuery{}); err == nil {
+		if all, err := c.History(context.Background(), api.HistoryQuery{}); err == nil {
 			t.Errorf("%s: %+v without an error", what, all)
 		}
 	}
 	c := serve(t, http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
-		w.Header().Set("Content-Type", contentType)
-		_, _ = fmt.Fprintf(w, `{"result":[{"domain":%q}]}`, strings.Repeat("x", maxResponse))
+		w.Header().Set("Content-Type", api.ContentType)
+		_, _ = fmt.Fprintf(w, `{"result":[{"domain":%q}]}`, strings.Repeat("x", 16<<20))
 	}))
 	if _, err := c.List(context.Background()); err == nil || !strings.Contains(err.Error(), "longer than") {
 		t.Errorf("an endless answer: %v", err)
 	}
 	// Who is sent elsewhere does not go there.
 	c = serve(t, http.RedirectHandler("/v1/domains/db", http.StatusPermanentRedirect))
-	var e *Error
-	if _, err := c.Disable(context.Background(), "web"); !errors.As(err, &e) || e.Code != VersionSkew {
+	var e *api.Error
+	if _, err := c.Disable(context.Background(), "web"); !errors.As(err, &e) || e.Code != api.VersionSkew {
 		t.Errorf("a redirect: %v", err)
 	}
 }

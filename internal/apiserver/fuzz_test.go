@@ -1,4 +1,4 @@
-package api
+package apiserver
 
 import (
 	"encoding/json"
@@ -7,6 +7,8 @@ import (
 	"net/url"
 	"strings"
 	"testing"
+
+	"github.com/warmreboot/warmreboot/api"
 )
 
 // FuzzRequest: whatever is asked, the answer is JSON with a result or an error,
@@ -34,7 +36,7 @@ func FuzzRequest(f *testing.F) {
 			}
 			return
 		}
-		var v response[json.RawMessage]
+		var v api.Answer[json.RawMessage]
 		if err := json.Unmarshal(w.Body.Bytes(), &v); err != nil {
 			t.Fatalf("%v: %q", err, w.Body)
 		}

@@ -1,0 +1,248 @@
+// Package apiserver answers what package api asks: it serves a daemon's services as
+// HTTP.
+package apiserver
+
+import (
+	"context"
+	"encoding/json"
+	"iter"
+	"net/http"
+	"net/url"
+	"strconv"
+	"time"
+
+	"github.com/warmreboot/warmreboot/api"
+	"github.com/warmreboot/warmreboot/ident"
+	"github.com/warmreboot/warmreboot/internal/text"
+)
+
+// maxRequest bounds the body of a request, in bytes.
+const maxRequest = 64 << 10
+
+// Handler serves s, and what else is given.
+func Handler(s api.Service, more ...func(*Router)) http.Handler {
+	mux := &Router{}
+	for _, m := range more {
+		m(mux)
+	}
+	mux.Handle("GET /v1/domains", func(w http.ResponseWriter, r *http.Request) {
+		v, err := s.List(r.Context())
+		answer(w, v, err)
+	})
+	mux.Handle("GET /v1/domains/{domain}", func(w http.ResponseWriter, r *http.Request) {
+		ctx, cancel := withTimeout(r, r.URL.Query().Get("timeout"))
+		defer cancel()
+		v, err := s.Status(ctx, r.PathValue("domain"), r.URL.Query().Get("wait") == "1")
+		answer(w, v, err)
+	})
+	mux.Handle("GET /v1/domains/{domain}/plan", func(w http.ResponseWriter, r *http.Request) {
+		ctx := r.Context()
+		if r.URL.Query().Get("override") == "1" {
+			ctx = api.WithOverride(ctx)
+		}
+		v, err := s.Plan(ctx, r.PathValue("domain"), api.Trigger(r.URL.Query().Get("mode")))
+		answer(w, v, err)
+	})
+	mux.Handle("POST /v1/domains/{domain}/enable", func(w http.ResponseWriter, r *http.Request) {
+		req, err := body[api.EnableRequest](w, r)
+		if err != nil {
+			answer(w, api.DomainStatus{}, err)
+			return
+		}
+		v, err := s.Enable(r.Context(), r.PathValue("domain"), req.Policy)
+		answer(w, v, err)
+	})
+	mux.Handle("POST /v1/domains/{domain}/disable", func(w http.ResponseWriter, r *http.Request) {
+		v, err := s.Disable(r.Context(), r.PathValue("domain"))
+		answer(w, v, err)
+	})
+	mux.Handle("POST /v1/domains/{domain}/drop", func(w http.ResponseWriter, r *http.Request) {
+		v, err := s.Drop(r.Context(), r.PathValue("domain"))
+		answer(w, v, err)
+	})
+	mux.Handle("POST /v1/domains/{domain}/reboot", func(w http.ResponseWriter, r *http.Request) {
+		req, err := body[api.RebootRequest](w, r)
+		if err != nil {
+			answer(w, api.Summary{}, err)
+			return
+		}
+		ctx, cancel := withTimeout(r, strconv.FormatFloat(req.TimeoutSeconds, 'f', -1, 64))
+		defer cancel()
+		if req.Override {
+			ctx = api.WithOverride(ctx)
+		}
+		v, err := s.Reboot(ctx, r.PathValue("domain"), req.Mode)
+		answer(w, v, err)
+	})
+	return mux
+}
+
+// withTimeout bounds a request; no or a bad number of seconds is no bound but
+// the client's patience.
+func withTimeout(r *http.Request, seconds string) (context.Context, context.CancelFunc) {
+	v, err := strconv.ParseFloat(seconds, 64)
+	if err != nil || v <= 0 || v > 1e6 {
+		return context.WithCancel(r.Context())
+	}
+	return context.WithTimeout(r.Context(), time.Duration(v*float64(time.Second)))
+}
+
+func body[T any](w http.ResponseWriter, r *http.Request) (T, error) {
+	var v T
+	d := json.NewDecoder(http.MaxBytesReader(w, r.Body, maxRequest))
+	d.DisallowUnknownFields()
+	if err := d.Decode(&v); err != nil {
+		return v, api.Errorf(api.BadRequest, "request: %v", err)
+	}
+	return v, nil
+}
+
+var httpStatus = map[api.Code]int{
+	api.BadRequest: http.StatusBadRequest, api.NotFound: http.StatusNotFound,
+	api.NoWarmcache: http.StatusNotImplemented, api.NotTracked: http.StatusConflict,
+	api.TimedOut: http.StatusGatewayTimeout, api.CameBackCold: http.StatusOK,
+	api.Locked: http.StatusLocked, api.VersionSkew: http.StatusNotImplemented,
+}
+
+func answer[T any](w http.ResponseWriter, v T, err error) {
+	r := api.Answer[T]{Result: v}
+	status := http.StatusOK
+	if err != nil {
+		r.Error = api.AsError(err)
+		if status = httpStatus[r.Error.Code]; status == 0 {
+			status = http.StatusInternalServerError
+		}
+	}
+	w.Header().Set("Content-Type", api.ContentType)
+	w.WriteHeader(status)
+	_ = json.NewEncoder(w).Encode(text.UTF8(r))
+}
+
+// stream answers with all items. An error before the first is an ordinary answer.
+func stream[T any](w http.ResponseWriter, items iter.Seq2[T, error]) {
+	began := false
+	enc := json.NewEncoder(w)
+	begin := func() {
+		if !began {
+			w.Header().Set("Content-Type", api.StreamType)
+			began = true
+		}
+	}
+	for item, err := range items {
+		if err != nil {
+			if !began {
+				answer(w, struct{}{}, err)
+				return
+			}
+			_ = enc.Encode(text.UTF8(api.Line[T]{Error: api.AsError(err)}))
+			return
+		}
+		begin()
+		if enc.Encode(text.UTF8(api.Line[T]{Item: &item})) != nil {
+			return // nobody reads it any more
+		}
+	}
+	begin()
+	_ = enc.Encode(api.Line[T]{End: true})
+}
+
+// ServeHistory serves h beside a Service.
+func ServeHistory(h api.History) func(*Router) {
+	return func(mux *Router) {
+		mux.Handle("GET /v1/history", func(w http.ResponseWriter, r *http.Request) {
+			q, err := parseHistoryQuery(r.URL.Query())
+			if err != nil {
+				answer(w, []api.HistoryEntry{}, err)
+				return
+			}
+			stream(w, func(yield func(api.HistoryEntry, error) bool) {
+				all, err := h.History(r.Context(), q)
+				if err != nil {
+					yield(api.HistoryEntry{}, err)
+					return
+				}
+				for _, e := range all {
+					if !yield(e, nil) {
+						return
+					}
+				}
+			})
+		})
+	}
+}
+
+func parseHistoryQuery(v url.Values) (q api.HistoryQuery, err error) {
+	q.Domain, q.By = v.Get("domain"), api.Origin(v.Get("by"))
+	if s := v.Get("since"); s != "" {
+		if q.Since, err = time.Parse(time.RFC3339Nano, s); err != nil {
+			return q, api.Errorf(api.BadRequest, "since: %v", err)
+		}
+	}
+	if s := v.Get("limit"); s != "" {
+		if q.Limit, err = strconv.Atoi(s); err != nil || q.Limit < 0 {
+			return q, api.Errorf(api.BadRequest, "limit is %q, must be a number", s)
+		}
+	}
+	return q, nil
+}
+
+// ServeSamples serves s beside a Service.
+func ServeSamples(s api.Samples) func(*Router) {
+	return func(mux *Router) {
+		mux.Handle("GET /v1/samples/{uuid}", func(w http.ResponseWriter, r *http.Request) {
+			uuid, err := ident.ParseUUID(r.PathValue("uuid"))
+			if err != nil {
+				answer(w, []api.Sample{}, api.Errorf(api.BadRequest, "%v", err))
+				return
+			}
+			var down time.Time
+			if v := r.URL.Query().Get("down"); v != "" {
+				if down, err = time.Parse(time.RFC3339Nano, v); err != nil {
+					answer(w, []api.Sample{}, api.Errorf(api.BadRequest, "down: %v", err))
+					return
+				}
+			}
+			v, err := s.Samples(r.Context(), uuid, down)
+			answer(w, v, err)
+		})
+	}
+}
+
+// ServeHost serves what f returns.
+func ServeHost(f func() api.Host) func(*Router) {
+	return func(mux *Router) {
+		mux.Handle("GET /v1/host", func(w http.ResponseWriter, _ *http.Request) { answer(w, f(), nil) })
+	}
+}
+
+// ServeSchedules serves s beside a Service.
+func ServeSchedules(s api.Schedules) func(*Router) {
+	return func(mux *Router) {
+		ServeHistory(s)(mux)
+		mux.Handle("GET /v1/config", func(w http.ResponseWriter, r *http.Request) {
+			v, err := s.Config(r.Context())
+			answer(w, v, err)
+		})
+		mux.Handle("GET /v1/forecast", func(w http.ResponseWriter, r *http.Request) {
+			v, err := s.Forecast(r.Context(), r.URL.Query().Get("domain"))
+			answer(w, v, err)
+		})
+		mux.Handle("POST /v1/domains/{domain}/lock", func(w http.ResponseWriter, r *http.Request) {
+			req, err := body[api.LockRequest](w, r)
+			if err != nil {
+				answer(w, api.LockStatus{}, err)
+				return
+			}
+			v, err := s.Lock(r.Context(), r.PathValue("domain"), req)
+			answer(w, v, err)
+		})
+		mux.Handle("POST /v1/domains/{domain}/unlock", func(w http.ResponseWriter, r *http.Request) {
+			v, err := s.Unlock(r.Context(), r.PathValue("domain"))
+			answer(w, v, err)
+		})
+		mux.Handle("POST /v1/schedules/{schedule}/resume", func(w http.ResponseWriter, r *http.Request) {
+			v, err := s.Resume(r.Context(), r.PathValue("schedule"))
+			answer(w, v, err)
+		})
+	}
+}
