@@ -6,7 +6,7 @@ func (s DomainStatus) Cache() string {
 	case !s.Enabled && !s.Managed:
 		return "off"
 	case s.State == "down":
-		return "kept"
+		return "preserved"
 	case !s.Enabled:
 		return "not in Xen"
 	case !s.Attached:

@@ -68,7 +68,7 @@ type Summary struct {
 	Reason      string      `json:"reason"`             // why cold
 
 	PagesBefore    uint64 `json:"pages_before"`    // reusable when the domain went down
-	PagesPreserved uint64 `json:"pages_preserved"` // kept by Xen
+	PagesPreserved uint64 `json:"pages_preserved"` // by Xen, when it was destroyed
 	PagesAdopted   uint64 `json:"pages_adopted"`   // placed into the new domain
 	PagesApproved  uint64 `json:"pages_approved"`  // by this agent
 	PagesRestored  uint64 `json:"pages_restored"`  // into the page cache, says the guest
@@ -134,7 +134,7 @@ type Policy struct {
 	Content string `json:"content"`
 	// Uncertain is "full" or "refuse": what to do if it is not.
 	Uncertain string `json:"uncertain"`
-	// TTL is how long Xen keeps an image that nobody adopts.
+	// TTL is how long Xen preserves an image that nobody adopts.
 	TTLSeconds uint32 `json:"ttl_seconds"`
 }
 
@@ -149,7 +149,7 @@ type DomainStatus struct {
 	// or not asked for: only Status has it.
 	Toolstack string `json:"toolstack,omitempty"`
 
-	// Managed: the agent was told to keep the domain's cache over reboots.
+	// Managed: the agent was told to see to it, by enable.
 	Managed    bool   `json:"managed"`
 	Enabled    bool   `json:"enabled"`
 	Armed      bool   `json:"armed"`

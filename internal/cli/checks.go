@@ -55,7 +55,7 @@ func (d *diagnosis) checkClock(l local, e *env, ctx context.Context, socket stri
 }
 
 // checkMemory looks whether domains could ask for more than there is. Xen then
-// gives up what it keeps of one that reboots.
+// gives up what it has preserved of one that reboots.
 func (d *diagnosis) checkMemory(l local, infos []xenctl.DomainInfo) {
 	m, err := l.memory()
 	if err != nil {
@@ -74,14 +74,14 @@ func (d *diagnosis) checkMemory(l local, infos []xenctl.DomainInfo) {
 		}
 	}
 	if may > m.Total {
-		d.add("memory", "", sevWarning, "lower maxmem of guests, or fix dom0_mem: Xen gives kept pages up when another domain needs the memory",
+		d.add("memory", "", sevWarning, "lower maxmem of guests, or fix dom0_mem: Xen gives preserved pages up when another domain needs the memory",
 			"overcommitted: the domains may take %d MiB, the machine has %d MiB", may/256, m.Total/256)
 		return
 	}
 	d.add("memory", "", sevOK, "", "the domains may take %d of %d MiB, %d MiB are free", may/256, m.Total/256, m.Free/256)
 }
 
-// checkDomains looks at each domain that is kept, or at the one that is named.
+// checkDomains looks at each domain that is managed, or at the one that is named.
 func (d *diagnosis) checkDomains(ctx context.Context, l local, all []api.DomainStatus, infos []xenctl.DomainInfo, only string) {
 	found, ref := false, ident.ParseRef(only)
 	for _, s := range all {
@@ -101,7 +101,7 @@ func (d *diagnosis) checkDomains(ctx context.Context, l local, all []api.DomainS
 		d.add("domain", only, sevUnknown, "xl list", "there is no such domain")
 		d.Findings[len(d.Findings)-1].decides = true // nobody can say how it is
 	default:
-		d.add("domains", "", sevOK, "warmreboot enable DOMAIN", "no domain is kept")
+		d.add("domains", "", sevOK, "warmreboot enable DOMAIN", "no domain is managed")
 	}
 }
 
@@ -110,7 +110,7 @@ func (d *diagnosis) checkDomain(ctx context.Context, l local, s api.DomainStatus
 	switch {
 	case s.State == "down":
 		// Not "create it": it may have been migrated, and run elsewhere.
-		d.add("domain", s.Domain, sevOK, "warmreboot history "+s.Domain, "it is down; Xen keeps %s", pages(s.ImagePages))
+		d.add("domain", s.Domain, sevOK, "warmreboot history "+s.Domain, "it is down; Xen has preserved %s", pages(s.ImagePages))
 		return
 	case !hvm:
 		d.add("domain", s.Domain, sevWarning, "make it a PVH guest: type=\"pvh\"", "it is a PV guest, which cannot have a warm cache")
@@ -119,14 +119,14 @@ func (d *diagnosis) checkDomain(ctx context.Context, l local, s api.DomainStatus
 		d.add("domain", s.Domain, sevWarning, "warmreboot enable "+s.Domain, "its warm cache is not enabled")
 		return
 	case !s.Enabled:
-		d.add("domain", s.Domain, sevWarning, "journalctl -u warmrebootd says why", "the agent keeps it, but Xen does not track it")
+		d.add("domain", s.Domain, sevWarning, "journalctl -u warmrebootd says why", "the agent manages it, but Xen does not track it")
 	case s.Current != nil:
 		d.add("domain", s.Domain, sevOK, "warmreboot status "+s.Domain+" --wait", "a reboot is under way")
 		return
 	case !s.Attached:
 		d.add("guest kernel", s.Domain, sevWarning, "boot a kernel with CONFIG_XEN_WARMCACHE, after it was enabled", "its kernel does not track its page cache: the next reboot is a cold one")
 	case !s.Armed:
-		d.add("domain", s.Domain, sevWarning, "systemctl restart warmrebootd", "Xen would keep nothing of it when it reboots")
+		d.add("domain", s.Domain, sevWarning, "systemctl restart warmrebootd", "Xen would preserve nothing of it when it reboots")
 	}
 	switch o, err := l.owner(s.Domid, s.UUID, s.Domain); {
 	case err != nil:

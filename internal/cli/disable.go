@@ -13,9 +13,9 @@ import (
 
 func (e *env) disableCommand() *cli.Command {
 	return &cli.Command{
-		Name: "disable", ArgsUsage: "DOMAIN | --all", Usage: "forget a domain's page cache and keep it no longer",
+		Name: "disable", ArgsUsage: "DOMAIN | --all", Usage: "forget a domain's page cache, and manage it no longer",
 		Flags: []cli.Flag{
-			&cli.BoolFlag{Name: "all", Usage: "all domains that are kept; the package does that when it is removed"},
+			&cli.BoolFlag{Name: "all", Usage: "all domains that are managed; the package does that when it is removed"},
 			dryRunFlag(),
 		},
 		Action: func(c *cli.Context) error {

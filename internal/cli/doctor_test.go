@@ -98,8 +98,8 @@ func TestDoctor(t *testing.T) {
 		"agent not running": {func(p *patient) { p.agent.err = api.Errorf(api.AgentDown, "no answer") }, sevCritical, "CRITICAL agent: no answer", "systemctl start"},
 		"agent older":       {func(p *patient) { p.agent.host.Version = "0.0.1" }, sevWarning, "WARNING  agent: warmrebootd is of version 0.0.1", "restart"},
 		"agent too old":     {func(p *patient) { p.agent.err = api.Errorf(api.VersionSkew, "unknown request") }, sevCritical, "CRITICAL agent: unknown request", "restart"},
-		"not in Xen":        {func(p *patient) { p.agent.list[0].Enabled = false }, sevWarning, "WARNING  domain web: the agent keeps it, but", "journalctl"},
-		"not armed":         {func(p *patient) { p.agent.list[0].Armed = false }, sevWarning, "WARNING  domain web: Xen would keep nothing", "restart"},
+		"not in Xen":        {func(p *patient) { p.agent.list[0].Enabled = false }, sevWarning, "WARNING  domain web: the agent manages it, but", "journalctl"},
+		"not armed":         {func(p *patient) { p.agent.list[0].Armed = false }, sevWarning, "WARNING  domain web: Xen would preserve nothing", "restart"},
 		"PV":                {func(p *patient) { p.xen.info.HVM = false }, sevWarning, "WARNING  domain web: it is a PV guest", "pvh"},
 		"toolstack": {func(p *patient) {
 			p.local.owner = func(ident.Domid, ident.UUID, string) (toolstack.Owner, error) {
@@ -108,7 +108,7 @@ func TestDoctor(t *testing.T) {
 		}, sevWarning, `WARNING  toolstack web: its on_reboot is "destroy"`, "configuration"},
 		"rebooting":    {func(p *patient) { p.agent.list[0].Current = &api.Summary{}; p.agent.list[0].Attached = false }, sevOK, "OK       domain web: a reboot is under way", "--wait"},
 		"down":         {func(p *patient) { p.agent.list[0].State = "down" }, sevOK, "OK       domain web: it is down", "history web"},
-		"nothing kept": {func(p *patient) { p.agent.list = p.agent.list[1:] }, sevOK, "OK       domains: no domain is kept", "enable"},
+		"nothing managed": {func(p *patient) { p.agent.list = p.agent.list[1:] }, sevOK, "OK       domains: no domain is managed", "enable"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			p := healthy()

@@ -10,7 +10,7 @@ import (
 
 func (e *env) dropCommand() *cli.Command {
 	return &cli.Command{
-		Name: "drop", ArgsUsage: "DOMAIN", Usage: "forget what is known of a domain's pages now, and the pages kept for it",
+		Name: "drop", ArgsUsage: "DOMAIN", Usage: "forget what is known of a domain's pages now, and the pages preserved for it",
 		Flags: []cli.Flag{dryRunFlag()},
 		Action: func(c *cli.Context) error {
 			p, err := parse(c, 1, 1)
@@ -27,7 +27,7 @@ func (e *env) dropCommand() *cli.Command {
 			if p.json {
 				return e.printJSON(r)
 			}
-			fmt.Fprintf(e.stdout, "domain %s: forgot %s, freed %s that were kept\n", ident.Printable(r.Domain), pages(r.Pages), pages(r.ImagePages))
+			fmt.Fprintf(e.stdout, "domain %s: forgot %s, freed %s that were preserved\n", ident.Printable(r.Domain), pages(r.Pages), pages(r.ImagePages))
 			return nil
 		},
 	}

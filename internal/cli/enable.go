@@ -12,13 +12,13 @@ import (
 
 func (e *env) enableCommand() *cli.Command {
 	return &cli.Command{
-		Name: "enable", ArgsUsage: "DOMAIN", Usage: "keep a domain's page cache over its reboots",
+		Name: "enable", ArgsUsage: "DOMAIN", Usage: "manage a domain: preserve its page cache over its reboots",
 		Description: "Tracking starts with the guest kernel's next boot; a domain created paused\n" +
 			"(xl create -p) is tracked from its first.",
 		Flags: []cli.Flag{
 			&cli.StringFlag{Name: "content", Usage: "compare `PAGES` with the disk before approval: none, sample=N or full", Value: "sample=256"},
 			&cli.StringFlag{Name: "uncertain", Usage: "`WHAT` to do with a disk that somebody may have written to: full or refuse", Value: "full"},
-			durationFlag("ttl", 0, "`TIME` that Xen keeps the pages of a domain that is not recreated, as 90m or 2d (0s: Xen's default)"),
+			durationFlag("ttl", 0, "`TIME` that Xen preserves the pages of a domain that is not recreated, as 90m or 2d (0s: Xen's default)"),
 			dryRunFlag(),
 		},
 		Action: func(c *cli.Context) error {

@@ -68,7 +68,7 @@ func (l local) domains(ctx context.Context) ([]api.DomainStatus, []xenctl.Domain
 		return nil, nil, err
 	}
 	all := []api.DomainStatus{}
-	var kept []xenctl.DomainInfo
+	var those []xenctl.DomainInfo
 	for _, info := range infos {
 		if info.Domid == 0 || info.Dying {
 			continue
@@ -77,9 +77,9 @@ func (l local) domains(ctx context.Context) ([]api.DomainStatus, []xenctl.Domain
 		s := api.DomainStatus{Domain: name, UUID: info.UUID}
 		inventory.Describe(l.xen, &info, &s)
 		all = append(all, s)
-		kept = append(kept, info)
+		those = append(those, info)
 	}
-	return all, kept, nil
+	return all, those, nil
 }
 
 // find finds a domain by name, domid or UUID.

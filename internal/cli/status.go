@@ -111,7 +111,7 @@ func (e *env) printList(p call, all []api.DomainStatus, err error) error {
 		return e.printJSON(all)
 	}
 	w := tabwriter.NewWriter(e.stdout, 0, 8, 2, ' ', 0)
-	fmt.Fprintln(w, "DOMAIN\tDOMID\tSTATE\tWARM CACHE\tPAGES\tKEPT\tLAST REBOOT")
+	fmt.Fprintln(w, "DOMAIN\tDOMID\tSTATE\tWARM CACHE\tPAGES\tPRESERVED\tLAST REBOOT")
 	for _, s := range text.Printable(all) {
 		last := "-"
 		if s.Current != nil {
@@ -135,7 +135,7 @@ func (e *env) printStatus(s api.DomainStatus) {
 		fmt.Fprintf(e.stdout, ", created by %s", s.Toolstack)
 	}
 	fmt.Fprintln(e.stdout)
-	fmt.Fprintf(e.stdout, "  warm cache: %s; reusable now %s, held %d, kept by Xen %d\n", s.Cache(), pages(s.Committed), s.Held, s.ImagePages)
+	fmt.Fprintf(e.stdout, "  warm cache: %s; reusable now %s, held %d, preserved %d\n", s.Cache(), pages(s.Committed), s.Held, s.ImagePages)
 	if s.Policy != nil {
 		fmt.Fprintf(e.stdout, "  policy: content %s, uncertain custody %s\n", s.Policy.Content, s.Policy.Uncertain)
 	}

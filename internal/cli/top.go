@@ -128,7 +128,7 @@ func (e *env) topLines(v view) error {
 		if r == nil {
 			r = &rates{}
 		}
-		fmt.Fprintf(e.stdout, "%s domain=%q domid=%d state=%s cache=%q reusable=%d coverage=%.1f%% held=%d kept=%d write_faults/s=%.1f hypercalls/s=%.1f reboot=%q\n",
+		fmt.Fprintf(e.stdout, "%s domain=%q domid=%d state=%s cache=%q reusable=%d coverage=%.1f%% held=%d preserved=%d write_faults/s=%.1f hypercalls/s=%.1f reboot=%q\n",
 			v.At.UTC().Format(time.RFC3339), d.Domain, d.Domid, d.State, d.Cache(), d.Committed, d.Coverage(), d.Held, d.ImagePages,
 			r.WriteFaults, r.Hypercalls, lastReboot(d))
 	}
@@ -145,7 +145,7 @@ func (e *env) topScreen(v view) error {
 	} else {
 		fmt.Fprintln(&b)
 		w := tabwriter.NewWriter(&b, 0, 8, 2, ' ', 0)
-		fmt.Fprintln(w, "DOMAIN\tDOMID\tSTATE\tWARM CACHE\tREUSABLE\tCOVER\tMORE/s\tWR FAULTS/s\tHCALLS/s\tKEPT\tLAST REBOOT")
+		fmt.Fprintln(w, "DOMAIN\tDOMID\tSTATE\tWARM CACHE\tREUSABLE\tCOVER\tMORE/s\tWR FAULTS/s\tHCALLS/s\tPRESERVED\tLAST REBOOT")
 		for i, d := range text.Printable(v.Domains) {
 			more, faults, calls := "-", "-", "-"
 			if r := v.Rates[i]; r != nil {

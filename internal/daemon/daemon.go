@@ -100,14 +100,14 @@ func run(ctx context.Context, o settings.Daemon, log *slog.Logger) error {
 	if err != nil {
 		return err
 	}
-	kept, err := state.Open(filepath.Join(o.StateDir, state.FileName), state.Limits{})
-	if kept == nil {
+	history, err := state.Open(filepath.Join(o.StateDir, state.FileName), state.Limits{})
+	if history == nil {
 		return err
 	}
 	if err != nil {
 		log.Error("a file of the state directory was damaged", "op", "state", "err", err, "next", "what was set aside is beside it, as .corrupt; what was locked and stopped is in warmreboot plan")
 	}
-	defer kept.Close()
+	defer history.Close()
 	boot, err := os.ReadFile("/proc/sys/kernel/random/boot_id")
 	if err != nil {
 		return err
@@ -115,16 +115,16 @@ func run(ctx context.Context, o settings.Daemon, log *slog.Logger) error {
 	feature, probeErr := xen.ProbeWarmcache()
 	log.Info("started", "version", version.String(), "xen_warmcache", feature, "err", probeErr, "socket", o.Socket, "state_dir", o.StateDir)
 
-	record := &recorder{History: kept}
+	record := &recorder{History: history}
 	a := agent.New(agent.Options{Xen: hypervisor.Real{Handle: xen}, Store: store, Lifecycle: life,
 		Disks: agent.HostDisks{System: disk.Host}, Owners: toolstack.Here, Journal: journal, History: record, Log: log,
 		Boot: strings.TrimSpace(string(boot))})
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	schedules := scheduler.New(scheduler.Options{Agent: a, State: kept, History: record, Store: store, Dir: o.ConfigDir, DryRun: o.DryRun, Log: log,
+	schedules := scheduler.New(scheduler.Options{Agent: a, State: history, History: record, Store: store, Dir: o.ConfigDir, DryRun: o.DryRun, Log: log,
 		Boot: strings.TrimSpace(string(boot)), Sys: "/sys", Console: "/var/log/xen/console"})
 	host := hostOf(xen.ProbeWarmcache)
-	all, pages := show(a, kept, record, schedules, o, host, xen.ProbeWarmcache, log)
+	all, pages := show(a, history, record, schedules, o, host, xen.ProbeWarmcache, log)
 	if err := forward(ctx, store, a.Wake); err != nil {
 		return err
 	}

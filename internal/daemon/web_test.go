@@ -84,11 +84,11 @@ func (f *fakeHistory) Add(e api.HistoryEntry) (uint64, error) { *f = append(*f, 
 
 // TestRecorder: whoever shows reboots hears of each that is entered.
 func TestRecorder(t *testing.T) {
-	var kept fakeHistory
+	var entries fakeHistory
 	var heard []uint64
-	r := recorder{History: &kept, tell: []func(api.Summary){func(s api.Summary) { heard = append(heard, s.Sequence) }}}
+	r := recorder{History: &entries, tell: []func(api.Summary){func(s api.Summary) { heard = append(heard, s.Sequence) }}}
 	id, err := r.Add(api.HistoryEntry{Summary: api.Summary{Sequence: 3}})
-	if id != 7 || err != nil || len(kept) != 1 || len(heard) != 1 || heard[0] != 3 {
-		t.Errorf("%d, %v, %v, %v", id, err, kept, heard)
+	if id != 7 || err != nil || len(entries) != 1 || len(heard) != 1 || heard[0] != 3 {
+		t.Errorf("%d, %v, %v, %v", id, err, entries, heard)
 	}
 }

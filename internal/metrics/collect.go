@@ -39,7 +39,7 @@ var (
 	tracked   = ofDomain("pages_tracked", "Pages of 4 KiB that Xen knows a disk block of, those with I/O under way included.")
 	reusable  = ofDomain("pages_reusable", "Pages of 4 KiB that would come back after a reboot now.")
 	held      = ofDomain("pages_held", "Pages of 4 KiB from before the last reboot that the guest has not given up or written to.")
-	kept      = ofDomain("pages_kept", "Pages of 4 KiB that Xen keeps of the domain while it is down.")
+	preserved = ofDomain("pages_preserved", "Pages of 4 KiB that Xen has preserved of the domain, while it is down.")
 	memory    = ofDomain("memory_pages", "Pages of 4 KiB that the domain has.")
 	coverage  = ofDomain("coverage_ratio", "Reusable pages as a share of the domain's memory.")
 	tableLow  = ofDomain("table_memory_bytes", "Least memory that Xen uses for the cache-mapping table: that of the entries in use.")
@@ -80,7 +80,7 @@ var (
 	lastRestored  = ofDomain("last_reboot_pages_restored", "Pages that the guest says to have taken back in the last reboot.")
 )
 
-var descs = []*prometheus.Desc{buildInfo, xenWarmcache, listSuccess, success, seconds, up, enabled, attached, underWay, tracked, reusable, held, kept,
+var descs = []*prometheus.Desc{buildInfo, xenWarmcache, listSuccess, success, seconds, up, enabled, attached, underWay, tracked, reusable, held, preserved,
 	memory, coverage, tableLow, tableHigh, writeFaults, foreignWrites, p2mChanges, replaced, hypercalls, registered, commits,
 	untrackable, custody, refused, reboots, guestRefused, downTime, restoreTime,
 	configSuccess, configLoaded, stopped, locked, nextRun, dueFor, running, runs, lastTime, lastWarm, lastDown, lastRestore,
@@ -227,7 +227,7 @@ func (c *Collector) collectHost(_ context.Context, s *sender) error {
 	return nil
 }
 
-// collectDomains leaves out domains that are neither kept nor known to Xen's warm
+// collectDomains leaves out domains that are neither managed nor known to Xen's warm
 // cache.
 func (c *Collector) collectDomains(ctx context.Context, to *sender) error {
 	all, err := c.Source.List(ctx)
@@ -288,7 +288,7 @@ func (c *Collector) collectDomain(to *sender, s *api.DomainStatus) {
 	gauge(tracked, float64(s.Committed+s.Pending))
 	gauge(reusable, float64(s.Committed))
 	gauge(held, float64(s.Held))
-	gauge(kept, float64(s.ImagePages))
+	gauge(preserved, float64(s.ImagePages))
 	gauge(memory, float64(s.MemoryPages))
 	if s.MemoryPages > 0 {
 		gauge(coverage, float64(s.Committed)/float64(s.MemoryPages))
