@@ -41,6 +41,7 @@ var allowed = map[string]string{
 	"internal/disk":              "ident golang.org/x/sys/unix github.com/fsnotify/fsnotify unsafe",
 	"internal/disk/storetest":    "",
 	"internal/checkpoint/stream": "ident",
+	"internal/checkpoint/store":  "github.com/cespare/xxhash/v2 github.com/klauspost/compress/s2 github.com/klauspost/compress/zstd go.etcd.io/bbolt",
 	"xenstore":                   "golang.org/x/sys/unix",
 	"xenctl/internal/abi":        "",
 	"xenctl/internal/privcmd":    "golang.org/x/sys/unix unsafe",

@@ -106,8 +106,8 @@ func TestDoctor(t *testing.T) {
 				return toolstack.Owner{OnReboot: "destroy"}, nil
 			}
 		}, sevWarning, `WARNING  toolstack web: its on_reboot is "destroy"`, "configuration"},
-		"rebooting":    {func(p *patient) { p.agent.list[0].Current = &api.Summary{}; p.agent.list[0].Attached = false }, sevOK, "OK       domain web: a reboot is under way", "--wait"},
-		"down":         {func(p *patient) { p.agent.list[0].State = "down" }, sevOK, "OK       domain web: it is down", "history web"},
+		"rebooting":       {func(p *patient) { p.agent.list[0].Current = &api.Summary{}; p.agent.list[0].Attached = false }, sevOK, "OK       domain web: a reboot is under way", "--wait"},
+		"down":            {func(p *patient) { p.agent.list[0].State = "down" }, sevOK, "OK       domain web: it is down", "history web"},
 		"nothing managed": {func(p *patient) { p.agent.list = p.agent.list[1:] }, sevOK, "OK       domains: no domain is managed", "enable"},
 	} {
 		t.Run(name, func(t *testing.T) {
