@@ -143,8 +143,14 @@ type DomainStatus struct {
 	Domain string      `json:"domain"`
 	UUID   ident.UUID  `json:"uuid"`
 	Domid  ident.Domid `json:"domid"` // 0 if it is down
-	State  string      `json:"state"` // running, paused, shutdown, down
-	Type   string      `json:"type"`  // hvm (also PVH) or pv
+	// State is running, paused, shutdown, down, or gone: it was suspended, and is saved
+	// or runs elsewhere.
+	State string `json:"state"`
+	// Resumed: the domain has not booted here, but was restored or migrated in.
+	Resumed bool   `json:"resumed,omitempty"`
+	Type    string `json:"type"` // hvm (also PVH) or pv
+	// Twin is another domain that runs under the same UUID: both are left alone.
+	Twin ident.Domid `json:"twin,omitempty"`
 	// Toolstack is who creates it again when it reboots: xl, libvirt, "" if unknown
 	// or not asked for: only Status has it.
 	Toolstack string `json:"toolstack,omitempty"`

@@ -51,7 +51,7 @@ var allowed = map[string]string{
 	// What they make together.
 	"internal/custody":     "internal/disk",
 	"internal/validate":    "ident cachemap reusebitmap internal/disk internal/hypervisor",
-	"internal/inventory":   "api internal/hypervisor xenctl",
+	"internal/inventory":   "api ident internal/hypervisor xenctl",
 	"internal/config":      "api internal/schedule github.com/fsnotify/fsnotify github.com/pelletier/go-toml/v2 github.com/pelletier/go-toml/v2/unstable",
 	"internal/settings":    "api internal/config",
 	"internal/state":       "api ident internal/schedule internal/store go.etcd.io/bbolt go.etcd.io/bbolt/errors",

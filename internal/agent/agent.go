@@ -7,15 +7,12 @@
 package agent
 
 import (
+	"cmp"
 	"context"
-	"errors"
 	"fmt"
-	"io/fs"
 	"log/slog"
 	"maps"
 	"slices"
-	"sort"
-	"strconv"
 	"strings"
 	"sync"
 	"time"
@@ -185,46 +182,81 @@ func (a *Agent) keeper(uuid ident.UUID) *keeper {
 	return a.keepers[uuid]
 }
 
-// target is a domain that an operator has named.
+// target is a domain that an operator has named. From then on it is dealt with by its
+// UUID, and by its domid while it lives.
 type target struct {
 	name string
 	uuid ident.UUID
 	info *xenctl.DomainInfo // nil while it is down
+	twin ident.Domid        // another one that runs under the UUID, 0 if there is none
+	// gone: it is down because it was suspended; taken: because it was taken away, or
+	// nobody knows why.
+	gone, taken bool
 }
 
-// find finds a domain by name, domid or UUID, among those that are up and
-// those that the agent keeps.
+func present(d inventory.Domain) target {
+	return target{name: d.Name, uuid: d.UUID, info: &d.DomainInfo, twin: d.Twin}
+}
+
+func absent(s api.DomainStatus) target {
+	return target{name: s.Domain, uuid: s.UUID, gone: s.State == "gone", taken: s.Current == nil || s.Current.Trigger == api.Unknown}
+}
+
+// find finds a domain among those that are there and those that the agent keeps.
 func (a *Agent) find(ctx context.Context, domain string) (target, error) {
-	infos, err := a.Xen.Domains()
+	all, err := inventory.List(ctx, a.Xen, a.Store)
 	if err != nil {
 		return target{}, err
 	}
-	uuid, uuidErr := ident.ParseUUID(domain)
-	id, idErr := strconv.ParseUint(domain, 10, 16)
-	for i := len(infos) - 1; i >= 0; i-- {
-		info := infos[i]
-		if info.Dying || info.Domid == 0 {
-			continue
-		}
-		name := a.name(ctx, info.Domid)
-		if name == domain || uuidErr == nil && info.UUID == uuid || idErr == nil && info.Domid == ident.Domid(id) {
-			return target{name, info.UUID, &info}, nil
+	ref := ident.ParseRef(domain)
+	if u, ok := ref.UUID(); ok { // of two that have it, the one that is kept
+		if k := a.keeper(u); k != nil {
+			if i := slices.IndexFunc(all, func(d inventory.Domain) bool { return d.UUID == u && d.Domid == k.status().Domid }); i >= 0 {
+				return present(all[i]), nil
+			}
 		}
 	}
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	for u, k := range a.keepers {
-		if name := k.status().Domain; name == domain || uuidErr == nil && u == uuid {
-			return target{name, u, nil}, nil
+	d, err := inventory.Find(all, domain)
+	if err != nil {
+		return target{}, err
+	}
+	if d != nil {
+		return present(*d), nil
+	}
+	for _, s := range a.down(all) {
+		if ref.Matches(s.Domain, s.UUID, 0) {
+			return absent(s), nil
 		}
 	}
-	return target{}, api.Errorf(api.NotFound, "there is no domain %q; xl list shows what is there", domain)
+	return target{}, inventory.NotFound(domain)
 }
 
-// name returns a domain's name, "" if the toolstack has not given it one.
+// down returns the kept domains that are not among all.
+func (a *Agent) down(all []inventory.Domain) []api.DomainStatus {
+	up := map[ident.UUID]bool{}
+	for _, d := range all {
+		up[d.UUID] = true
+	}
+	var down []api.DomainStatus
+	for _, k := range a.all() {
+		if s := k.status(); !up[s.UUID] {
+			down = append(down, s)
+		}
+	}
+	return down
+}
+
+func (a *Agent) all() []*keeper {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return slices.Collect(maps.Values(a.keepers))
+}
+
+// name returns a domain's name, "" if the toolstack has not given it one, or if it
+// cannot be read.
 func (a *Agent) name(ctx context.Context, domid ident.Domid) string {
-	name, err := a.Store.Read(ctx, fmt.Sprintf("/local/domain/%d/name", domid))
-	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+	name, err := inventory.Name(ctx, a.Store, domid)
+	if err != nil {
 		a.Log.Warn("the name of a domain cannot be read", "op", "name", "domid", domid, "err", err)
 	}
 	return name
@@ -233,34 +265,24 @@ func (a *Agent) name(ctx context.Context, domid ident.Domid) string {
 // List implements api.Service: dom0's guests and the kept domains that are
 // down.
 func (a *Agent) List(ctx context.Context) ([]api.DomainStatus, error) {
-	infos, err := a.Xen.Domains()
+	there, err := inventory.List(ctx, a.Xen, a.Store)
 	if err != nil {
 		return nil, err
 	}
-	seen := map[ident.UUID]bool{}
 	all := []api.DomainStatus{}
-	for i := len(infos) - 1; i >= 0; i-- {
-		info := infos[i]
-		if info.Domid == 0 || info.Dying || seen[info.UUID] {
+	for _, d := range there {
+		// One that has shut down is shown unless the next one is there.
+		if d.Shutdown && slices.ContainsFunc(there, func(o inventory.Domain) bool { return o.UUID == d.UUID && o.Domid > d.Domid }) {
 			continue
 		}
-		seen[info.UUID] = true
-		all = append(all, a.describe(target{a.name(ctx, info.Domid), info.UUID, &info}))
+		all = append(all, a.describe(present(d)))
 	}
-	a.mu.Lock()
-	var down []ident.UUID
-	for u := range a.keepers {
-		if !seen[u] {
-			down = append(down, u)
-		}
+	for _, s := range a.down(there) {
+		all = append(all, a.describe(absent(s)))
 	}
-	a.mu.Unlock()
-	for _, u := range down {
-		if k := a.keeper(u); k != nil {
-			all = append(all, a.describe(target{k.status().Domain, u, nil}))
-		}
-	}
-	sort.Slice(all, func(i, j int) bool { return strings.Compare(all[i].Domain, all[j].Domain) < 0 })
+	slices.SortFunc(all, func(a, b api.DomainStatus) int {
+		return cmp.Or(strings.Compare(a.Domain, b.Domain), cmp.Compare(a.Domid, b.Domid))
+	})
 	return all, nil
 }
 
@@ -271,16 +293,13 @@ func (a *Agent) Kept(context.Context) ([]api.DomainStatus, error) {
 	if err != nil {
 		return nil, err
 	}
-	a.mu.Lock()
-	keepers := slices.Collect(maps.Values(a.keepers))
-	a.mu.Unlock()
 	all := []api.DomainStatus{}
-	for _, k := range keepers {
+	for _, k := range a.all() {
 		s := k.status()
 		var now *xenctl.DomainInfo
 		for i := range infos {
-			if d := &infos[i]; d.UUID == s.UUID && !d.Dying {
-				now = d // the one created last, should there be two
+			if d := &infos[i]; d.UUID == s.UUID && !d.Dying && (now == nil || now.Domid != s.Domid) {
+				now = d // the one that is known, or the one created last
 			}
 		}
 		inventory.Describe(a.Xen, now, &s)
@@ -292,13 +311,18 @@ func (a *Agent) Kept(context.Context) ([]api.DomainStatus, error) {
 // describe puts together what Xen and the keeper know of a domain.
 func (a *Agent) describe(t target) api.DomainStatus {
 	s := api.DomainStatus{Domain: t.name, UUID: t.uuid, State: "down"}
-	if k := a.keeper(t.uuid); k != nil {
+	k := a.keeper(t.uuid)
+	switch {
+	case k == nil:
+	case t.twin != 0 && k.status().Domid != t.info.Domid:
+		s.Message = fmt.Sprintf("it runs under the UUID of domid %d, and is left alone: give it one of its own (uuid= in its configuration)", t.twin)
+	default:
 		s = k.status()
-		s.UUID = t.uuid
 		if t.name != "" {
 			s.Domain = t.name
 		}
 	}
+	s.Twin = t.twin
 	inventory.Describe(a.Xen, t.info, &s)
 	return s
 }

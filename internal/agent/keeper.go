@@ -48,6 +48,8 @@ type keeper struct {
 	// drainFast is until when the disks of a dead domain are looked at each
 	// drainTick, and not just as often as all else.
 	drainFast time.Time
+	// paused: the new domain has not been seen to run.
+	paused bool
 	// held is what the new domain holds, counted once: mapping the table takes
 	// its time, and the toolstack should have the machine.
 	held []cachemap.Stats
@@ -240,10 +242,19 @@ func (k *keeper) publish() {
 	for _, v := range slices.Sorted(maps.Keys(r.Refusals)) {
 		s.Refusals = append(s.Refusals, api.VBDRefusals{VBD: v, Name: v.Name(), Refusals: slices.Clone(*r.Refusals[v])})
 	}
+	s.Domid, s.Resumed = r.Domid, r.Resumed
+	switch {
+	case r.Gone:
+		s.State, s.Message = "gone", "it was saved, or has moved to another host"
+	case len(r.Clones) > 0:
+		s.Message = fmt.Sprintf("domid %d runs under the same UUID: both are left alone until one has a UUID of its own (uuid= in its configuration)", r.Clones[0])
+	}
 	if r.Reboot != nil {
-		c := clone(r.Reboot.Summary)
-		s.Current = &c
-		if r.Domid == 0 {
+		if r.Domid != 0 || r.Reboot.awaited(time.Now()) {
+			c := clone(r.Reboot.Summary)
+			s.Current = &c
+		}
+		if r.Domid == 0 && r.Reboot.Lost != "" {
 			s.Message = r.Reboot.Lost
 		}
 		if f := r.Reboot.Fuse; f != nil {
@@ -278,11 +289,9 @@ func (k *keeper) step(ctx context.Context) {
 		k.log.Error("Xen does not list its domains", "op", "domains", "err", err, "next", "xl list; warmreboot doctor")
 		return
 	}
-	var cur *xenctl.DomainInfo
-	for i := range infos {
-		if d := &infos[i]; d.UUID == k.rec.UUID && !d.Dying {
-			cur = d // the one created last, should there be two
-		}
+	cur := k.current(ctx, infos)
+	if k.suspended(cur) {
+		return
 	}
 	if k.rec.Domid != 0 && (cur == nil || cur.Domid != k.rec.Domid || cur.Shutdown) {
 		k.down(ctx, cur)
@@ -291,16 +300,137 @@ func (k *keeper) step(ctx context.Context) {
 		k.absent(ctx)
 		if cur == nil {
 			k.watchImage()
+			k.seePreserved(infos)
 		}
 		return
 	}
 	if cur.Domid != k.rec.Domid {
 		k.appeared(ctx, *cur)
+	} else if name := k.a.name(ctx, cur.Domid); name != "" && name != k.rec.Name {
+		k.renamed(name)
+		k.save()
 	}
 	if k.rec.Reboot != nil {
 		k.comingBack(ctx, *cur)
 	} else {
 		k.alive(ctx, *cur)
+	}
+}
+
+// current returns the domain that is to be looked at, nil if there is none: the one
+// that is known, as long as it runs, else the one that was created last. Others that
+// run under its UUID beside it are no reboots of it, and are left alone for good.
+func (k *keeper) current(ctx context.Context, infos []xenctl.DomainInfo) *xenctl.DomainInfo {
+	r := k.rec
+	var own, last *xenctl.DomainInfo
+	var others []ident.Domid // that run
+	clones := r.Clones[:0:0]
+	for i := range infos {
+		d := &infos[i]
+		switch {
+		case d.UUID != r.UUID || d.Dying:
+		case slices.Contains(r.Clones, d.Domid):
+			clones = append(clones, d.Domid)
+		case d.Domid == r.Domid:
+			own = d
+		default:
+			last = d
+			if d.Alive() && k.a.built(ctx, *d) {
+				others = append(others, d.Domid)
+			}
+		}
+	}
+	switch {
+	case own != nil && own.Alive():
+		clones = append(clones, others...)
+		last = own
+	case own != nil && own.Reason == xenctl.ShutdownSuspend:
+		last = own // until it has gone: the other may be what it is migrated to
+	case len(others) > 1:
+		clones, last = append(clones, others...), own // nobody knows which is meant
+	case last == nil:
+		last = own
+	}
+	if !slices.Equal(clones, r.Clones) {
+		r.Clones = clones
+		if len(clones) > 0 {
+			k.log.Warn("another domain runs under the same UUID: it is left alone", "domid", clones[len(clones)-1], "next", "give it a UUID of its own (uuid= in its configuration)")
+		}
+		k.save()
+	}
+	return last
+}
+
+// suspended sees to a domain that was suspended, to be saved or migrated: that is no
+// reboot. It reports whether there is nothing else to see to. It may go on here, as
+// after a checkpoint or a failed migration. Once it has gone, it may be anywhere, and
+// what is known of its disks ends.
+func (k *keeper) suspended(cur *xenctl.DomainInfo) bool {
+	r := k.rec
+	own := cur != nil && cur.Domid == r.Domid
+	switch {
+	case r.Domid == 0:
+	case own && cur.Shutdown && cur.Reason == xenctl.ShutdownSuspend:
+		if !r.Away {
+			r.Away = true
+			k.log.Info("domain was suspended", "domid", r.Domid)
+			k.save()
+		}
+		return true
+	case own && r.Away:
+		r.Away = false
+		k.log.Info("domain goes on", "domid", r.Domid)
+		k.save()
+	case r.Away:
+		k.left()
+	}
+	return false
+}
+
+// left is called once when a suspended domain has gone.
+func (k *keeper) left() {
+	r := k.rec
+	k.log.Info("domain has left: it was saved, or is elsewhere", "domid", r.Domid)
+	if b := r.Reboot; b != nil {
+		s := b.Summary
+		s.Outcome, s.Reason = "cold", "the domain was suspended before its restore had ended"
+		if s.PagesApproved > 0 && s.PagesRestored > 0 {
+			s.Outcome, s.Reason = "warm", ""
+		}
+		k.finish(s)
+	}
+	for _, d := range k.disks {
+		d.release()
+	}
+	k.disks, k.next, k.held, k.judged = map[ident.VBD]*usedDisk{}, nil, nil, nil
+	r.Domid, r.Accounts, r.Intent, r.Resumed = 0, nil, nil, false
+	r.Away, r.Gone = false, true
+	k.save()
+}
+
+// seePreserved sees whether the toolstack has kept the domain that went down, under
+// another name and UUID: then its pages are still in use.
+func (k *keeper) seePreserved(infos []xenctl.DomainInfo) {
+	b := k.rec.Reboot
+	if b == nil || b.Lost != "" || b.Summary.DomidBefore == 0 {
+		return
+	}
+	for _, d := range infos {
+		if d.Domid == b.Summary.DomidBefore && !d.Dying && d.UUID != k.rec.UUID {
+			b.Lost = fmt.Sprintf("the toolstack has kept the old domain as domid %d (on_reboot or on_crash is rename-restart or preserve), with its memory and its disks: xl destroy %d when it is no longer needed", d.Domid, d.Domid)
+			k.log.Warn("the old domain is preserved: nothing comes back of it", "domid", d.Domid, "why", b.Lost)
+			k.save()
+		}
+	}
+}
+
+// renamed enters the domain's new name.
+func (k *keeper) renamed(name string) {
+	k.log.Info("domain renamed", "was", k.rec.Name, "domain", name)
+	k.rec.Name = name
+	k.log = k.a.Log.With("uuid", k.rec.UUID.String(), "domain", name)
+	if b := k.rec.Reboot; b != nil {
+		b.Summary.Domain = name
 	}
 }
 
@@ -324,6 +454,10 @@ func (a *Agent) built(ctx context.Context, d xenctl.DomainInfo) bool {
 func (k *keeper) down(ctx context.Context, cur *xenctl.DomainInfo) {
 	now := time.Now()
 	r := k.rec
+	if gone := cur == nil || cur.Domid != r.Domid; gone && k.paused && r.Reboot != nil && !r.Reboot.Attempted {
+		k.neverRan()
+		return
+	}
 	if cur != nil && cur.Domid == r.Domid {
 		if st, err := k.a.Xen.WarmcacheStatus(r.Domid); err == nil {
 			k.before = st
@@ -358,6 +492,30 @@ func (k *keeper) down(ctx context.Context, cur *xenctl.DomainInfo) {
 	}
 	r.Domid = 0
 	r.Intent = nil
+	k.save()
+}
+
+// neverRan is called once when the new domain of a reboot was taken away before it
+// ran: its creation has failed, and may be tried again. The reboot goes on.
+func (k *keeper) neverRan() {
+	r := k.rec
+	k.log.Warn("the new domain was taken away before it ran", "domid", r.Domid)
+	for _, d := range k.disks {
+		d.release()
+	}
+	for _, a := range r.Accounts {
+		if a.Identity.File != nil { // the counters of the others tell
+			a.Question("nobody watched %s after a domain that was to use it could not be created", a.Identity.Name)
+		}
+	}
+	k.disks, k.next, k.held, k.judged = map[ident.VBD]*usedDisk{}, nil, nil, nil
+	b := r.Reboot
+	k.paused, b.Decided = false, false
+	b.Summary.DomidAfter, b.Seen = 0, time.Time{}
+	if b.Lost == "" {
+		b.Lost = fmt.Sprintf("domain %d, which had taken the pages that Xen kept, was taken away before it ran: its creation has failed (/var/log/xen says why)", r.Domid)
+	}
+	r.Domid = 0
 	k.save()
 }
 
@@ -426,8 +584,8 @@ func (k *keeper) watchImage() {
 // built, or the agent has just started.
 func (k *keeper) appeared(ctx context.Context, d xenctl.DomainInfo) {
 	r := k.rec
-	if name := k.a.name(ctx, d.Domid); name != "" {
-		r.Name = name
+	if name := k.a.name(ctx, d.Domid); name != "" && name != r.Name {
+		k.renamed(name)
 	}
 	k.log.Info("domain appeared", "domid", d.Domid, "paused", d.Paused)
 	if r.Enabled {
@@ -450,7 +608,7 @@ func (k *keeper) appeared(ctx context.Context, d xenctl.DomainInfo) {
 	} else {
 		r.Accounts = nil
 	}
-	r.Domid = d.Domid
+	r.Domid, r.Resumed, r.Gone = d.Domid, r.Gone, false
 	if d.Paused { // what the disks are like before it writes
 		k.drain()
 	}
@@ -510,6 +668,7 @@ func (k *keeper) alive(ctx context.Context, d xenctl.DomainInfo) {
 // restore.
 func (k *keeper) comingBack(ctx context.Context, d xenctl.DomainInfo) {
 	b := k.rec.Reboot
+	k.paused = d.Paused && b.Ran.IsZero()
 	if b.Ran.IsZero() && !d.Paused {
 		b.Ran = time.Now()
 		if b.Summary.DomidBefore != 0 {

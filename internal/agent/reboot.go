@@ -23,6 +23,9 @@ func (a *Agent) RebootFor(ctx context.Context, by Asker, domain string, mode api
 	if err != nil {
 		return api.Summary{}, err
 	}
+	if err := t.clones(); err != nil {
+		return api.Summary{}, err
+	}
 	k := a.keeper(t.uuid)
 	switch joined, err := k.inTheWay(ctx, t, mode); {
 	case err != nil:
@@ -119,12 +122,29 @@ func comingBack(t target, s *api.Summary) error {
 
 // down says that there is nothing to reboot.
 func down(t target) error {
-	return api.Errorf(api.NotFound, "domain %s is down: nothing to reboot; xl create its configuration to bring it back", t.name)
+	return api.Errorf(api.NotFound, "domain %s %s", t.name, t.away())
 }
 
-// recreateWait is how long after it went down a toolstack that recreates the
-// domain has done so, with time to spare.
-const recreateWait = 2 * time.Minute
+// away says why a domain is not there, and what to do. One that was suspended may run
+// elsewhere, on the same disks.
+func (t target) away() string {
+	switch {
+	case t.gone:
+		return "is not here: it was saved, or has moved to another host; xl restore what was saved, or see warmreboot there"
+	case t.taken:
+		return "is down: nothing to reboot; unless it runs on another host, xl create its configuration to bring it back"
+	}
+	return "is down: nothing to reboot; xl create its configuration to bring it back"
+}
+
+// clones returns why two domains of one UUID are left alone, or nil.
+func (t target) clones() error {
+	if t.twin == 0 {
+		return nil
+	}
+	return api.Errorf(api.Failed, "domain %s: domid %d and domid %d run under the same UUID %s, and both are left alone: give one of them another (uuid= in its configuration) and xl create it again",
+		t.name, t.info.Domid, t.twin, t.uuid)
+}
 
 // goesDown reports whether the domain is in a reboot of its own: a forced one
 // has nothing to do but to wait for that.
@@ -177,6 +197,9 @@ func (a *Agent) await(ctx context.Context, k *keeper, t target, sequence uint64,
 				return *s.Last, api.Errorf(api.CameBackCold, "domain %s came back cold: %s; warmreboot report %s has more", t.name, s.Last.Reason, t.name)
 			}
 			return *s.Last, nil
+		}
+		if s.Domid == 0 && s.Current == nil && t.info != nil {
+			return nothing, api.Errorf(api.Failed, "domain %s has gone down, and nobody is to create it again: it was switched off, saved or taken away meanwhile", t.name)
 		}
 		select {
 		case <-changed:

@@ -34,6 +34,13 @@ type Record struct {
 	Sequence uint64 `json:"sequence"`
 	// Domid is the domain that was last seen under the UUID.
 	Domid ident.Domid `json:"domid"`
+	// Resumed: that domain was not booted here, but restored or migrated in.
+	Resumed bool `json:"resumed,omitempty"`
+	// Away: it was suspended, to be saved or migrated. Gone: and then it went.
+	Away bool `json:"away,omitempty"`
+	Gone bool `json:"gone,omitempty"`
+	// Clones are other domains that ran under the UUID beside it.
+	Clones []ident.Domid `json:"clones,omitempty"`
 	// Accounts are those of the disks of that domain.
 	Accounts map[ident.VBD]*custody.Account `json:"accounts,omitempty"`
 	// Intent is what an operator asked for, until the domain is gone.
@@ -103,6 +110,16 @@ type Reboot struct {
 	// Seen is when the new domain was first seen, Ran when it first ran.
 	Seen time.Time `json:"seen"`
 	Ran  time.Time `json:"ran"`
+}
+
+// recreateWait is how long after it went down a toolstack that recreates the
+// domain has done so, with time to spare.
+const recreateWait = 2 * time.Minute
+
+// awaited reports whether a domain that is down is about to come back: not one that
+// was switched off, nor one that was taken away by whomever, for whatever purpose.
+func (b *Reboot) awaited(now time.Time) bool {
+	return !b.Off && (b.Summary.Trigger != api.Unknown || now.Sub(b.Summary.Started).Abs() < recreateWait)
 }
 
 // A journal file is two lines: the CRC-32C of the second, in hexadecimal, and

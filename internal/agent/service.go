@@ -49,7 +49,7 @@ func (a *Agent) Status(ctx context.Context, domain string, wait bool) (api.Domai
 func progressText(s *api.Summary) string {
 	switch {
 	case s.DomidAfter == 0:
-		return fmt.Sprintf("it went down, but nobody has recreated it in %v; is its xl process running, with on_reboot and on_crash set to restart? `xl create` its configuration to bring it back",
+		return fmt.Sprintf("it went down, but nobody has recreated it in %v; is its xl process running, with on_reboot and on_crash set to restart? unless it runs on another host, `xl create` its configuration to bring it back",
 			time.Since(s.Started).Round(time.Second))
 	case len(s.VBDs) == 0:
 		return "it is back, but its disks are not checked yet"
@@ -73,7 +73,7 @@ func (a *Agent) usable(t target) error {
 		return api.Errorf(api.Failed, "domain %s: cannot tell whether this Xen has a warm cache: %v; warmreboot doctor looks further", t.name, err)
 	}
 	if t.info == nil {
-		return api.Errorf(api.NotFound, "domain %s is down; xl create its configuration", t.name)
+		return down(t)
 	}
 	if !t.info.HVM {
 		return api.Errorf(api.NotTracked, "domain %s is a PV guest: only PVH and HVM guests can have a warm cache; --cold reboots it normally", t.name)
@@ -103,6 +103,9 @@ func (a *Agent) Enable(ctx context.Context, domain string, p api.Policy) (api.Do
 		return api.DomainStatus{}, err
 	}
 	if err := a.usable(t); err != nil {
+		return api.DomainStatus{}, err
+	}
+	if err := t.clones(); err != nil {
 		return api.DomainStatus{}, err
 	}
 	if !a.built(ctx, *t.info) {
@@ -180,6 +183,9 @@ func (a *Agent) Drop(ctx context.Context, domain string) (api.DropResult, error)
 		return api.DropResult{}, err
 	}
 	r := api.DropResult{Domain: t.name}
+	if err := t.clones(); err != nil {
+		return r, err
+	}
 	if t.info != nil {
 		n, err := a.Xen.WarmcacheDrop(t.info.Domid)
 		switch {
@@ -216,6 +222,9 @@ func (a *Agent) warmable(t target) error {
 	case !st.Attached:
 		return api.Errorf(api.NotTracked, "the guest kernel of domain %s does not track its page cache: boot a kernel with CONFIG_XEN_WARMCACHE, after warmreboot enable; --cold reboots it normally", t.name)
 	}
+	if err := a.owner(t).Releases(); err != nil {
+		return api.Errorf(api.Failed, "domain %s would come back cold: %v; --cold reboots it normally", t.name, err)
+	}
 	return nil
 }
 
@@ -226,6 +235,9 @@ func (a *Agent) Plan(ctx context.Context, domain string, mode api.Trigger) (api.
 		return api.Plan{}, err
 	}
 	p := api.Plan{Domain: t.name, UUID: t.uuid, Mode: mode, VBDs: []api.PlanVBD{}}
+	if err := t.clones(); err != nil {
+		return p, err
+	}
 	if t.info != nil {
 		p.Domid = t.info.Domid
 	}

@@ -108,6 +108,13 @@ func (d *diagnosis) checkDomains(ctx context.Context, l local, all []api.DomainS
 func (d *diagnosis) checkDomain(ctx context.Context, l local, s api.DomainStatus, hvm bool) {
 	before := len(d.Findings)
 	switch {
+	case s.Twin != 0:
+		d.add("domain", s.Domain, sevWarning, "give one of them a UUID of its own (uuid= in its configuration), and xl create it again",
+			"domid %d runs under the same UUID %s: both are left alone", s.Twin, s.UUID)
+		return
+	case s.State == "gone":
+		d.add("domain", s.Domain, sevOK, "warmreboot history "+s.Domain, "it is not here: it was saved, or has moved to another host")
+		return
 	case s.State == "down":
 		// Not "create it": it may have been migrated, and run elsewhere.
 		d.add("domain", s.Domain, sevOK, "warmreboot history "+s.Domain, "it is down; Xen has preserved %s", pages(s.ImagePages))

@@ -61,47 +61,40 @@ func openLocal() (local, error) {
 		memory: xen.Memory, synced: clockSynced, owner: toolstack.Here.Owner, close: func() { store.Close(); xen.Close() }}, nil
 }
 
-// domains returns all domains but dom0, by name.
-func (l local) domains(ctx context.Context) ([]api.DomainStatus, []xenctl.DomainInfo, error) {
-	infos, err := l.xen.Domains()
+// domains returns all domains that an operator may deal with.
+func (l local) domains(ctx context.Context) ([]api.DomainStatus, []inventory.Domain, error) {
+	there, err := inventory.List(ctx, l.xen, l.store)
 	if err != nil {
 		return nil, nil, err
 	}
 	all := []api.DomainStatus{}
-	var those []xenctl.DomainInfo
-	for _, info := range infos {
-		if info.Domid == 0 || info.Dying {
-			continue
-		}
-		name, _ := l.store.Read(ctx, fmt.Sprintf("/local/domain/%d/name", info.Domid))
-		s := api.DomainStatus{Domain: name, UUID: info.UUID}
-		inventory.Describe(l.xen, &info, &s)
-		all = append(all, s)
-		those = append(those, info)
+	for _, d := range there {
+		all = append(all, l.describe(d))
 	}
-	return all, those, nil
+	return all, there, nil
+}
+
+func (l local) describe(d inventory.Domain) api.DomainStatus {
+	s := api.DomainStatus{Domain: d.Name, UUID: d.UUID}
+	inventory.Describe(l.xen, &d.DomainInfo, &s)
+	s.Twin = d.Twin
+	return s
 }
 
 // find finds a domain by name, domid or UUID.
 func (l local) find(ctx context.Context, domain string) (api.DomainStatus, xenctl.DomainInfo, error) {
-	all, infos, err := l.domains(ctx)
+	there, err := inventory.List(ctx, l.xen, l.store)
 	if err != nil {
 		return api.DomainStatus{}, xenctl.DomainInfo{}, err
 	}
-	ref, found := ident.ParseRef(domain), -1
-	for i, s := range all {
-		if !ref.Matches(s.Domain, s.UUID, s.Domid) {
-			continue
-		}
-		if found >= 0 {
-			return api.DomainStatus{}, xenctl.DomainInfo{}, api.Errorf(api.BadRequest, "%q may be domid %d or domid %d: name one of them by its domid; xl list -v shows both", domain, all[found].Domid, s.Domid)
-		}
-		found = i
+	d, err := inventory.Find(there, domain)
+	switch {
+	case err != nil:
+		return api.DomainStatus{}, xenctl.DomainInfo{}, err
+	case d == nil:
+		return api.DomainStatus{}, xenctl.DomainInfo{}, inventory.NotFound(domain)
 	}
-	if found >= 0 {
-		return all[found], infos[found], nil
-	}
-	return api.DomainStatus{}, xenctl.DomainInfo{}, api.Errorf(api.NotFound, "there is no domain %q; xl list shows what is there", domain)
+	return l.describe(*d), d.DomainInfo, nil
 }
 
 // usable returns why a domain has no warm cache, or nil.

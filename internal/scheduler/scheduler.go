@@ -378,6 +378,9 @@ func (r *Runner) input(all []api.DomainStatus) (schedule.Input, *config.Config) 
 	in := schedule.Input{Now: now.Wall, Rules: r.conf.Rules(), Groups: r.conf.Groups, Limits: r.conf.Limits, Memory: maps.Clone(r.memory),
 		Trends: map[schedule.Key][]schedule.Trend{}, Stopped: r.State.Stopped(r.conf.Names()...), Started: began, Running: maps.Clone(r.running)}
 	for _, s := range all {
+		if s.State == "gone" || s.Twin != 0 {
+			continue // it is not one of those that are to run here; or nobody knows which one it is
+		}
 		d := schedule.Domain{Name: s.Domain, UUID: s.UUID, Up: s.State == "running", Age: r.age(s, now.Up)}
 		switch {
 		case r.running[s.UUID] != "":
@@ -432,7 +435,7 @@ func (r *Runner) noteBirths(ctx context.Context, all []api.DomainStatus) error {
 	born := map[ident.UUID]state.Birth{}
 	for _, s := range all {
 		old, known := was[s.UUID]
-		if s.Domid == 0 || known && old.Domid == s.Domid && old.Boot == r.Boot {
+		if s.Domid == 0 || s.Twin != 0 || known && old.Domid == s.Domid && old.Boot == r.Boot {
 			continue
 		}
 		age := time.Duration(0)
@@ -444,6 +447,9 @@ func (r *Runner) noteBirths(ctx context.Context, all []api.DomainStatus) error {
 			}
 		}
 		born[s.UUID] = state.Birth{Domid: s.Domid, Boot: r.Boot, At: (up - age).Seconds()}
+		if known && s.Resumed && old.Boot == r.Boot { // saved or migrated meanwhile, not booted
+			born[s.UUID] = state.Birth{Domid: s.Domid, Boot: r.Boot, At: old.At}
+		}
 		if known && old.Boot == r.Boot && !s.Managed {
 			r.unsure[s.UUID] = old.Domid
 		}

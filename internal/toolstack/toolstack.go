@@ -45,6 +45,15 @@ func (o Owner) Recreates() error {
 	return nil
 }
 
+// Releases returns nil if what a domain has in memory is let go of when it reboots,
+// else why not: then nothing of it can come back.
+func (o Owner) Releases() error {
+	if o.OnReboot == "rename-restart" {
+		return errors.New(`its on_reboot is "rename-restart": the old domain stays, with its memory and its disks; set it to "restart" and create it again`)
+	}
+	return nil
+}
+
 // Host is a machine's files and processes.
 type Host struct {
 	State string // of libxl: /var/lib/xen

@@ -1,0 +1,394 @@
+package agent
+
+import (
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/warmreboot/warmreboot/api"
+	"github.com/warmreboot/warmreboot/ident"
+	"github.com/warmreboot/warmreboot/internal/toolstack"
+	"github.com/warmreboot/warmreboot/xenctl"
+)
+
+// now is what the agent says of a domain, without waiting for anything.
+func now(t *testing.T, a *Agent, domain string) api.DomainStatus {
+	t.Helper()
+	s, err := a.Status(ctx(t, time.Second), domain, false)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return s
+}
+
+// suspend is xl save, or the beginning of xl migrate.
+func (w *world) suspend(d *fakeDomain) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	d.info.Shutdown, d.info.Reason = true, xenctl.ShutdownSuspend
+}
+
+// take is xl destroy.
+func (w *world) take(d *fakeDomain) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.take1(d)
+}
+
+func (w *world) take1(d *fakeDomain) {
+	for vbd, k := range w.disks {
+		w.store.Remove(fmt.Sprintf("/local/domain/0/backend/vbd/%d/%d", d.info.Domid, vbd))
+		delete(k.guest, d.info.Domid)
+	}
+	for i, x := range w.domains {
+		if x == d {
+			w.domains = append(w.domains[:i:i], w.domains[i+1:]...)
+		}
+	}
+}
+
+// TestSuspendIsNoReboot: a domain that is saved or migrated away is in no reboot, and
+// nobody is told to create it; when it is restored, nothing is entered into the
+// history, and its next reboot is warm.
+func TestSuspendIsNoReboot(t *testing.T) {
+	for _, looks := range []bool{true, false} { // when it is gone; else the next domain is there at once
+		t.Run(fmt.Sprint(looks), bubble(func(t *testing.T) {
+			w, a, d, dir := running(t, 20, api.Policy{})
+			time.Sleep(time.Second)
+			w.suspend(d)
+			time.Sleep(time.Second)
+			if s := now(t, a, "domU-web"); s.Current != nil {
+				t.Errorf("suspended: %+v", s.Current)
+			}
+			w.mu.Lock()
+			w.take1(d)
+			if !looks {
+				w.create("domU-web", webUUID)
+			}
+			w.mu.Unlock()
+			if looks {
+				time.Sleep(time.Hour)
+				s := now(t, a, "domU-web")
+				if s.State != "gone" || s.Current != nil || s.Last != nil || s.Domid != 0 || !strings.Contains(s.Message, "another host") {
+					t.Errorf("%+v", s)
+				}
+				for _, mode := range []api.Trigger{api.Graceful, api.Force, api.Cold} {
+					if _, err := a.Reboot(ctx(t, time.Minute), "domU-web", mode); code(err) != api.NotFound || strings.Contains(err.Error(), "create") {
+						t.Errorf("%s: %v", mode, err)
+					}
+				}
+				if s := status(t, a); s.Current != nil { // --wait returns
+					t.Errorf("%+v", s)
+				}
+				all, err := a.Kept(ctx(t, time.Second))
+				if err != nil || len(all) != 1 || all[0].State != "gone" {
+					t.Errorf("%+v, %v", all, err)
+				}
+				w.mu.Lock()
+				w.create("domU-web", webUUID)
+				w.mu.Unlock()
+			}
+			time.Sleep(5 * time.Second)
+			s := now(t, a, "domU-web")
+			if s.State != "running" || s.Domid != 2 || !s.Resumed || !s.Enabled || s.Current != nil || s.Last != nil || s.Message != "" {
+				t.Errorf("%+v", s)
+			}
+			if h := w.state(dir).history(); len(h) != 0 {
+				t.Errorf("%+v", h)
+			}
+			w.mu.Lock()
+			d = w.domains[0]
+			w.mu.Unlock()
+			w.load(d, 20)
+			if s, err := a.Reboot(ctx(t, time.Minute), "domU-web", api.Graceful); err != nil || s.Outcome != "warm" || s.Sequence != 1 {
+				t.Errorf("%+v, %v", s, err)
+			}
+			if s := now(t, a, "domU-web"); s.Resumed {
+				t.Error("it has booted here")
+			}
+		}))
+	}
+}
+
+// TestSuspendThatFails: a domain that goes on is the one that it was.
+func TestSuspendThatFails(t *testing.T) {
+	bubble(func(t *testing.T) {
+		w, a, d, dir := running(t, 20, api.Policy{})
+		time.Sleep(time.Second)
+		w.suspend(d)
+		time.Sleep(time.Second)
+		a.Stop()
+		a = w.agent(dir)
+		time.Sleep(time.Second)
+		w.mu.Lock()
+		d.info.Shutdown, d.info.Reason = false, 0
+		w.mu.Unlock()
+		time.Sleep(time.Second)
+		if s, err := a.Reboot(ctx(t, time.Minute), "domU-web", api.Graceful); err != nil || s.Outcome != "warm" || s.Sequence != 1 || s.PagesRestored != 40 {
+			t.Errorf("%+v, %v", s, err)
+		}
+	})(t)
+}
+
+// TestMigrateWithinTheHost: the one that it is migrated to is no second domain, and
+// no reboot; its name is the one that it is given in the end.
+func TestMigrateWithinTheHost(t *testing.T) {
+	bubble(func(t *testing.T) {
+		w, a, d, dir := running(t, 20, api.Policy{})
+		time.Sleep(time.Second)
+		w.mu.Lock()
+		w.unchecked = true
+		n := w.create("domU-web--incoming", webUUID)
+		n.info.Paused, n.introduced = true, false
+		w.mu.Unlock()
+		time.Sleep(time.Minute)
+		w.suspend(d)
+		w.mu.Lock()
+		n.introduced = true
+		w.mu.Unlock()
+		time.Sleep(2 * time.Second)
+		w.take(d)
+		w.mu.Lock()
+		n.info.Paused = false
+		w.mu.Unlock()
+		time.Sleep(2 * time.Second)
+		w.store.Set(fmt.Sprintf("/local/domain/%d/name", n.info.Domid), "domU-web")
+		time.Sleep(2 * time.Second)
+		w.take(n)
+		time.Sleep(time.Second)
+		s := now(t, a, "domU-web") // also while it is down
+		if h := w.state(dir).history(); len(h) != 0 || s.Domain != "domU-web" {
+			t.Errorf("%+v, %+v", s, h)
+		}
+	})(t)
+}
+
+// TestRename: the old name is nobody's.
+func TestRename(t *testing.T) {
+	bubble(func(t *testing.T) {
+		w, a, d, _ := running(t, 20, api.Policy{})
+		time.Sleep(time.Second)
+		w.store.Set("/local/domain/1/name", "shop")
+		if _, err := a.Status(ctx(t, time.Second), "domU-web", false); code(err) != api.NotFound {
+			t.Errorf("%v", err)
+		}
+		time.Sleep(time.Second)
+		w.recreate = false
+		w.die(d, xenctl.ShutdownPoweroff)
+		time.Sleep(5 * time.Second)
+		if s := now(t, a, "shop"); s.Domain != "shop" || s.State != "down" {
+			t.Errorf("%+v", s)
+		}
+		if _, err := a.Status(ctx(t, time.Second), "domU-web", false); code(err) != api.NotFound {
+			t.Errorf("%v", err)
+		}
+	})(t)
+}
+
+// TestNumbers: digits are a domid, whatever domains are called.
+func TestNumbers(t *testing.T) {
+	bubble(func(t *testing.T) {
+		w := newWorld(t)
+		w.nextID = 7
+		w.create("12", ident.UUID{1})
+		w.nextID = 12
+		w.create("db", ident.UUID{2})
+		w.nextID = 20
+		w.create("7", ident.UUID{3})
+		a := w.agent("kept")
+		for word, want := range map[string]ident.Domid{"12": 12, "7": 7, "012": 12, "20": 20} {
+			if s := now(t, a, word); s.Domid != want {
+				t.Errorf("%s: %d, want %d", word, s.Domid, want)
+			}
+		}
+		if _, err := a.Status(ctx(t, time.Second), "99999", false); code(err) != api.NotFound {
+			t.Error(err)
+		}
+	})(t)
+}
+
+// TestSwitchedOff: a domain that was switched off is in no reboot, also not for
+// who waits; when it is created again, it is warm.
+func TestSwitchedOff(t *testing.T) {
+	bubble(func(t *testing.T) {
+		w, a, d, _ := running(t, 20, api.Policy{})
+		w.recreate = false
+		time.Sleep(time.Second)
+		w.die(d, xenctl.ShutdownPoweroff)
+		time.Sleep(5 * time.Second)
+		if s := status(t, a); s.Current != nil || s.State != "down" || s.ImagePages != 40 {
+			t.Errorf("%+v", s)
+		}
+		time.Sleep(time.Hour)
+		w.mu.Lock()
+		w.boots(w.create("domU-web", webUUID))
+		w.mu.Unlock()
+		time.Sleep(5 * time.Second)
+		if s := now(t, a, "domU-web"); s.Last == nil || s.Last.Outcome != "warm" {
+			t.Errorf("%+v", s.Last)
+		}
+	})(t)
+}
+
+// TestTakenAway: of one that somebody takes away it is not known whether it is to
+// come back: after a while it is no longer waited for.
+func TestTakenAway(t *testing.T) {
+	bubble(func(t *testing.T) {
+		w, a, d, _ := running(t, 20, api.Policy{})
+		time.Sleep(time.Second)
+		w.take(d)
+		time.Sleep(time.Second)
+		if s := now(t, a, "domU-web"); s.Current == nil {
+			t.Errorf("%+v", s)
+		}
+		if s, err := a.Status(ctx(t, time.Hour), "domU-web", true); err != nil || s.Current != nil { // in the end
+			t.Errorf("%+v, %v", s, err)
+		}
+		if _, err := a.Reboot(ctx(t, time.Second), "domU-web", api.Graceful); code(err) != api.NotFound || !strings.Contains(err.Error(), "unless it runs on another host") {
+			t.Errorf("%v", err)
+		}
+	})(t)
+}
+
+// TestOffInsteadOfReboot: one that was asked to reboot and goes off is not waited for.
+func TestOffInsteadOfReboot(t *testing.T) {
+	bubble(func(t *testing.T) {
+		w, a, d, _ := running(t, 20, api.Policy{})
+		w.recreate, w.deaf = false, true
+		w.going.Go(func() {
+			time.Sleep(3 * time.Second)
+			w.die(d, xenctl.ShutdownPoweroff)
+		})
+		begun := time.Now()
+		if _, err := a.Reboot(ctx(t, time.Hour), "domU-web", api.Graceful); code(err) != api.Failed || time.Since(begun) > time.Minute {
+			t.Errorf("after %v: %v", time.Since(begun), err)
+		}
+	})(t)
+}
+
+// TestTwoOfOneUUID: both are left alone: nothing is tracked of the clone, the
+// original's disks go on being watched, nobody reboots either, and when the original
+// has rebooted the clone has not taken its place.
+func TestTwoOfOneUUID(t *testing.T) {
+	bubble(func(t *testing.T) {
+		w, a, d, dir := running(t, 20, api.Policy{})
+		time.Sleep(time.Second)
+		w.mu.Lock()
+		w.unchecked = true
+		clone := w.create("copy", webUUID)
+		w.mu.Unlock()
+		time.Sleep(2 * time.Second)
+		if clone.st.Enabled {
+			t.Error("the clone is tracked")
+		}
+		s := now(t, a, "domU-web")
+		if s.Domid != 1 || s.Twin != 2 || s.Current != nil || !s.Managed || !strings.Contains(s.Message, "same UUID") {
+			t.Errorf("%+v", s)
+		}
+		if s := now(t, a, "copy"); s.Domid != 2 || s.Twin != 1 || s.Managed {
+			t.Errorf("%+v", s)
+		}
+		all, err := a.List(ctx(t, time.Second))
+		if err != nil || len(all) != 2 {
+			t.Errorf("%+v, %v", all, err)
+		}
+		for _, name := range []string{"domU-web", "copy"} {
+			for _, mode := range []api.Trigger{api.Graceful, api.Force, api.Cold} {
+				if _, err := a.Reboot(ctx(t, time.Minute), name, mode); code(err) != api.Failed || !strings.Contains(err.Error(), "domid 2") {
+					t.Errorf("%s of %s: %v", mode, name, err)
+				}
+			}
+			if _, err := a.Enable(ctx(t, time.Minute), name, api.Policy{}); code(err) != api.Failed {
+				t.Errorf("%v", err)
+			}
+		}
+		// The original reboots by itself.
+		w.die(d, xenctl.ShutdownReboot)
+		time.Sleep(10 * time.Second)
+		s = now(t, a, webUUID.String())
+		if s.Domid != 3 || s.Current != nil || s.Last == nil || s.Last.DomidAfter != 3 || clone.st.Enabled {
+			t.Errorf("%+v, last %+v", s, s.Last)
+		}
+		w.take(clone)
+		time.Sleep(2 * time.Second)
+		if s := now(t, a, "domU-web"); s.Twin != 0 || s.Message != "" || s.Current != nil {
+			t.Errorf("%+v", s)
+		}
+		if h := w.state(dir).history(); len(h) != 1 {
+			t.Errorf("%+v", h)
+		}
+	})(t)
+}
+
+// TestStubDomain: what emulates another domain's devices is nobody's to deal with.
+func TestStubDomain(t *testing.T) {
+	bubble(func(t *testing.T) {
+		w, a, _, _ := running(t, 20, api.Policy{})
+		w.mu.Lock()
+		w.create("domU-web-dm", ident.UUID{9})
+		w.mu.Unlock()
+		w.store.Set("/local/domain/2/target", "1")
+		for _, name := range []string{"domU-web-dm", "2", ident.UUID{9}.String()} {
+			if _, err := a.Enable(ctx(t, time.Second), name, api.Policy{}); code(err) != api.NotFound {
+				t.Errorf("%s: %v", name, err)
+			}
+		}
+		if all, err := a.List(ctx(t, time.Second)); err != nil || len(all) != 1 {
+			t.Errorf("%+v, %v", all, err)
+		}
+	})(t)
+}
+
+// TestRenameRestart: a toolstack that keeps the old domain under another name and
+// UUID keeps its memory, too: that is not tried, and said if a guest does it by
+// itself. A creation that fails before the domain runs ends no reboot.
+func TestRenameRestart(t *testing.T) {
+	bubble(func(t *testing.T) {
+		w := newWorld(t)
+		owner := &fakeOwner{Toolstack: toolstack.XL, Process: "xl (3)", OnReboot: "rename-restart"}
+		a := w.start("kept", func(o *Options) { o.Owners = owner })
+		d := w.create("domU-web", webUUID)
+		if _, err := a.Enable(ctx(t, time.Second), "domU-web", api.Policy{}); err != nil {
+			t.Fatal(err)
+		}
+		w.load(d, 20)
+		if _, err := a.Reboot(ctx(t, time.Second), "domU-web", api.Graceful); code(err) != api.Failed || !strings.Contains(err.Error(), "rename-restart") {
+			t.Errorf("%v", err)
+		}
+		w.mu.Lock()
+		if w.asked != 0 {
+			t.Error("it was rebooted")
+		}
+		d.info.Shutdown, d.info.Reason = true, xenctl.ShutdownReboot
+		w.mu.Unlock()
+		time.Sleep(time.Second)
+		w.mu.Lock()
+		d.info.UUID = ident.UUID{8}
+		w.mu.Unlock()
+		w.store.Set("/local/domain/1/name", "domU-web-1764504000")
+		time.Sleep(time.Second)
+		if s := now(t, a, webUUID.String()); s.Current == nil || !strings.Contains(s.Message, "rename-restart") {
+			t.Errorf("%+v", s)
+		}
+		w.mu.Lock()
+		n := w.create("domU-web", webUUID)
+		n.info.Paused = true
+		w.mu.Unlock()
+		time.Sleep(time.Second)
+		w.take(n)
+		time.Sleep(time.Second)
+		s := now(t, a, webUUID.String())
+		if s.Current == nil || s.Current.Sequence != 1 || s.Last != nil {
+			t.Errorf("%+v, %+v", s.Current, s.Last)
+		}
+		w.mu.Lock()
+		w.boots(w.create("domU-web", webUUID))
+		w.mu.Unlock()
+		time.Sleep(5 * time.Second)
+		s = now(t, a, "domU-web")
+		if s.Last == nil || s.Last.Outcome != "cold" || !strings.Contains(s.Last.Reason, "rename-restart") || s.Last.Sequence != 1 {
+			t.Errorf("%+v", s.Last)
+		}
+	})(t)
+}
