@@ -51,6 +51,7 @@ var allowed = map[string]string{
 	// What they make together.
 	"internal/custody":     "internal/disk",
 	"internal/validate":    "ident cachemap reusebitmap internal/disk internal/hypervisor",
+	"internal/scrub":       "ident internal/hypervisor internal/validate",
 	"internal/inventory":   "api ident internal/hypervisor xenctl",
 	"internal/config":      "api internal/schedule github.com/fsnotify/fsnotify github.com/pelletier/go-toml/v2 github.com/pelletier/go-toml/v2/unstable",
 	"internal/settings":    "api internal/config",
@@ -59,15 +60,15 @@ var allowed = map[string]string{
 	"internal/web":         "api",
 	"internal/web/webtest": "api ident",
 	// The agent, and who has it do things.
-	"internal/agent":     "api ident cachemap internal/custody internal/disk internal/hypervisor internal/inventory internal/toolstack internal/validate xenctl xenctl/libxl golang.org/x/sys/unix",
+	"internal/agent":     "api ident cachemap internal/custody internal/disk internal/hypervisor internal/inventory internal/scrub internal/toolstack internal/validate xenctl xenctl/libxl golang.org/x/sys/unix",
 	"internal/scheduler": "api ident internal/agent internal/config internal/schedule internal/state net/http os/exec",
 	// Who is asked, and shows.
 	"internal/apiserver": "api ident internal/text net/http",
 	"internal/webserver": "api internal/web net/http",
-	"internal/metrics": "api ident xenctl net/http github.com/prometheus/client_golang/prometheus github.com/prometheus/client_golang/prometheus/collectors " +
+	"internal/metrics": "api ident internal/scrub xenctl net/http github.com/prometheus/client_golang/prometheus github.com/prometheus/client_golang/prometheus/collectors " +
 		"github.com/prometheus/client_golang/prometheus/promhttp",
 	// The programs. The command line links no daemon.
-	"internal/daemon": "api internal/agent internal/apiserver internal/disk internal/hypervisor internal/metrics internal/samples internal/scheduler internal/sdnotify " +
+	"internal/daemon": "api internal/agent internal/apiserver internal/disk internal/hypervisor internal/metrics internal/samples internal/scheduler internal/scrub internal/sdnotify " +
 		"internal/settings internal/state internal/toolstack internal/version internal/web internal/webserver xenctl xenctl/libxl xenstore net/http",
 	"internal/cli": "api ident cachemap internal/config internal/disk internal/hypervisor internal/inventory internal/schedule internal/settings internal/state internal/text " +
 		"internal/toolstack internal/validate internal/version internal/web xenctl xenstore github.com/urfave/cli/v2 golang.org/x/term",

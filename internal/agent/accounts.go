@@ -319,6 +319,9 @@ func (k *keeper) startOver(dom xenctl.DomainInfo, d *usedDisk, why string) error
 	if st, err := k.a.Xen.WarmcacheStatus(dom.Domid); err != nil || st.Pending > 0 {
 		a.Question("the guest was reading when somebody else wrote to %s", a.Identity.Name)
 	}
+	if last := k.rec.Accounts[vbd]; last != nil {
+		a.Stale = last.Stale
+	}
 	reason := api.Written
 	if d.swapped {
 		reason, d.swapped = api.Swapped, false

@@ -329,6 +329,9 @@ func (k *keeper) judge(ctx context.Context, d xenctl.DomainInfo, v *verdict, fau
 	case err != nil:
 		v.refuse(api.Failure, "%v", err)
 		return
+	case judgement == custody.Broken && account.Stale != "":
+		v.refuse(api.Content, "%s", why)
+		return
 	case judgement == custody.Broken:
 		v.refuse(api.Written, "%s", why)
 		return

@@ -15,6 +15,7 @@ import (
 	"github.com/warmreboot/warmreboot/cachemap"
 	"github.com/warmreboot/warmreboot/ident"
 	"github.com/warmreboot/warmreboot/internal/custody"
+	"github.com/warmreboot/warmreboot/internal/scrub"
 	"github.com/warmreboot/warmreboot/xenctl"
 )
 
@@ -67,6 +68,7 @@ type keeper struct {
 
 	mu      sync.Mutex
 	shown   api.DomainStatus
+	inUse   []scrub.Disk  // what may be scrubbed
 	changed chan struct{} // closed and replaced whenever shown is
 }
 
@@ -231,6 +233,8 @@ func (k *keeper) publish() {
 	for v, a := range r.Accounts {
 		c := api.VBDCustody{VBD: v, Name: v.Name(), Backing: a.Identity.Name, State: "certain"}
 		switch {
+		case a.Stale != "":
+			c.State, c.Reason = "broken", a.Stale
 		case a.Breach != "":
 			c.State, c.Reason = "broken", a.Breach
 		case a.Doubt != "":
@@ -267,8 +271,9 @@ func (k *keeper) publish() {
 		c := clone(*r.Last)
 		s.Last = &c
 	}
+	used := k.used()
 	k.mu.Lock()
-	k.shown = s
+	k.shown, k.inUse = s, used
 	close(k.changed)
 	k.changed = make(chan struct{})
 	k.mu.Unlock()

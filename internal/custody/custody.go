@@ -56,6 +56,10 @@ type Account struct {
 	// that somebody else wrote. The first of each is kept.
 	Doubt  string `json:"doubt,omitempty"`
 	Breach string `json:"breach,omitempty"`
+	// Stale is the proof that a page that Xen vouched for was not what the disk had,
+	// though nobody is known to have written. Of what has been read since, nothing
+	// can be said either.
+	Stale string `json:"stale,omitempty"`
 }
 
 // settle is how long Base may rise after an account was opened while the guest
@@ -271,6 +275,9 @@ func (a *Account) Settled(r disk.Reading) bool {
 func (a *Account) Judge(id disk.Identity, r disk.Reading, ran bool) (Judgement, string) {
 	if why := a.Identity.Differs(id); why != "" {
 		return Broken, why
+	}
+	if a.Stale != "" {
+		return Broken, a.Stale
 	}
 	if a.Breach != "" {
 		return Broken, a.Breach

@@ -24,6 +24,7 @@ import (
 	"github.com/warmreboot/warmreboot/internal/disk"
 	"github.com/warmreboot/warmreboot/internal/hypervisor"
 	"github.com/warmreboot/warmreboot/internal/scheduler"
+	"github.com/warmreboot/warmreboot/internal/scrub"
 	"github.com/warmreboot/warmreboot/internal/sdnotify"
 	"github.com/warmreboot/warmreboot/internal/settings"
 	"github.com/warmreboot/warmreboot/internal/state"
@@ -51,6 +52,10 @@ func Main(args []string, stderr io.Writer) int {
 	if o.Version {
 		fmt.Fprintf(stderr, "warmrebootd %s\n", version.String())
 		return 0
+	}
+	if !(o.ScrubRate >= 0 && o.ScrubRate <= 1<<20) || !(o.ScrubShare > 0 && o.ScrubShare <= 100) {
+		fmt.Fprintf(stderr, "warmrebootd: --scrub-rate %v must be 0 or more, and --scrub-share %v above 0 and at most 100\n", o.ScrubRate, o.ScrubShare)
+		return 2
 	}
 	if o.Listen != "" {
 		if _, _, err := webAddress(o.Listen); err != nil {
@@ -124,7 +129,9 @@ func run(ctx context.Context, o settings.Daemon, log *slog.Logger) error {
 	schedules := scheduler.New(scheduler.Options{Agent: a, State: history, History: record, Store: store, Dir: o.ConfigDir, DryRun: o.DryRun, Log: log,
 		Boot: strings.TrimSpace(string(boot)), Sys: "/sys", Console: "/var/log/xen/console"})
 	host := hostOf(xen.ProbeWarmcache)
-	all, pages := show(a, history, record, schedules, o, host, xen.ProbeWarmcache, log)
+	scrubber := &scrub.Scrubber{Source: a.Scrubbed(), Memory: hypervisor.Real{Handle: xen}, Loaded: scrub.Load("/proc"), Log: log,
+		Limits: scrub.Limits{Rate: o.ScrubRate * (1 << 20), Share: o.ScrubShare / 100}}
+	all, pages := show(a, history, record, schedules, scrubber, o, host, xen.ProbeWarmcache, log)
 	if err := forward(ctx, store, a.Wake); err != nil {
 		return err
 	}
@@ -136,6 +143,8 @@ func run(ctx context.Context, o settings.Daemon, log *slog.Logger) error {
 	defer func() { cancel(); beside.Wait() }() // before the history is closed
 	beside.Add(1)
 	go func() { defer beside.Done(); all.Run(ctx) }()
+	beside.Add(1)
+	go func() { defer beside.Done(); scrubber.Run(ctx) }()
 	listener, err := listen(o.Socket)
 	if err != nil {
 		return err

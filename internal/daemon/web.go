@@ -46,9 +46,9 @@ var _ web.Source = shown{}
 
 // show makes the figures and curves of an agent that has not been started yet.
 // The sampler has to be run.
-func show(a *agent.Agent, history *state.Store, r *recorder, schedules metrics.Schedules, o settings.Daemon, host func() api.Host, probe func() (xenctl.Feature, error), log *slog.Logger) (shown, webserver.Options) {
+func show(a *agent.Agent, history *state.Store, r *recorder, schedules metrics.Schedules, scrubber metrics.Scrubber, o settings.Daemon, host func() api.Host, probe func() (xenctl.Feature, error), log *slog.Logger) (shown, webserver.Options) {
 	s := &samples.Sampler{Source: a, Sys: "/sys", Dir: filepath.Join(o.StateDir, "samples"), Log: log}
-	m := metrics.New(metrics.Options{Source: a, Schedules: schedules, Version: version.String(), Warmcache: probe, Log: log})
+	m := metrics.New(metrics.Options{Source: a, Schedules: schedules, Scrubber: scrubber, Version: version.String(), Warmcache: probe, Log: log})
 	r.tell = append(r.tell, m.Finished, s.Finished)
 	all := shown{a, history, s}
 	return all, webserver.Options{Source: all, Host: host, Metrics: m.Handler(), Log: log}

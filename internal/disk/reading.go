@@ -76,31 +76,57 @@ func (b Backing) Read(be Backend) (Reading, error) {
 	return r, err
 }
 
-// readStat reads the device's counters (Documentation/block/stat.rst).
-func (b Backing) readStat(r *Reading) error {
-	path := filepath.Join(b.sys.Sys, "dev/block", b.device, "stat")
+// stat returns the device's counters (Documentation/block/stat.rst), 11 at least.
+func (b Backing) stat() ([]string, error) {
+	path := filepath.Join(b.dir(), "stat")
 	raw, err := os.ReadFile(path)
+	if err != nil {
+		return nil, err
+	}
+	f := strings.Fields(string(raw))
+	if len(f) < 11 {
+		return nil, fmt.Errorf("%s: %d fields", path, len(f))
+	}
+	return f, nil
+}
+
+// readStat enters what they say of writes.
+func (b Backing) readStat(r *Reading) error {
+	f, err := b.stat()
 	if err != nil {
 		return err
 	}
-	on, err := readOfDisk(filepath.Dir(path), "queue/iostats")
+	on, err := readOfDisk(b.dir(), "queue/iostats")
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
 	r.Uncounted = err == nil && on == 0
-	f := strings.Fields(string(raw))
-	if len(f) < 11 {
-		return fmt.Errorf("%s: %d fields", path, len(f))
-	}
 	for i, to := range map[int]*uint64{6: &r.Written, 11: &r.Discards, 13: &r.Discarded} {
 		if i >= len(f) {
 			continue // kernels before 4.19 do not count discards
 		}
 		if *to, err = strconv.ParseUint(f[i], 10, 64); err != nil {
-			return fmt.Errorf("%s: %w", path, err)
+			return fmt.Errorf("%s: the counters: %w", b.Name, err)
 		}
 	}
 	return nil
+}
+
+// BusyTime is for how long the device has had requests since it was made; an error if
+// there is no device, as of a plain file.
+func (b Backing) BusyTime() (time.Duration, error) {
+	if b.device == "" {
+		return 0, fmt.Errorf("%s: no device: %w", b.Name, ErrUnsupported)
+	}
+	f, err := b.stat()
+	if err != nil {
+		return 0, err
+	}
+	ms, err := strconv.ParseUint(f[9], 10, 63)
+	if err != nil {
+		return 0, fmt.Errorf("%s: %w", b.Name, err)
+	}
+	return time.Duration(ms) * time.Millisecond, nil
 }
 
 // State returns the file's state; fs.ErrNotExist if there is no file of that

@@ -57,6 +57,11 @@ var (
 	custody = ofDomain("disk_custody_certain", "Whether it is certain that only the guest has written to the disk.", "vbd")
 	refused = ofDomain("refused_pages_total", "Pages that the agent did not let come back, since the domain was enabled.", "vbd", "reason")
 
+	scrubCompared   = ofDomain("scrub_pages_total", "Reusable pages that were compared with their disk in the background, since the agent was started.", "vbd")
+	scrubDiffer     = ofDomain("scrub_differences_total", "Pages that were found to differ thereby: nobody knows why.", "vbd")
+	scrubUnreadable = ofDomain("scrub_unreadable_total", "Pages that could not be compared, as they or their block could not be read.", "vbd")
+	scrubOldest     = ofDomain("scrub_oldest_seconds", "For how long at most a page may have been reusable without having been compared.", "vbd")
+
 	reboots      = ofDomain("reboots_total", "Reboots that have ended, since the agent was started.", "kind", "result")
 	guestRefused = ofDomain("guest_refused_pages_total", "Approved or held pages that the guest did not take back, since the agent was started.", "reason")
 	downTime     = ofDomain("reboot_down_seconds", "Time from a shutdown until the new domain ran, since the agent was started.")
@@ -82,7 +87,7 @@ var (
 
 var descs = []*prometheus.Desc{buildInfo, xenWarmcache, listSuccess, success, seconds, up, enabled, attached, underWay, tracked, reusable, held, preserved,
 	memory, coverage, tableLow, tableHigh, writeFaults, foreignWrites, p2mChanges, replaced, hypercalls, registered, commits,
-	untrackable, custody, refused, reboots, guestRefused, downTime, restoreTime,
+	untrackable, custody, refused, scrubCompared, scrubDiffer, scrubUnreadable, scrubOldest, reboots, guestRefused, downTime, restoreTime,
 	configSuccess, configLoaded, stopped, locked, nextRun, dueFor, running, runs, lastTime, lastWarm, lastDown, lastRestore,
 	lastBefore, lastPreserved, lastRestored}
 
@@ -107,6 +112,7 @@ var collectors = []struct {
 }{
 	{"host", (*Collector).collectHost},
 	{"schedules", (*Collector).collectSchedules},
+	{"scrubbing", (*Collector).collectScrubbing},
 	{"domains", (*Collector).collectDomains},
 }
 

@@ -15,6 +15,7 @@ import (
 
 	"github.com/warmreboot/warmreboot/api"
 	"github.com/warmreboot/warmreboot/ident"
+	"github.com/warmreboot/warmreboot/internal/scrub"
 	"github.com/warmreboot/warmreboot/xenctl"
 )
 
@@ -29,10 +30,16 @@ type Schedules interface {
 	RunCounts() []api.RunCount
 }
 
+// Scrubber is where the figures of what is compared in the background come from.
+type Scrubber interface {
+	Counts() []scrub.Count
+}
+
 // Options are what a Collector needs.
 type Options struct {
 	Source    Source
 	Schedules Schedules
+	Scrubber  Scrubber // may be nil
 	Version   string
 	// Warmcache asks Xen whether it has the feature.
 	Warmcache func() (xenctl.Feature, error)

@@ -53,9 +53,9 @@ const (
 	readSize = 1 << 20 // most bytes read at a time
 	gap      = 8       // pages read for nothing rather than read twice
 	attempts = 3       // for pages that differ
-	// workers is how many batches are under way at a time, so that the disk has
-	// the next reads while pages are compared, and several if they are scattered.
-	workers = 8
+	// defaultWorkers batches are under way at a time, so that the disk has the
+	// next reads while pages are compared, and several if they are scattered.
+	defaultWorkers = 8
 )
 
 // ContentCheck compares pages of one vbd of a domain with its disk.
@@ -71,6 +71,9 @@ type ContentCheck struct {
 	Enough uint64
 	// Name is how many of the pages that differ are named; 0: MaxExamples.
 	Name int
+	// Workers is how many batches are under way at a time; 0 for as many as keep a
+	// disk busy.
+	Workers int
 	// Progress, if set, is told of every batch.
 	Progress func(done int)
 }
@@ -86,6 +89,10 @@ func (c ContentCheck) Run(ctx context.Context, pages []Page) (Content, error) {
 		c.Name = MaxExamples
 	}
 	slices.SortFunc(pages, func(a, b Page) int { return cmp.Compare(a.Entry.Sector, b.Entry.Sector) })
+	workers := c.Workers
+	if workers == 0 {
+		workers = defaultWorkers
+	}
 	// A sample is split among all workers.
 	size := min(mapBatch, (len(pages)+workers-1)/workers)
 	ctx, cancel := context.WithCancelCause(ctx)
@@ -210,11 +217,7 @@ func (c ContentCheck) batch(ctx context.Context, pages []Page, buf []byte) (Cont
 // compare compares pages, which are in order of sector, counts those that are
 // equal, and returns the others.
 func (c ContentCheck) compare(pages []Page, buf []byte, out *Content) ([]suspect, error) {
-	pfns := make([]ident.PFN, len(pages))
-	for i, p := range pages {
-		pfns[i] = p.PFN
-	}
-	m, err := c.Memory.MapPages(c.Domid, pfns)
+	m, err := c.Memory.MapPages(c.Domid, pfns(pages))
 	if err != nil {
 		return nil, err
 	}
@@ -251,6 +254,14 @@ func (c ContentCheck) compare(pages []Page, buf []byte, out *Content) ([]suspect
 		i += n
 	}
 	return suspects, nil
+}
+
+func pfns(pages []Page) []ident.PFN {
+	all := make([]ident.PFN, len(pages))
+	for i, p := range pages {
+		all[i] = p.PFN
+	}
+	return all
 }
 
 // run returns how many of the pages, which are in order, one read covers.

@@ -166,7 +166,7 @@ func TestContentEqual(t *testing.T) {
 	if c.Equal != 1000 || c.Checked() != 1000 {
 		t.Errorf("%+v", c)
 	}
-	if d.reads.Load() > 30 || m.maps > workers {
+	if d.reads.Load() > 30 || m.maps > defaultWorkers {
 		t.Errorf("%d reads, %d mappings for 1000 pages", d.reads.Load(), m.maps)
 	}
 }
