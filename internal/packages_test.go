@@ -46,7 +46,8 @@ var allowed = map[string]string{
 	"xenctl/internal/abi":        "",
 	"xenctl/internal/privcmd":    "golang.org/x/sys/unix unsafe",
 	"xenctl":                     "ident cachemap xenctl/internal/abi xenctl/internal/privcmd golang.org/x/sys/unix unsafe",
-	"xenctl/libxl":               "ident xenctl github.com/xen-project/xen/tools/golang/xenlight",
+	"xenctl/libxl/xenlight":      "",
+	"xenctl/libxl":               "ident xenctl xenctl/libxl/xenlight",
 	"internal/hypervisor":        "ident cachemap xenctl",
 	// What they make together.
 	"internal/custody":     "internal/disk",

@@ -7,7 +7,7 @@ import (
 	"fmt"
 
 	"github.com/warmreboot/warmreboot/ident"
-	"github.com/xen-project/xen/tools/golang/xenlight"
+	"github.com/warmreboot/warmreboot/xenctl/libxl/xenlight"
 )
 
 // Xenlight is a Lifecycle, and more, through libxl. libxl has no forced

@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 )
 
@@ -89,6 +90,19 @@ func (m Mirror) places(u Upstream) []string {
 
 // debootstrap makes a minimal trixie root with some packages in dir.
 func (c *Cache) debootstrap(ctx context.Context, dir string, packages []string, suites ...string) error {
+	var options []string
+	for _, path := range []string{"doc", "man", "locale", "info"} {
+		options = append(options, "--dpkgopt=path-exclude=/usr/share/"+path+"/*")
+	}
+	return c.mmdebstrap(ctx, dir, append(options, "--variant=apt"), packages, suites)
+}
+
+// extract unpacks some packages in dir, and installs nothing.
+func (c *Cache) extract(ctx context.Context, dir string, packages []string, suites ...string) error {
+	return c.mmdebstrap(ctx, dir, []string{"--variant=extract"}, packages, suites)
+}
+
+func (c *Cache) mmdebstrap(ctx context.Context, dir string, options, packages, suites []string) error {
 	mirror, err := FindMirror(ctx)
 	if err != nil {
 		return err
@@ -96,11 +110,7 @@ func (c *Cache) debootstrap(ctx context.Context, dir string, packages []string, 
 	if err := os.RemoveAll(dir); err != nil {
 		return err
 	}
-	args := []string{"--quiet", "--variant=apt", "--include=" + strings.Join(packages, ",")}
-	for _, path := range []string{"doc", "man", "locale", "info"} {
-		args = append(args, "--dpkgopt=path-exclude=/usr/share/"+path+"/*")
-	}
-	args = append(args, "trixie", dir)
+	args := append(slices.Clone(options), "--quiet", "--include="+strings.Join(packages, ","), "trixie", dir)
 	return runHost(ctx, "mmdebstrap", append(args, mirror.sources([]string{"deb"}, suites...)...)...)
 }
 

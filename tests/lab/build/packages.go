@@ -189,7 +189,7 @@ func (b *packageBuild) programs(ctx context.Context, tools Root) error {
 		return err
 	}
 	for name, environment := range map[string][]string{"warmreboot": {"CGO_ENABLED=0", "GOFLAGS=-buildmode=pie"},
-		"warmrebootd": {"CGO_ENABLED=1", "GOFLAGS=-tags=xenlight -buildmode=pie"}} {
+		"warmrebootd": {"CGO_ENABLED=1", "GOFLAGS=-tags=xenlight -buildmode=pie -overlay=" + xenlightOverlay}} {
 		// With the root's compilers, also where those of the machine would do:
 		// the package is to be the same wherever it is built.
 		if err := b.goBuildInRoot(ctx, tools, b.from, filepath.Join(b.source, "programs", name), "./cmd/"+name, environment...); err != nil {

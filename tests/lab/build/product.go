@@ -2,13 +2,13 @@ package build
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"slices"
-	"strings"
 )
 
 // Checkout is the repository that is being tested.
@@ -90,11 +90,18 @@ func (c *Cache) Product(ctx context.Context, tools Root, from Checkout) (Product
 	if err := c.goBuild(ctx, tools, from, product.CLI, "./cmd/warmreboot", "CGO_ENABLED=0"); err != nil {
 		return product, err
 	}
-	return product, c.goBuild(ctx, tools, from, product.Daemon, "./cmd/warmrebootd", "CGO_ENABLED=1", "GOFLAGS=-tags=xenlight")
+	return product, c.goBuild(ctx, tools, from, product.Daemon, "./cmd/warmrebootd", "CGO_ENABLED=1", "GOFLAGS=-tags=xenlight -overlay="+xenlightOverlay)
 }
 
-// Xenlight copies the Go bindings of libxl out of the pinned Xen tree to
-// build/xenlight, where go.mod expects them.
+// xenlightOverlay is the file, below the checkout, that lays libxl's binding over
+// the stand-in for it when a program is built.
+const xenlightOverlay = "build/xenlight.json"
+
+// standIn is the package that stands in for libxl's binding.
+const standIn = "xenctl/libxl/xenlight"
+
+// Xenlight writes xenlightOverlay, for the Go binding of libxl in the Xen tree that
+// is built on.
 func (c *Cache) Xenlight(ctx context.Context, from Checkout) error {
 	series, err := from.Hypervisor(ctx, c)
 	if err != nil {
@@ -104,30 +111,38 @@ func (c *Cache) Xenlight(ctx context.Context, from Checkout) error {
 	if err != nil {
 		return err
 	}
-	source := filepath.Join(pristine, "tools/golang/xenlight")
-	target := filepath.Join(from.Dir, "build", "xenlight")
-	if err := os.MkdirAll(target, 0o755); err != nil {
-		return err
-	}
-	entries, err := os.ReadDir(source)
-	if err != nil {
-		return err
-	}
-	for _, entry := range entries {
-		if name := entry.Name(); filepath.Ext(name) == ".go" || name == "go.mod" || name == "LICENSE" {
-			if err := syncFile(filepath.Join(source, name), filepath.Join(target, name)); err != nil {
-				return err
+	return from.overlayXenlight(filepath.Join(pristine, "tools/golang/xenlight"))
+}
+
+// overlayXenlight has the files of the binding in place of those of the stand-in.
+func (c Checkout) overlayXenlight(binding string) error {
+	replace := make(map[string]string)
+	for _, dir := range []string{filepath.Join(c.Dir, standIn), binding} {
+		files, err := filepath.Glob(filepath.Join(dir, "*.go"))
+		if err != nil {
+			return err
+		}
+		if len(files) == 0 {
+			return fmt.Errorf("no files of Go in %s", dir)
+		}
+		for _, file := range files {
+			// What the binding does not have is as if it were not there.
+			with := ""
+			if dir == binding {
+				with = file
 			}
+			replace[filepath.Join(c.Dir, standIn, filepath.Base(file))] = with
 		}
 	}
-	module := filepath.Join(target, "go.mod")
-	text, err := os.ReadFile(module)
+	text, err := json.MarshalIndent(map[string]any{"Replace": replace}, "", "\t")
 	if err != nil {
 		return err
 	}
-	// The bindings' own path is not the one that anybody can require.
-	_, rest, _ := strings.Cut(string(text), "\n")
-	return os.WriteFile(module, []byte("module github.com/xen-project/xen/tools/golang/xenlight\n"+rest), 0o644)
+	target := filepath.Join(c.Dir, xenlightOverlay)
+	if err := os.MkdirAll(filepath.Dir(target), 0o755); err != nil {
+		return err
+	}
+	return os.WriteFile(target, text, 0o644)
 }
 
 // goBuild builds one program: with the root's Go where C is involved or the
@@ -144,7 +159,21 @@ func (c *Cache) goBuild(ctx context.Context, tools Root, from Checkout, output, 
 	return nil
 }
 
-// goBuildInRoot builds one program with the root's Go.
+// goRelease is the Go that is used in the root: one that upstream still mends, from
+// trixie's backports. go.mod asks for it. Makefile has it for machines without Go.
+const goRelease = "1.26"
+
+// goTool returns Go's command. It runs in the root, but lies in a folder of its own,
+// so that another Go is no reason to build Xen and kernels again.
+func (c *Cache) goTool(ctx context.Context) (string, error) {
+	packages := []string{"golang-" + goRelease + "-go", "golang-" + goRelease + "-src"}
+	dir, err := c.Entry(ctx, "go", KeyOf("go 1", packages), func(ctx context.Context, dir string) error {
+		return c.extract(ctx, dir, packages, "trixie-backports")
+	})
+	return filepath.Join(dir, "usr/lib/go-"+goRelease+"/bin/go"), err
+}
+
+// goBuildInRoot builds one program with our Go and the root's compilers.
 func (c *Cache) goBuildInRoot(ctx context.Context, tools Root, from Checkout, output, source string, environment ...string) error {
 	proxy := os.Getenv("GOPROXY")
 	if _, err := exec.LookPath("go"); err == nil {
@@ -154,7 +183,11 @@ func (c *Cache) goBuildInRoot(ctx context.Context, tools Root, from Checkout, ou
 		}
 		proxy = "off"
 	}
-	command := tools.withBind(from.Dir, "/etc/ssl/certs").Command(ctx, from.Dir, append([]string{"go"}, goBuildArguments(output, source)...)...)
+	goTool, err := c.goTool(ctx)
+	if err != nil {
+		return err
+	}
+	command := tools.withBind(from.Dir, "/etc/ssl/certs").Command(ctx, from.Dir, append([]string{goTool}, goBuildArguments(output, source)...)...)
 	command.Env = append(append(command.Env, goEnvironment(c)...), environment...)
 	command.Env = append(command.Env, "GOPROXY="+proxy, "GOCACHE="+filepath.Join(c.Dir, "go-build"), "GOTOOLCHAIN=local")
 	if err := runQuietly(command); err != nil {

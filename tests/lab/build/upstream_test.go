@@ -4,6 +4,7 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"errors"
+	"maps"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -117,6 +118,13 @@ func (m *fakeMirror) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	_, _ = w.Write([]byte(content)) // whoever asked will see
 }
 
+// serve adds files, by path.
+func (m *fakeMirror) serve(files map[string]string) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	maps.Copy(m.files, files)
+}
+
 // askedNow returns what was asked for since the last call.
 func (m *fakeMirror) askedNow() []string {
 	m.mu.Lock()
@@ -162,7 +170,7 @@ func TestSettle(t *testing.T) {
 	} {
 		t.Run(what, func(t *testing.T) {
 			mirror := newFakeMirror(t)
-			mirror.files = c.files
+			mirror.serve(c.files)
 			var warnings []string
 			cache := &Cache{Dir: t.TempDir(), Warn: func(what string) { warnings = append(warnings, what) }}
 			got, err := cache.settle(t.Context(), toySeries())
@@ -204,7 +212,7 @@ func TestSettle(t *testing.T) {
 // TestSettleTriesAgain has a better base appear.
 func TestSettleTriesAgain(t *testing.T) {
 	mirror := newFakeMirror(t)
-	mirror.files[olderInMain] = "older"
+	mirror.serve(map[string]string{olderInMain: "older"})
 	cache := &Cache{Dir: t.TempDir()}
 	settle := func(want string) Series {
 		t.Helper()
@@ -215,7 +223,7 @@ func TestSettleTriesAgain(t *testing.T) {
 		return s
 	}
 	older := settle("1")
-	mirror.files[newerInMain] = "newer"
+	mirror.serve(map[string]string{newerInMain: "newer"})
 	settle("1")
 	long := time.Now().Add(-retryAfter - time.Minute)
 	if err := os.Chtimes(cache.missingNote(older.Bases[0]), long, long); err != nil {
@@ -253,7 +261,7 @@ func TestSettleOnWhatIsUnpacked(t *testing.T) {
 // is told what a base lacks.
 func TestNoVulnerablePackages(t *testing.T) {
 	mirror := newFakeMirror(t)
-	mirror.files[olderInMain] = "older"
+	mirror.serve(map[string]string{olderInMain: "older"})
 	dir := t.TempDir()
 	for _, name := range []string{"hypervisor-patches", "guest-kernel-patches"} {
 		var text strings.Builder
