@@ -154,6 +154,9 @@ type DomainStatus struct {
 	// Toolstack is who creates it again when it reboots: xl, libvirt, "" if unknown
 	// or not asked for: only Status has it.
 	Toolstack string `json:"toolstack,omitempty"`
+	// Service is what it is there for, if it is no guest of an operator's: "xenstore".
+	// Schedules leave such alone. Stub domains are not listed at all.
+	Service string `json:"service,omitempty"`
 
 	// Managed: the agent was told to see to it, by enable.
 	Managed    bool   `json:"managed"`

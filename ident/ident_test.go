@@ -49,3 +49,44 @@ func TestVBDName(t *testing.T) {
 		}
 	}
 }
+
+func TestParseVBD(t *testing.T) {
+	for s, want := range map[string]VBD{
+		"xvda": 51712, "xvdb": 51728, "xvda2": 51714, "xvdp15": 51967, "xvdq": 268439552, "xvdz": 1<<28 | 25<<8, "xvdaa3": 1<<28 | 26<<8 | 3,
+		"xvda16": 1<<28 | 16, "51714": 51714, "vbd-768": 768, "268439552": 268439552,
+	} {
+		if got, err := ParseVBD(s); got != want || err != nil {
+			t.Errorf("%s: %d, %v, want %d", s, got, err, want)
+		}
+	}
+	for _, bad := range []string{"", "xvd", "xvda0", "xvda01", "xvda256", "xvdA", "xvdbwcfa", "sda", "hda", "051712", "-1", "99999999999", "xvda2 ", "1073741824"} {
+		if v, err := ParseVBD(bad); err == nil {
+			t.Errorf("%q: %d", bad, v)
+		}
+	}
+	// Name's inverse, for all that has a name.
+	for disk := range VBD(2000) {
+		for part := range VBD(256) {
+			v := 1<<28 | disk<<8 | part
+			if disk < 16 && part < 16 {
+				v = 202<<8 | disk<<4 | part
+			}
+			if got, err := ParseVBD(v.Name()); got != v || err != nil {
+				t.Fatalf("%d is %s: %d, %v", v, v.Name(), got, err)
+			}
+		}
+	}
+}
+
+func FuzzParseVBD(f *testing.F) {
+	f.Add("xvda2")
+	f.Fuzz(func(t *testing.T, s string) {
+		v, err := ParseVBD(s)
+		if err != nil {
+			return
+		}
+		if w, err := ParseVBD(v.Name()); err != nil || w.Name() != v.Name() {
+			t.Fatalf("%q: %d, %s, %v", s, v, v.Name(), err)
+		}
+	})
+}

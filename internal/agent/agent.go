@@ -262,6 +262,15 @@ func (a *Agent) name(ctx context.Context, domid ident.Domid) string {
 	return name
 }
 
+// service says what a domain is there for, if it is no guest of an operator's; "" if
+// it is one. That of xenstore is named by the toolstack that made it.
+func (a *Agent) service(ctx context.Context, domid ident.Domid) string {
+	if own, err := a.Store.Read(ctx, "/tool/xenstored/domid"); err == nil && own == fmt.Sprint(domid) {
+		return "xenstore"
+	}
+	return ""
+}
+
 // List implements api.Service: dom0's guests and the kept domains that are
 // down.
 func (a *Agent) List(ctx context.Context) ([]api.DomainStatus, error) {
@@ -275,7 +284,9 @@ func (a *Agent) List(ctx context.Context) ([]api.DomainStatus, error) {
 		if d.Shutdown && slices.ContainsFunc(there, func(o inventory.Domain) bool { return o.UUID == d.UUID && o.Domid > d.Domid }) {
 			continue
 		}
-		all = append(all, a.describe(present(d)))
+		s := a.describe(present(d))
+		s.Service = a.service(ctx, d.Domid)
+		all = append(all, s)
 	}
 	for _, s := range a.down(there) {
 		all = append(all, a.describe(absent(s)))

@@ -18,6 +18,7 @@ import (
 	"time"
 
 	"github.com/warmreboot/warmreboot/api"
+	"github.com/warmreboot/warmreboot/ident"
 	"github.com/warmreboot/warmreboot/internal/schedule"
 )
 
@@ -139,7 +140,7 @@ type Source struct {
 	URL      string         // milliseconds until the whole answer is there
 	Args     []string       // the number that a command prints
 	Xenstore string         // the number at a path below the domain's
-	SwapVBD  string         // sectors per second, of the guest's swap disk
+	SwapVBD  ident.VBD      // sectors per second, of the guest's swap disk
 	Console  *regexp.Regexp // lines of the guest's console since its boot
 
 	Every, Timeout time.Duration
@@ -154,8 +155,8 @@ func (s Source) String() string {
 		return "number of " + strings.Join(s.Args, " ")
 	case s.Xenstore != "":
 		return "xenstore " + s.Xenstore
-	case s.SwapVBD != "":
-		return "sectors per second of " + s.SwapVBD
+	case s.SwapVBD != 0:
+		return "sectors per second of " + s.SwapVBD.Name()
 	}
 	return "lines on the console like " + s.Console.String()
 }

@@ -130,6 +130,22 @@ func TestProblems(t *testing.T) {
 		"second hook":         {small + "[[schedule.after]]\ncommand = [\"/bin/true\"]\n[[schedule.after]]\ntimeout = \"1s\"", "a.toml:7: a hook needs a command"},
 		"xenstore":            {small + "[[schedule.trigger]]\nxenstore = \"../0/name\"\nabove = 3\nslope = 1\n", "is no path below"},
 		"expression":          {small + "[[schedule.trigger]]\nconsole = \"(\"\nabove = 3\nslope = 1\n", "a.toml:6: "},
+		"missed at once":      {small + "cron = \"0 3 * * *\"\nmissed_after = \"0s\"\n", "a.toml:1: schedule small: missed_after must be 1m at least"},
+		"a second":            {small + "missed_after = \"1s\"\n", "missed_after must be 1m at least"},
+		"afternoon":           {small + "[[schedule.window]]\nfrom = \"1:00p\"\nto = \"03:00\"\n", "a.toml:6: "},
+		"other letters":       {small + "EVERY = \"1d\"\n", "a.toml:5: there is no key EVERY"},
+		"other letters, once": {strings.Replace(small, "every", "Every", 1), "a.toml:4: there is no key Every"},
+		"table":               {strings.Replace(small, "[[schedule]]", "[[Schedule]]", 1), "a.toml:1: there is no key Schedule"},
+		"long s":              {strings.Replace(small, "[[schedule]]", "[[\"\u017fchedule\"]]", 1), "a.toml:1: there is no key \u017fchedule"},
+		"inline":              {small + "health = { TCP = \"a:1\" }\n", "a.toml:5: there is no key TCP"},
+		"dotted":              {small + "health.Tcp = \"a:1\"\n", "a.toml:5: there is no key Tcp"},
+		"in an array":         {small + "window = [ { from = \"01:00\", TO = \"02:00\" } ]\n", "a.toml:5: there is no key TO"},
+		"zone of Go":          {small + "timezone = \"Local\"\n", "a.toml:5: schedule.timezone: write the host's time zone as local"},
+		"UUID in braces":      {strings.Replace(small, "web-*", "{5c0f2c6e-93a1-4a4e-8f7e-2f6d2f0c9a11}", 1), "a.toml:3: "},
+		"no status":           {small + "[schedule.health]\nhttp = \"http://a/\"\nstatus = [99999, -1]\n", "a.toml:5: status must be numbers from 100 to 599"},
+		"byte order mark":     {"\ufeff" + small, "a.toml:1: it begins with a byte order mark"},
+		"minute":              {small + "cron = \"0-70 3 * * *\"\n", "minute 70 must be from 0 to 59"},
+		"no vbd":              {small + "[[schedule.trigger]]\nswap_vbd = \"hda\"\nabove = 3\nslope = 1\n", "a.toml:6: "},
 		"group":               {"[[group]]\nname = \"x\"\n", "a.toml:1: a group needs"},
 	} {
 		_, err := Load(write(t, map[string]string{"a.toml": c.text}))
@@ -221,4 +237,14 @@ func FuzzLoad(f *testing.F) {
 			}
 		}
 	})
+}
+
+// TestSwapVBD: the forms in which the configuration of a domain has it.
+func TestSwapVBD(t *testing.T) {
+	for form, want := range map[string]ident.VBD{"xvda2": 51714, "51714": 51714, "xvdq": 268439552, "xvdb": 51728} {
+		c, err := Load(write(t, map[string]string{"a.toml": small + "[[schedule.trigger]]\nswap_vbd = \"" + form + "\"\nabove = 3\nslope = 1\n"}))
+		if err != nil || c.Schedules[0].Sources[0].SwapVBD != want {
+			t.Errorf("%s: %v", form, err)
+		}
+	}
 }

@@ -108,6 +108,7 @@ const (
 	defaultSample      = time.Minute
 	defaultReading     = 10 * time.Second
 	defaultOver        = 6 * time.Hour
+	leastMissedAfter   = time.Minute
 	// leastSamples of a trend, and the most that are looked at.
 	leastSamples = 10
 	MostSamples  = 240
@@ -135,6 +136,13 @@ func (l *loader) complain(line int, format string, args ...any) {
 }
 
 func (l *loader) load(raw []byte) {
+	if bytes.HasPrefix(raw, []byte("\xef\xbb\xbf")) {
+		l.complain(1, "it begins with a byte order mark (U+FEFF), which TOML has none of: save it as UTF-8 without one")
+		return
+	}
+	if l.otherLetters(raw) {
+		return
+	}
 	var f file
 	d := toml.NewDecoder(bytes.NewReader(raw)).DisallowUnknownFields()
 	err := d.Decode(&f)
@@ -193,6 +201,48 @@ func (l *loader) load(raw []byte) {
 	for i := range f.Schedules {
 		l.schedule(f.Schedules[i], fmt.Sprintf("schedule[%d]", i))
 	}
+}
+
+// otherLetters complains about keys that are not in small letters: the decoder would
+// take them for those that are, and of two the last would count. TOML itself tells
+// them apart. What is no TOML is left to the decoder.
+func (l *loader) otherLetters(raw []byte) (found bool) {
+	var p unstable.Parser
+	p.Reset(raw)
+	small := func(c rune) bool { return c >= 'a' && c <= 'z' || c == '_' || c >= '0' && c <= '9' || c == '-' }
+	var keys func(n *unstable.Node)
+	key := func(it unstable.Iterator) {
+		for it.Next() {
+			if part := it.Node(); strings.ContainsFunc(string(part.Data), func(c rune) bool { return !small(c) }) {
+				l.complain(p.Shape(part.Raw).Start.Line, "there is no key %s", part.Data)
+				found = true
+			}
+		}
+	}
+	keys = func(n *unstable.Node) {
+		if n.Kind == unstable.KeyValue {
+			key(n.Key())
+			n = n.Value()
+		}
+		if n.Kind != unstable.Array && n.Kind != unstable.InlineTable && n.Kind != unstable.KeyValue {
+			return
+		}
+		for it := n.Children(); it.Next(); {
+			keys(it.Node())
+		}
+	}
+	for p.NextExpression() {
+		switch e := p.Expression(); e.Kind {
+		case unstable.Table, unstable.ArrayTable:
+			key(e.Key())
+		case unstable.KeyValue:
+			keys(e)
+		}
+	}
+	if p.Error() != nil { // the decoder says it better
+		return false
+	}
+	return found
 }
 
 // tableLines returns on which lines a file's tables begin.
@@ -297,6 +347,8 @@ func (l *loader) schedule(f fileSchedule, at string) {
 		complain("at_once must not be negative")
 	case s.Timeout <= 0:
 		complain("timeout must be more than 0")
+	case s.MissedAfter < leastMissedAfter:
+		complain("missed_after must be %s at least: the domains are looked at every few seconds, and a run must not be missed between two looks", schedule.FormatDuration(leastMissedAfter))
 	case f.Every.v > 0 && f.Every.v < s.Distance:
 		complain("every is %s, less than minimum_distance, %s", schedule.FormatDuration(s.Every), schedule.FormatDuration(s.Distance))
 	}
@@ -350,14 +402,14 @@ func count(which ...bool) (n int) {
 }
 
 func (l *loader) trigger(s *Schedule, f fileTrigger, line int) {
-	src := Source{URL: f.URL.s, Args: f.Command, Xenstore: f.Xenstore.s, SwapVBD: f.SwapVBD.s,
+	src := Source{URL: f.URL.s, Args: f.Command, Xenstore: f.Xenstore.s, SwapVBD: f.SwapVBD.v,
 		Every: or(f.Sample, defaultSample), Timeout: or(f.Timeout, defaultReading)}
 	if f.Console != nil {
 		src.Console = f.Console.Regexp
 	}
 	over := or(f.Over, defaultOver)
 	switch {
-	case count(src.URL != "", len(src.Args) > 0, src.Xenstore != "", src.SwapVBD != "", src.Console != nil) != 1:
+	case count(src.URL != "", len(src.Args) > 0, src.Xenstore != "", src.SwapVBD != 0, src.Console != nil) != 1:
 		l.complain(line, "a trigger needs one of url, command, xenstore, swap_vbd and console")
 		return
 	case count(f.Above != nil, f.Below != nil) != 1 || f.Slope == nil || *f.Slope < 0:
@@ -405,6 +457,8 @@ func (l *loader) health(s *Schedule, f fileHealth, line int) {
 		l.complain(line, "command must begin with an absolute path")
 	case len(h.Status) > 0 && h.HTTP == "":
 		l.complain(line, "status is for http")
+	case slices.ContainsFunc(h.Status, func(n int) bool { return n < 100 || n > 599 }):
+		l.complain(line, "status must be numbers from 100 to 599")
 	case h.Timeout <= 0 || h.Interval <= 0 || h.Interval > h.Timeout:
 		l.complain(line, "timeout and interval must be more than 0, and interval not more than timeout")
 	}

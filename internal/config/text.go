@@ -1,6 +1,7 @@
 package config
 
 import (
+	"errors"
 	"fmt"
 	"net"
 	"net/url"
@@ -12,6 +13,7 @@ import (
 	"time"
 	_ "time/tzdata" // dom0 may have none
 
+	"github.com/warmreboot/warmreboot/ident"
 	"github.com/warmreboot/warmreboot/internal/schedule"
 )
 
@@ -30,7 +32,7 @@ type (
 	urlText  struct{ s string }
 	addrText struct{ s string }
 	pathText struct{ s string }
-	vbdText  struct{ s string }
+	vbdText  struct{ v ident.VBD }
 	modeText struct{ s string }
 	missText struct{ s string }
 	coldText struct{ s string }
@@ -51,6 +53,8 @@ func (c *cronText) UnmarshalText(b []byte) (err error) {
 func (z *zoneText) UnmarshalText(b []byte) (err error) {
 	if s := string(b); s == "local" {
 		z.loc = localZone()
+	} else if s == "Local" { // which is Go's name of the zone at the program's start
+		return errors.New("write the host's time zone as local, in small letters")
 	} else if z.loc, err = time.LoadLocation(s); err != nil || s == "" {
 		return fmt.Errorf("there is no time zone %q; write one as Europe/Berlin, UTC, or local", s)
 	}
@@ -107,6 +111,11 @@ func (p *pattern) UnmarshalText(b []byte) error {
 	if _, err := path.Match(string(b), ""); err != nil || len(b) == 0 {
 		return fmt.Errorf("%q is no name, UUID or pattern", b)
 	}
+	if inner, ok := strings.CutPrefix(string(b), "{"); ok {
+		if _, err := ident.ParseUUID(strings.TrimSuffix(inner, "}")); err == nil {
+			return fmt.Errorf("write the UUID %s without braces", b)
+		}
+	}
 	p.s = string(b)
 	return nil
 }
@@ -152,14 +161,9 @@ func (p *pathText) UnmarshalText(b []byte) error {
 	return nil
 }
 
-var vbds = regexp.MustCompile(`^(xvd[a-z]|[0-9]+)$`)
-
-func (v *vbdText) UnmarshalText(b []byte) error {
-	if !vbds.Match(b) {
-		return fmt.Errorf("%q is no vbd like xvdb or 51728", b)
-	}
-	v.s = string(b)
-	return nil
+func (v *vbdText) UnmarshalText(b []byte) (err error) {
+	v.v, err = ident.ParseVBD(string(b))
+	return err
 }
 
 func (r *regText) UnmarshalText(b []byte) (err error) {

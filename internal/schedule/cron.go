@@ -3,6 +3,7 @@ package schedule
 import (
 	"fmt"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -26,6 +27,9 @@ func ParseCron(s string) (Cron, error) {
 	} else if n := len(strings.Fields(s)); n != 5 {
 		return Cron{}, fmt.Errorf("cron expression %q has %d fields, must have five: minute hour day month weekday", s, n)
 	}
+	if err := outOfRange(s); err != nil && !strings.HasPrefix(s, "@") {
+		return Cron{}, fmt.Errorf("cron expression %q: %w", s, err)
+	}
 	if _, err := gronx.NextTickAfter(s, time.Date(2024, 1, 1, 0, 0, 0, 0, time.UTC), true); err != nil {
 		if gronx.IsValid(s) {
 			return Cron{}, fmt.Errorf("cron expression %q never comes", s)
@@ -33,6 +37,30 @@ func ParseCron(s string) (Cron, error) {
 		return Cron{}, fmt.Errorf("cron expression %q: %w", s, err)
 	}
 	return Cron{s}, nil
+}
+
+// cronFields are the fields' names and bounds.
+var cronFields = []struct {
+	name        string
+	least, most int
+}{{"minute", 0, 59}, {"hour", 0, 23}, {"day", 1, 31}, {"month", 1, 12}, {"weekday", 0, 7}}
+
+// outOfRange says which number of an expression is too small or too large; nil if
+// none is. The library takes some of them, and of others says only that it has tried
+// hard.
+func outOfRange(s string) error {
+	for i, field := range strings.Fields(s) {
+		for _, part := range strings.Split(field, ",") {
+			span, _, _ := strings.Cut(part, "/")
+			for _, number := range strings.Split(span, "-") {
+				f := cronFields[i]
+				if n, err := strconv.Atoi(number); err == nil && (n < f.least || n > f.most) {
+					return fmt.Errorf("%s %d must be from %d to %d", f.name, n, f.least, f.most)
+				}
+			}
+		}
+	}
+	return nil
 }
 
 func (c Cron) String() string { return c.expr }

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 	_ "time/tzdata"
@@ -69,6 +70,14 @@ func TestParseCron(t *testing.T) {
 	for _, s := range []string{"", "* * * *", "* * * * * *", "61 * * * *", "0 0 31 2 *", "@every 5m", "@always", "a b c d e", "30-10 * * * *", "0 25 * * *"} {
 		if c, err := ParseCron(s); err == nil {
 			t.Errorf("%q: %v", s, c)
+		}
+	}
+}
+
+func TestCronOutOfRange(t *testing.T) {
+	for s, want := range map[string]string{"0-70 3 * * *": "minute 70 must be from 0 to 59", "0 24 * * *": "hour 24", "0 3 0 * *": "day 0", "0 3 * 13 *": "month 13", "0 3 * 1,13 *": "month 13", "0 3 * * 8/2": "weekday 8"} {
+		if _, err := ParseCron(s); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%q: %v, want %q", s, err, want)
 		}
 	}
 }

@@ -2,8 +2,10 @@
 // or why not yet. It knows what it is given and does nothing: no clock, no
 // files, no domains.
 //
-// A remembered time that lies in the future is taken for now: the clock was set
-// back, and what was to be after that time must not wait for it.
+// The clock is not trusted. Nothing is begun, missed or remembered while it may be
+// wrong (see Clock); a remembered time that lies in the future is taken for now, as
+// what was to be after it must not wait for a clock that was set back, unless a run
+// was begun at that time: that is not begun again.
 package schedule
 
 import (
@@ -101,6 +103,16 @@ type Key struct {
 type Memory struct {
 	// Handled: cron's times up to here are done with.
 	Handled time.Time `json:"handled"`
+	// Begun is when a run was last begun. If the clock is set back by less than
+	// setBack, cron's times up to here come a second time, and are done with.
+	Begun time.Time `json:"begun,omitzero"`
+	// Cron and Lasting are what the rule says of times, and of what makes a domain
+	// due until it is done. What was written anew counts from when it was read: a file
+	// that is saved has nothing rebooted.
+	Cron    string `json:"cron,omitempty"`
+	Lasting string `json:"lasting,omitempty"`
+	// Read is when the latter was first seen.
+	Read time.Time `json:"read,omitzero"`
 	// Waiting is cron's time of a run that was not too late, and waits for its
 	// turn.
 	Waiting time.Time `json:"waiting,omitzero"`
@@ -110,12 +122,14 @@ type Memory struct {
 
 // Input is all that a decision depends on.
 type Input struct {
-	Now     time.Time
-	Rules   []*Rule
-	Groups  []Group
-	Limits  Limits
-	Domains []Domain
-	Memory  map[Key]Memory
+	Now time.Time
+	// Unsteady is for how long the clock is not to be trusted yet; see Clock.
+	Unsteady time.Duration
+	Rules    []*Rule
+	Groups   []Group
+	Limits   Limits
+	Domains  []Domain
+	Memory   map[Key]Memory
 	// Trends are those of a rule's triggers, in their order.
 	Trends map[Key][]Trend
 	// Stopped rules, and why.
@@ -179,25 +193,59 @@ func later(a, b bool) int {
 	return -1
 }
 
-// past takes a remembered time that lies in the future for now.
-func past(t, now time.Time) time.Time {
-	if t.After(now) {
-		return now
+// setBack is by how much a clock is set back at most if what it showed before
+// counts. A clock that was further ahead was wrong, and nothing waits for the time
+// that it showed.
+const setBack = 24 * time.Hour
+
+// settling is how long after what makes a domain due was written it is not yet
+// rebooted for it: whoever wrote it can look at the plan.
+const settling = time.Hour
+
+// cronText and lastingText are what of a rule makes a domain due.
+func (r *Rule) cronText() string {
+	return fmt.Sprint(r.Cron, " ", r.Location, " ", r.CatchUp, " ", r.MissedAfter)
+}
+
+func (r *Rule) lastingText() string { return fmt.Sprint(r.Every, " ", r.Triggers) }
+
+// recall is what is remembered of a domain under a rule, as the rule and the clock
+// are now.
+func (r *Rule) recall(in Input, key Key) Memory {
+	m, known := in.Memory[key]
+	cron, lasting := r.cronText(), r.lastingText()
+	if !known || m.Cron != "" && m.Cron != cron {
+		m.Handled, m.Waiting = in.Now, time.Time{}
 	}
-	return t
+	if !known || m.Lasting != "" && m.Lasting != lasting {
+		m.Read = in.Now
+	}
+	m.Cron, m.Lasting = cron, lasting
+	if m.Begun.After(in.Now.Add(setBack)) {
+		m.Begun = time.Time{}
+	}
+	if m.Handled.After(in.Now) {
+		m.Handled = in.Now
+	}
+	if m.Begun.After(m.Handled) {
+		m.Handled = m.Begun
+	}
+	if m.Waiting.After(in.Now) { // it comes again
+		m.Waiting = time.Time{}
+	}
+	if m.Read.After(in.Now) {
+		m.Read = in.Now
+	}
+	if latest := in.Now.Add(r.Retry); m.NotBefore.After(latest) {
+		m.NotBefore = latest
+	}
+	return m
 }
 
 // consider looks at one domain under one rule, whatever the others do.
 func consider(in Input, r *Rule, d Domain) Item {
 	key := Key{r.Name, d.UUID}
-	m, known := in.Memory[key]
-	if !known {
-		m.Handled = in.Now
-	}
-	m.Handled, m.Waiting = past(m.Handled, in.Now), past(m.Waiting, in.Now)
-	if latest := in.Now.Add(r.Retry); m.NotBefore.After(latest) {
-		m.NotBefore = latest
-	}
+	m := r.recall(in, key)
 	it := Item{Rule: r, Domain: d.Name, UUID: d.UUID, Memory: m}
 
 	if r.Every > 0 && d.Up && d.Age >= r.Every {
@@ -211,26 +259,48 @@ func consider(in Input, r *Rule, d Domain) Item {
 		}
 	}
 	lasting := !it.Due.IsZero() // it stays due until it is done
-	if at, cron, missed := r.lastRun(m, in.Now); !at.IsZero() {
+	// A boot since is as good as the run would have been.
+	since := m
+	if booted := in.Now.Add(-d.Age); d.Up && booted.After(since.Handled) {
+		since.Handled = booted
+	}
+	at, cron, missed := r.lastRun(since, in.Now)
+	if !at.IsZero() {
 		switch why := "cron " + cron; {
 		case !missed:
 			it.due(at, why)
 		case r.CatchUp:
 			it.due(at, why+", to be caught up")
-		default:
+		case in.Unsteady == 0:
 			it.Skipped = at
 			it.Memory.Handled, it.Memory.Waiting = in.Now, time.Time{}
 		}
 	}
 	if it.Due.IsZero() {
 		if in.Forecast {
-			it.Next, it.Why = r.forecast(in, d, it.Memory)
+			if it.Memory.Handled.After(since.Handled) {
+				since = it.Memory
+			}
+			it.Next, it.Why = r.forecast(in, d, since)
 		}
-		return it
+		return it.unless(in, key)
 	}
 	it.Blocked, it.Next = blocked(in, r, d, it.Memory)
+	counts := it.Memory.Read.Add(settling)
+	if lasting && at.IsZero() && it.Blocked == "" && counts.After(in.Now) {
+		it.Blocked = "what makes it due was written at " + r.show(it.Memory.Read) + ", and counts from " + r.show(counts)
+		it.Next, _ = Open(r.Windows, counts, r.Location)
+	}
 	if it.Blocked != "" && !lasting {
 		it.Memory.Waiting = time.Time{} // it is late for another reason than its turn
+	}
+	return it.unless(in, key)
+}
+
+// unless has nothing remembered that was found out with a clock that may be wrong.
+func (it Item) unless(in Input, key Key) Item {
+	if in.Unsteady > 0 {
+		it.Memory = in.Memory[key]
 	}
 	return it
 }
@@ -282,6 +352,8 @@ func blocked(in Input, r *Rule, d Domain, m Memory) (why string, next time.Time)
 		return d.Busy, time.Time{}
 	case d.Locked != "":
 		return d.Locked, time.Time{}
+	case in.Unsteady > 0:
+		return "the clock was set, and is trusted in " + FormatDuration(in.Unsteady), next
 	case m.NotBefore.After(in.Now):
 		return "the last attempt failed; it is tried again from " + r.show(m.NotBefore), next
 	case d.Age < r.Distance:
@@ -296,7 +368,7 @@ func blocked(in Input, r *Rule, d Domain, m Memory) (why string, next time.Time)
 // notBefore is the first time at which the domain may be rebooted, windows
 // aside.
 func (r *Rule) notBefore(in Input, d Domain, m Memory) time.Time {
-	t := in.Now
+	t := in.Now.Add(in.Unsteady)
 	for _, o := range []time.Time{m.NotBefore, in.Now.Add(r.Distance - d.Age)} {
 		if o.After(t) {
 			t = o
@@ -453,7 +525,7 @@ func queue(in Input, items []Item) []Item {
 			continue
 		}
 		it.Start = true
-		it.Memory.Handled, it.Memory.Waiting = in.Now, time.Time{}
+		it.Memory.Handled, it.Memory.Begun, it.Memory.Waiting = in.Now, in.Now, time.Time{}
 		begun[it.UUID] = r.Name
 		busy++
 		ofRule[r.Name]++

@@ -258,11 +258,20 @@ func simulate(t *testing.T, seed uint64) (reboots int) {
 		in.Domains = append(in.Domains, up(fmt.Sprint("d", i), ident.UUID{byte(i + 1)}, 0))
 	}
 	lastStart := map[string]time.Duration{}
+	ran := map[ident.UUID]map[string]map[time.Time]bool{}
 	away := 0
+	latest := in.Now
 	for now := time.Duration(0); now < 20*time.Hour; now += 30 * time.Second {
 		in.Now = in.Now.Add(30 * time.Second)
 		if r.IntN(800) == 0 {
 			in.Now = in.Now.Add(time.Duration(r.IntN(2*86400)-86400) * time.Second)
+		}
+		if in.Now.After(latest) {
+			latest = in.Now
+		}
+		if latest.Sub(in.Now) > setBack { // a clock that was so wrong does not count
+			clear(ran)
+			latest = in.Now
 		}
 		if r.IntN(500) == 0 {
 			away = r.IntN(300)
@@ -288,7 +297,7 @@ func simulate(t *testing.T, seed uint64) (reboots int) {
 			in.Started[rule] = now - at
 		}
 		for _, it := range Decide(in) {
-			if it.Memory.Handled.After(in.Now) || it.Memory.Waiting.After(in.Now) {
+			if it.Memory.Handled.After(in.Now) && !it.Memory.Handled.Equal(it.Memory.Begun) || it.Memory.Waiting.After(in.Now) {
 				t.Fatalf("seed %d: remembers the future: %+v", seed, it)
 			}
 			in.Memory[Key{it.Rule.Name, it.UUID}] = it.Memory
@@ -328,9 +337,18 @@ func simulate(t *testing.T, seed uint64) (reboots int) {
 				t.Fatalf("seed %d: up for %v only", seed, d.Age)
 			case tooEarly("", in.Limits.Stagger, lastStart, now), tooEarly(it.Rule.Name, it.Rule.Stagger, lastStart, now):
 				t.Fatalf("seed %d: too early after the last: %v, %v", seed, lastStart, now)
+			case it.Rule.Every == 0 && ran[it.UUID][it.Rule.Name][tickOf(it)]:
+				t.Fatalf("seed %d: the same run twice: %+v", seed, it)
 			case it.Rule.Every == 0 && !before[Key{it.Rule.Name, it.UUID}].Handled.Before(in.Now):
 				t.Fatalf("seed %d: handled before: %+v", seed, it)
 			}
+			if ran[it.UUID] == nil {
+				ran[it.UUID] = map[string]map[time.Time]bool{}
+			}
+			if ran[it.UUID][it.Rule.Name] == nil {
+				ran[it.UUID][it.Rule.Name] = map[time.Time]bool{}
+			}
+			ran[it.UUID][it.Rule.Name][tickOf(it)] = true
 			lastStart[""], lastStart[it.Rule.Name] = now, now
 			d.Busy, ends[i] = "schedule "+it.Rule.Name, now+time.Duration(30+r.IntN(300))*time.Second
 			in.Running[d.UUID] = it.Rule.Name
@@ -338,6 +356,9 @@ func simulate(t *testing.T, seed uint64) (reboots int) {
 	}
 	return reboots
 }
+
+// tickOf is the time of cron that a run is of, were nothing else due.
+func tickOf(it Item) time.Time { return it.Due }
 
 func tooEarly(rule string, gap time.Duration, last map[string]time.Duration, now time.Duration) bool {
 	at, ok := last[rule]
@@ -402,7 +423,11 @@ func TestNeverRuns(t *testing.T) {
 		if got := r.NeverRuns(cron(t, c.cron)); got != c.never {
 			t.Errorf("%s: %v", name, got)
 		}
-		for i := range 40 { // nor does the search depend on where it begins
+		starts := 40
+		if c.never { // which takes the whole search
+			starts = 3
+		}
+		for i := range starts { // nor does the search depend on where it begins
 			from := noon.Add(time.Duration(i)*11*day + time.Duration(i)*time.Hour)
 			if _, _, ok := r.firstRun(cron(t, c.cron), from, from); ok == c.never {
 				t.Fatalf("%s: from %v: %v", name, from, ok)
@@ -465,5 +490,263 @@ func BenchmarkForecast(b *testing.B) {
 	}
 	for b.Loop() {
 		Decide(in)
+	}
+}
+
+// host is a host with one domain and one rule, whose clock is set by hand while the
+// uptime goes on.
+type host struct {
+	t      *testing.T
+	in     Input
+	clock  Clock
+	up     time.Duration
+	booted time.Duration
+	starts []time.Time // by the clock
+	ups    []time.Duration
+}
+
+func newHost(t *testing.T, r *Rule, now time.Time) *host {
+	return &host{t: t, up: 100 * day, booted: 90 * day, in: Input{Now: now, Rules: []*Rule{r}, Memory: map[Key]Memory{}, Started: map[string]time.Duration{}}}
+}
+
+// look is what the scheduler does every few seconds.
+func (h *host) look() {
+	h.in.Unsteady = h.clock.See(h.in.Now, h.up)
+	h.in.Domains = []Domain{up("web-a", webA, h.up-h.booted)}
+	it := one(h.t, h.in)
+	h.in.Memory[Key{it.Rule.Name, webA}] = it.Memory
+	if it.Start {
+		h.starts, h.ups = append(h.starts, h.in.Now), append(h.ups, h.up)
+		h.booted = h.up
+	}
+}
+
+// pass looks every few seconds for some minutes, and then less often, so that the
+// test does not take as long.
+func (h *host) pass(d time.Duration) {
+	for begun, end := h.up, h.up+d; h.up < end; {
+		step := 5 * time.Second
+		if h.up-begun >= 3*time.Minute {
+			step = min(3*time.Minute, end-h.up)
+		}
+		h.in.Now, h.up = h.in.Now.Add(step), h.up+step
+		h.look()
+	}
+}
+
+func (h *host) set(by time.Duration) { h.in.Now = h.in.Now.Add(by) }
+
+// TestSetBackPastRun: a run that was begun is not begun a second time because the
+// clock shows its time a second time.
+func TestSetBackPastRun(t *testing.T) {
+	for _, by := range []time.Duration{time.Second, 10 * time.Second, 5 * time.Minute, 30 * time.Minute, 90 * time.Minute, 23 * time.Hour} {
+		for _, after := range []time.Duration{0, 20 * time.Minute} {
+			for _, catchUp := range []bool{false, true} {
+				for _, distance := range []time.Duration{time.Hour, 0} {
+					r := weekly(t)
+					r.Cron, r.CatchUp, r.Distance = []Cron{cron(t, "0 13 * * *")}, catchUp, distance
+					if distance == 0 {
+						r.MissedAfter = 2 * time.Hour
+					}
+					h := newHost(t, r, noon.Add(55*time.Minute))
+					h.pass(5*time.Minute + after)
+					if len(h.starts) != 1 {
+						t.Fatalf("%d reboots before the clock is set", len(h.starts))
+					}
+					h.set(-by)
+					h.pass(by + 4*time.Hour)
+					if len(h.starts) != 1 {
+						t.Errorf("set back by %v %v after, catch up %v, distance %v: rebooted at %v", by, after, catchUp, distance, h.starts)
+					}
+					h.pass(20 * time.Hour)
+					if len(h.starts) != 2 {
+						t.Errorf("set back by %v %v after: the day after: %v", by, after, h.starts)
+					}
+				}
+			}
+		}
+	}
+}
+
+// TestWrongForAMinute: what a clock shows for a minute has nothing rebooted, nothing
+// missed, and nothing that waits for it.
+func TestWrongForAMinute(t *testing.T) {
+	for _, by := range []time.Duration{40 * time.Minute, 90 * time.Minute, day, 365 * day, -20 * time.Minute, -day, -60 * 365 * day} {
+		for what, change := range map[string]func(*Rule){
+			"skip":   func(*Rule) {},
+			"run":    func(r *Rule) { r.CatchUp = true },
+			"window": func(r *Rule) { r.Windows = []Window{{From: 13 * 60, To: 14 * 60}} },
+			// Due all the time, but outside its window.
+			"every": func(r *Rule) {
+				r.Cron, r.Every, r.Windows = nil, 5*day, []Window{{From: 13 * 60, To: 13*60 + 5}}
+			},
+		} {
+			r := weekly(t)
+			r.Cron = []Cron{cron(t, "0 13 * * *")}
+			change(r)
+			h := newHost(t, r, noon.Add(-2*time.Hour)) // what is written counts after an hour
+			h.pass(2*time.Hour + 25*time.Minute)
+			h.set(by)
+			h.pass(time.Minute)
+			h.set(-by)
+			h.pass(30 * time.Minute)
+			if len(h.starts) != 0 {
+				t.Errorf("%s, by %v: rebooted at %v", what, by, h.starts)
+			}
+			h.pass(5 * time.Minute) // until 13:01
+			if len(h.starts) != 1 || h.starts[0].Sub(noon.Add(time.Hour)).Abs() > time.Minute {
+				t.Errorf("%s, by %v: rebooted at %v, want 13:00", what, by, h.starts)
+			}
+		}
+	}
+}
+
+// TestClockSetRight: one that is right from now on is trusted soon, and runs in
+// between are missed, or are caught up with.
+func TestClockSetRight(t *testing.T) {
+	r := weekly(t)
+	r.Cron = []Cron{cron(t, "0 13 * * *")}
+	h := newHost(t, r, noon)
+	h.pass(time.Minute)
+	h.set(65 * time.Minute)
+	h.pass(Steady + 5*time.Second)
+	if len(h.starts) != 1 { // a little late
+		t.Errorf("%v", h.starts)
+	}
+	h = newHost(t, r, noon)
+	h.pass(time.Minute)
+	h.set(365*day + 3*time.Hour)
+	h.pass(time.Hour)
+	h.set(-365 * day) // nothing waits for that
+	h.pass(22 * time.Hour)
+	if len(h.starts) != 1 {
+		t.Errorf("%v", h.starts)
+	}
+	h.pass(day)
+	if len(h.starts) != 2 {
+		t.Errorf("%v", h.starts)
+	}
+}
+
+// TestEdited: a file that is saved has nothing rebooted; what was written counts
+// from then on.
+func TestEdited(t *testing.T) {
+	wednesday := time.Date(2026, 11, 25, 12, 0, 0, 0, time.UTC)
+	for what, c := range map[string]struct {
+		was, is func(*Rule)
+		next    time.Time
+	}{
+		"another time":            {func(*Rule) {}, func(r *Rule) { r.Cron[0] = cron(t, "30 11 * * *") }, wednesday.Add(23*time.Hour + 30*time.Minute)},
+		"another time, caught up": {func(r *Rule) { r.CatchUp = true }, func(r *Rule) { r.CatchUp, r.Cron[0] = true, cron(t, "0 2 * * *") }, wednesday.Add(14 * time.Hour)},
+		"to be caught up": {func(r *Rule) { r.Cron[0], r.MissedAfter = cron(t, "0 2 * * *"), time.Minute }, func(r *Rule) {
+			r.Cron[0], r.CatchUp = cron(t, "0 2 * * *"), true
+		}, wednesday.Add(14 * time.Hour)},
+		"another zone":     {func(r *Rule) { r.Cron[0] = cron(t, "40 11 * * *") }, func(r *Rule) { r.Cron[0], r.Location = cron(t, "40 12 * * *"), zone(t, "Europe/Berlin") }, wednesday.Add(23*time.Hour + 40*time.Minute)},
+		"cron, was every":  {func(r *Rule) { r.Cron, r.Every = nil, 300*day }, func(r *Rule) { r.Cron[0], r.CatchUp = cron(t, "0 2 * * *"), true }, wednesday.Add(14 * time.Hour)},
+		"every, was cron":  {func(*Rule) {}, func(r *Rule) { r.Cron, r.Every = nil, 5*day }, wednesday.Add(time.Hour)},
+		"every more often": {func(r *Rule) { r.Cron, r.Every = nil, 300*day }, func(r *Rule) { r.Cron, r.Every = nil, 5*day }, wednesday.Add(time.Hour)},
+	} {
+		make := func(change func(*Rule)) *Rule {
+			r := weekly(t)
+			r.Cron = []Cron{cron(t, "0 3 * * 0")}
+			change(r)
+			return r
+		}
+		h := newHost(t, make(c.was), wednesday.Add(-26*time.Hour))
+		h.pass(26*time.Hour - 5*time.Second)
+		before := len(h.starts)
+		h.booted = 90 * day
+		h.in.Rules = []*Rule{make(c.is)}
+		h.look()
+		for _, step := range []time.Duration{5 * time.Second, 30 * time.Minute} {
+			h.pass(step)
+			if len(h.starts) != before {
+				t.Errorf("%s: rebooted at %v", what, h.starts)
+			}
+		}
+		h.pass(c.next.Sub(h.in.Now) - time.Minute)
+		if len(h.starts) != before {
+			t.Errorf("%s: rebooted at %v", what, h.starts[before:])
+		}
+		h.pass(2 * time.Minute)
+		if len(h.starts) != before+1 {
+			t.Errorf("%s: not rebooted at %v: %+v", what, c.next, h.starts)
+		}
+	}
+	// Nothing was changed that makes it due.
+	r := weekly(t)
+	h := newHost(t, r, noon.Add(-time.Hour))
+	h.pass(59 * time.Minute)
+	again := *r
+	again.Order, again.Retry = 7, 2*time.Hour
+	h.in.Rules = []*Rule{&again}
+	h.pass(2 * time.Minute)
+	if len(h.starts) != 1 {
+		t.Errorf("another order: %v", h.starts)
+	}
+}
+
+// TestBootedSince: a boot is as good as the run that it came after.
+func TestBootedSince(t *testing.T) {
+	sunday := time.Date(2026, 11, 22, 2, 0, 0, 0, time.UTC)
+	for _, catchUp := range []bool{true, false} {
+		r := weekly(t)
+		r.Cron, r.CatchUp, r.Distance = []Cron{cron(t, "0 3 * * 0")}, catchUp, time.Minute
+		h := newHost(t, r, sunday)
+		h.pass(time.Minute)
+		for _, off := range []time.Duration{29*time.Hour + 58*time.Minute, 70 * time.Minute} { // the host; the daemon alone
+			h.set(off)
+			h.up += off
+			h.booted = h.up - time.Minute
+			h.pass(3 * time.Hour)
+			if len(h.starts) != 0 {
+				t.Errorf("catch up %v: %v", catchUp, h.starts)
+			}
+			h.in.Forecast = true
+			h.in.Domains = []Domain{up("web-a", webA, h.up-h.booted)}
+			if it := one(t, h.in); !it.Next.Equal(time.Date(2026, 11, 29, 3, 0, 0, 0, time.UTC)) {
+				t.Errorf("next: %v", it.Next)
+			}
+			h.in.Forecast = false
+		}
+	}
+}
+
+func TestClock(t *testing.T) {
+	var c Clock
+	if got := c.See(noon, 30*time.Second); got != Steady-30*time.Second {
+		t.Errorf("just booted: %v", got)
+	}
+	if got := c.See(noon.Add(10*time.Minute), 10*time.Minute+30*time.Second); got != 0 {
+		t.Errorf("after ten minutes: %v", got)
+	}
+	// A second off by the slewing of a clock is none, an hour without a look neither.
+	if got := c.See(noon.Add(70*time.Minute+5*time.Second), 70*time.Minute+30*time.Second); got != 0 {
+		t.Errorf("slewed: %v", got)
+	}
+	if got := c.See(noon.Add(70*time.Minute), 70*time.Minute+35*time.Second); got != Steady {
+		t.Errorf("set back: %v", got)
+	}
+	if got := c.See(noon.Add(71*time.Minute), 71*time.Minute+35*time.Second); got != Steady-time.Minute {
+		t.Errorf("a minute after: %v", got)
+	}
+	if got := c.See(time.Unix(0, 0), 100*time.Hour); got != Steady {
+		t.Errorf("1970: %v", got)
+	}
+	if got := c.See(time.Unix(3600, 0), 101*time.Hour); got != Steady {
+		t.Errorf("1970, an hour later: %v", got)
+	}
+}
+
+func TestTimeOfDay(t *testing.T) {
+	for s, want := range map[string]TimeOfDay{"00:00": 0, "02:05": 125, "23:59": 1439, "24:00": 1440} {
+		if got, err := ParseTimeOfDay(s); got != want || err != nil || got.String() != s {
+			t.Errorf("%s: %v, %v", s, got, err)
+		}
+	}
+	for _, bad := range []string{"", "1:00p", "9:0pm", "02:5x", "02:0O", "2:030", "10:+5", "+1:00", "24:01", "25:00", "12:60", " 2:00", "02:0 ", "٠٢:٠٠", "2:00"} {
+		if got, err := ParseTimeOfDay(bad); err == nil {
+			t.Errorf("%q: %v", bad, got)
+		}
 	}
 }

@@ -12,9 +12,18 @@ type TimeOfDay int
 
 // ParseTimeOfDay parses hh:mm.
 func ParseTimeOfDay(s string) (TimeOfDay, error) {
-	var h, m int
-	if n, err := fmt.Sscanf(s, "%d:%d", &h, &m); err != nil || n != 2 || len(s) != 5 || h < 0 || m < 0 || m > 59 || h > 24 || h == 24 && m > 0 {
-		return 0, fmt.Errorf("time of day %q must be hh:mm", s)
+	bad := fmt.Errorf("time of day %q must be hh:mm, as 02:30 or 14:00", s)
+	if len(s) != 5 || s[2] != ':' {
+		return 0, bad
+	}
+	for _, i := range []int{0, 1, 3, 4} {
+		if s[i] < '0' || s[i] > '9' {
+			return 0, bad
+		}
+	}
+	h, m := 10*int(s[0]-'0')+int(s[1]-'0'), 10*int(s[3]-'0')+int(s[4]-'0')
+	if m > 59 || h > 24 || h == 24 && m > 0 {
+		return 0, bad
 	}
 	return TimeOfDay(60*h + m), nil
 }

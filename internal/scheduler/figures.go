@@ -168,7 +168,7 @@ func (r *Runner) value(ctx context.Context, src config.Source, d api.DomainStatu
 			return 0, false, err
 		}
 		return number(text)
-	case src.SwapVBD != "":
+	case src.SwapVBD != 0:
 		return r.swapRate(src.SwapVBD, d, last)
 	}
 	return r.consoleLines(src, d, last)
@@ -183,14 +183,10 @@ func number(text string) (float64, bool, error) {
 }
 
 // swapRate is the sectors per second since the last reading.
-func (r *Runner) swapRate(name string, d api.DomainStatus, last *sourceMemory) (float64, bool, error) {
-	number, err := strconv.Atoi(name)
-	if err != nil { // xvda is 51712, 16 apart
-		number = 51712 + 16*int(name[3]-'a')
-	}
+func (r *Runner) swapRate(vbd ident.VBD, d api.DomainStatus, last *sourceMemory) (float64, bool, error) {
 	total := 0.0
 	for _, file := range []string{"rd_sect", "wr_sect"} {
-		raw, err := os.ReadFile(filepath.Join(r.Sys, "bus/xen-backend/devices", fmt.Sprintf("vbd-%d-%d", d.Domid, number), "statistics", file))
+		raw, err := os.ReadFile(filepath.Join(r.Sys, "bus/xen-backend/devices", fmt.Sprintf("vbd-%d-%d", d.Domid, vbd), "statistics", file))
 		if err != nil {
 			return 0, false, err
 		}

@@ -10,10 +10,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"log/slog"
 	"maps"
 	"os"
 	"path"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -87,6 +89,7 @@ type Runner struct {
 	orphans  []state.Lock  // of runs that the last daemon did not end; Look's alone
 	unsure   map[ident.UUID]ident.Domid
 	saidLost bool
+	clock    schedule.Clock
 
 	mu      sync.Mutex // held for moments only: no I/O, no forecast
 	conf    *config.Config
@@ -99,6 +102,7 @@ type Runner struct {
 	busy    map[ident.UUID]time.Duration
 	figures map[figureKey]*figure
 	ended   map[api.RunCount]uint64 // with Times 0
+	trusted time.Duration           // uptime from which on the clock is
 }
 
 var _ api.Schedules = (*Runner)(nil)
@@ -154,6 +158,9 @@ func (r *Runner) Reload() {
 	defer r.reloads.Unlock()
 	zone := config.ZoneStamp()
 	conf, err := config.Load(r.Dir)
+	if _, gone := os.Stat(r.Dir); err == nil && len(conf.Files) == 0 && errors.Is(gone, fs.ErrNotExist) && r.hasSchedules() {
+		err = fmt.Errorf("%s is gone; make it, and leave it empty, if there are to be no schedules", r.Dir)
+	}
 	now := r.Now()
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -165,6 +172,12 @@ func (r *Runner) Reload() {
 	}
 	r.conf, r.confErr, r.loaded = conf, "", now
 	r.Log.Info("configuration read", "op", "config", "dir", r.Dir, "files", len(conf.Files), "schedules", len(conf.Schedules))
+}
+
+func (r *Runner) hasSchedules() bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return len(r.conf.Files) > 0
 }
 
 // Run looks at the domains until ctx ends. A run under way is then left to the
@@ -199,7 +212,7 @@ func (r *Runner) Look(ctx context.Context) {
 	if config.ZoneStamp() != r.zoneStamp() {
 		r.Reload()
 	}
-	all, err := r.Agent.List(ctx)
+	all, err := r.list(ctx)
 	if err != nil {
 		if ctx.Err() == nil {
 			r.Log.Error("domains", "op", "schedule", "err", err)
@@ -210,9 +223,21 @@ func (r *Runner) Look(ctx context.Context) {
 		r.Log.Error("schedules", "op", "schedule", "err", err, "next", "is there space left in the state directory?")
 		return
 	}
+	now := r.moment()
+	unsteady := r.clock.See(now.Wall, now.Up)
+	r.mu.Lock()
+	r.trusted = now.Up + unsteady
+	r.mu.Unlock()
 	r.adopt(all)
 	r.sample(ctx, all)
 	r.decide(ctx, all)
+}
+
+// list returns the domains that schedules may be about: not those that are there for
+// the others.
+func (r *Runner) list(ctx context.Context) ([]api.DomainStatus, error) {
+	all, err := r.Agent.List(ctx)
+	return slices.DeleteFunc(all, func(s api.DomainStatus) bool { return s.Service != "" }), err
 }
 
 // decide decides, and begins.
@@ -375,7 +400,7 @@ func (r *Runner) input(all []api.DomainStatus) (schedule.Input, *config.Config) 
 	began := r.State.Began(now)
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	in := schedule.Input{Now: now.Wall, Rules: r.conf.Rules(), Groups: r.conf.Groups, Limits: r.conf.Limits, Memory: maps.Clone(r.memory),
+	in := schedule.Input{Now: now.Wall, Unsteady: max(0, r.trusted-now.Up), Rules: r.conf.Rules(), Groups: r.conf.Groups, Limits: r.conf.Limits, Memory: maps.Clone(r.memory),
 		Trends: map[schedule.Key][]schedule.Trend{}, Stopped: r.State.Stopped(r.conf.Names()...), Started: began, Running: maps.Clone(r.running)}
 	for _, s := range all {
 		if s.State == "gone" || s.Twin != 0 {

@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"github.com/warmreboot/warmreboot/api"
+	"github.com/warmreboot/warmreboot/ident"
 	"github.com/warmreboot/warmreboot/internal/schedule"
 	"github.com/warmreboot/warmreboot/internal/state"
 )
@@ -118,18 +119,18 @@ func TestHookFails(t *testing.T) {
 
 // TestHookTakesTooLong: it is killed with all that it has started.
 func TestHookTakesTooLong(t *testing.T) {
-	mark := filepath.Join(t.TempDir(), "mark")
+	t.Parallel()
 	begun := time.Now()
-	_, output, err := command(context.Background(), []string{"/bin/sh", "-c", "echo begun; (sleep 3; touch " + mark + ") & sleep 600"}, nil, 300*time.Millisecond)
-	if err == nil || !strings.Contains(err.Error(), "took longer than 300ms") || output != "begun" {
+	_, output, err := command(context.Background(), []string{"/bin/sh", "-c", "sleep 600 & echo $!; sleep 600"}, nil, 300*time.Millisecond)
+	if err == nil || !strings.Contains(err.Error(), "took longer than 300ms") {
 		t.Errorf("%q, %v", output, err)
 	}
-	if took := time.Since(begun); took > 2500*time.Millisecond {
+	if took := time.Since(begun); took > 10*time.Second {
 		t.Errorf("took %v", took)
 	}
-	time.Sleep(4*time.Second - time.Since(begun))
-	if _, err := os.Stat(mark); err == nil {
-		t.Error("what it had started went on")
+	// Whoever adopts it may not have noticed yet that it is dead.
+	if stat, err := os.ReadFile("/proc/" + output + "/stat"); err == nil && !strings.Contains(string(stat), ") Z ") {
+		t.Errorf("what it had started goes on: %s", stat)
 	}
 	// One that leaves somebody behind has ended all the same, and its output is
 	// bounded.
@@ -213,6 +214,7 @@ func TestHealthFails(t *testing.T) {
 
 // TestHealthTCP: nobody listens, and nothing is to follow.
 func TestHealthTCP(t *testing.T) {
+	t.Parallel()
 	h := newHost(t, cronNoon+"[schedule.health]\ntcp = \"127.0.0.1:1\"\ntimeout = \"100ms\"\ninterval = \"50ms\"\non_failure = []\n")
 	h.create("web", 10*day)
 	r := h.runner(nil)
@@ -227,6 +229,11 @@ func TestRebootFails(t *testing.T) {
 	h.create("web", 10*day)
 	r := h.runner(nil)
 	h.fail = errors.New("the guest does not react")
+	h.look(r)
+	if got := h.asked(); len(got) != 0 {
+		t.Errorf("just after the file was read: %q", got)
+	}
+	h.pass(time.Hour)
 	h.look(r)
 	if e := h.history()[0]; e.Outcome != "failed" || !strings.Contains(e.Error, "does not react") || e.Schedule != "noon" {
 		t.Errorf("%+v", e)
@@ -354,6 +361,7 @@ func TestDaemonStopped(t *testing.T) {
 }
 
 func TestReload(t *testing.T) {
+	t.Parallel()
 	h := newHost(t, cronNoon)
 	h.create("web", 10*day)
 	r := h.runner(nil)
@@ -381,6 +389,101 @@ func TestReload(t *testing.T) {
 	}
 	if f := plan(); len(f.Runs) != 1 || !f.Runs[0].Next.Equal(noon.Add(time.Hour)) {
 		t.Errorf("a right one: %+v", f)
+	}
+	// A folder that is gone says nothing; one that is there and empty says: none.
+	if err := os.Rename(h.conf, h.conf+".away"); err != nil {
+		t.Fatal(err)
+	}
+	r.Reload()
+	if f := plan(); len(f.Runs) != 1 || !strings.Contains(f.Config.Error, "is gone") {
+		t.Errorf("the folder is gone: %+v", f)
+	}
+	if err := os.Mkdir(h.conf, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	r.Reload()
+	if f := plan(); len(f.Runs) != 0 || f.Config.Error != "" {
+		t.Errorf("the folder is empty: %+v", f)
+	}
+}
+
+// TestLockAndClock: a clock that is ahead for a minute takes no lock away.
+func TestLockAndClock(t *testing.T) {
+	h := newHost(t, cronNoon)
+	h.create("web", 10*day)
+	r := h.runner(nil)
+	h.look(r)
+	h.pass(day - 30*time.Minute)
+	h.look(r)
+	if _, err := r.Lock(context.Background(), "web", api.LockRequest{Owner: "ann", TTLSeconds: 7200}); err != nil {
+		t.Fatal(err)
+	}
+	set := func(by time.Duration) {
+		h.mu.Lock()
+		h.now = h.now.Add(by)
+		h.mu.Unlock()
+	}
+	set(day)
+	h.look(r)
+	h.pass(time.Minute)
+	h.look(r)
+	set(-day)
+	h.look(r)
+	for range 60 {
+		h.pass(time.Minute)
+		h.look(r)
+	}
+	if got := h.asked(); len(got) != 0 {
+		t.Errorf("rebooted under ann's hands: %q", got)
+	}
+	h.pass(time.Hour)
+	if l := h.kept.Locks(h.moment()); len(l) != 0 {
+		t.Errorf("%v", l)
+	}
+}
+
+// TestServiceDomains: what is there for others is left alone. (The agent does not
+// list stub domains at all.)
+func TestServiceDomains(t *testing.T) {
+	h := newHost(t, strings.Replace(cronNoon, `"web"`, `"*"`, 1)+"mode = \"cold\"\n[limits]\nat_once = 0\n")
+	h.create("web", 10*day)
+	h.create("Xenstore", 10*day)
+	h.domains[1].Service = "xenstore"
+	r := h.runner(nil)
+	h.toNoon(r)
+	if got := h.asked(); !slices.Equal(got, []string{"cold web"}) {
+		t.Errorf("%q", got)
+	}
+	if f, err := r.Forecast(context.Background(), ""); err != nil || len(f.Runs) != 1 {
+		t.Errorf("%+v, %v", f, err)
+	}
+}
+
+// TestForgotten: nothing is left of domains that have not been there for weeks.
+func TestForgotten(t *testing.T) {
+	h := newHost(t, strings.Replace(cronNoon, `"web"`, `"*"`, 1)+"[limits]\nat_once = 0\n")
+	h.create("web", 10*day)
+	for i := range 30 {
+		h.create(fmt.Sprint("short", i), 10*day)
+	}
+	var told []ident.UUID
+	r := h.runner(func(o *Options) { o.Forgot = func(u ident.UUID) { told = append(told, u) } })
+	h.toNoon(r)
+	h.mu.Lock()
+	h.domains = h.domains[:1]
+	h.mu.Unlock()
+	for range 50 {
+		h.pass(day - time.Minute)
+		h.look(r)
+		h.pass(time.Minute)
+	}
+	for _, c := range r.RunCounts() {
+		if c.Domain != "web" {
+			t.Errorf("%+v is left", c)
+		}
+	}
+	if len(r.memory) != 1 || len(r.births) != 1 || len(told) != 30 || len(h.kept.Memories()) != 1 {
+		t.Errorf("%d memories, %d births are left, %d forgotten", len(r.memory), len(r.births), len(told))
 	}
 }
 
@@ -566,6 +669,8 @@ func TestFigures(t *testing.T) {
 	write(console, "Out of memory: Killed process 1 (of an earlier boot)\n")
 	write(filepath.Join(swap, "wr_sect"), "0\n")
 	r := h.runner(nil)
+	h.look(r)
+	h.pass(time.Hour) // what was just written does not count yet
 	log := "Out of memory: Killed process 1 (of an earlier boot)\n"
 	for i := range 20 {
 		slow.Store(int64(20 + 2*i))

@@ -40,7 +40,7 @@ func (r *Runner) Forecast(ctx context.Context, domain string) (api.Forecast, err
 		}
 		uuid = s.UUID
 	}
-	all, err := r.Agent.List(ctx)
+	all, err := r.list(ctx)
 	if err != nil {
 		return f, err
 	}
