@@ -1,0 +1,449 @@
+// Package operation does what somebody asked for as one sequence of steps that is
+// journalled: with an id, an owner and a cause. It is taken up where it was by the
+// daemon that is started after the one that was doing it was killed.
+//
+// What is done is an ordinary function, a Body, that does each of its effects by Do.
+// When it is taken up it is called again from its beginning, and what it had done is
+// not done again: Do returns what it returned then. So a body must ask nothing that
+// may have changed but by Do, and do nothing either.
+//
+// A step that had begun, and of which nobody knows whether it ended, is done again or
+// not, as its How says. None is done twice that must not be.
+package operation
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/warmreboot/warmreboot/api"
+	"github.com/warmreboot/warmreboot/ident"
+	"github.com/warmreboot/warmreboot/internal/store"
+)
+
+// Operation is one, as it is journalled.
+type Operation struct {
+	ID   string `json:"id"`
+	Kind string `json:"kind"` // whose body it is
+	// Key is the asker's own name for it: who asks with the same key again is given
+	// the same operation.
+	Key string `json:"key,omitempty"`
+	// Owner is who asked, Cause why.
+	Owner  string     `json:"owner"`
+	Cause  string     `json:"cause,omitempty"`
+	Domain string     `json:"domain"`
+	UUID   ident.UUID `json:"uuid"`
+	// Spec is what the body has to know: it may be another program then.
+	Spec json.RawMessage `json:"spec,omitempty"`
+	Made time.Time       `json:"made"`
+	// Boot and Up are the host's boot, and the time since then, when it was made.
+	Boot string  `json:"boot"`
+	Up   float64 `json:"up_seconds"`
+	// Steps are those that have begun, in that order.
+	Steps []Step `json:"steps"`
+	// Taken is how often it was taken up by another daemon.
+	Taken int `json:"taken,omitempty"`
+	// Done: nothing will be done any more. Result and Error are what came of it.
+	Done   bool            `json:"done"`
+	Ended  time.Time       `json:"ended,omitzero"`
+	Result json.RawMessage `json:"result,omitempty"`
+	Error  *api.Error      `json:"error,omitempty"`
+}
+
+// Step is one of an operation.
+type Step struct {
+	Name  string    `json:"name"`
+	Begun time.Time `json:"begun"`
+	// Done: it has ended, with Result, or Error.
+	Done   bool            `json:"done"`
+	Ended  time.Time       `json:"ended,omitzero"`
+	Result json.RawMessage `json:"result,omitempty"`
+	Error  *api.Error      `json:"error,omitempty"`
+}
+
+// Request is what is asked for.
+type Request struct {
+	Kind, Key, Owner, Cause, Domain string
+	UUID                            ident.UUID
+	Spec                            any
+}
+
+// Body does an operation. If it returns because its context has ended, the operation
+// has not: the next daemon takes it up.
+type Body func(ctx context.Context, r *Run) (result any, err error)
+
+// Options are what an engine needs.
+type Options struct {
+	// Dir is a folder of its own.
+	Dir    store.Dir
+	Bodies map[string]Body
+	Now    func() time.Time
+	// Boot identifies the boot of the host, Uptime is the time since then.
+	Boot   string
+	Uptime func() time.Duration
+	// Failed is told of an operation that could not be journalled.
+	Failed func(Operation, error)
+}
+
+// Engine does operations, each in a goroutine of its own.
+type Engine struct {
+	o  Options
+	wg sync.WaitGroup
+
+	mu      sync.Mutex
+	all     map[string]Operation // never changed, but replaced
+	changed chan struct{}        // is closed when one of all is
+}
+
+const (
+	suffix = ".op"
+	// keep is how many operations that have ended are remembered.
+	keep = 200
+)
+
+var kind = store.Kind{Name: "operation", Version: 1, Limit: 1 << 20}
+
+// Open reads the journal. A file that is damaged is set aside and named in the
+// error, with which there is an engine nevertheless; otherwise it is nil.
+func Open(o Options) (*Engine, error) {
+	if o.Now == nil {
+		o.Now = time.Now
+	}
+	if o.Failed == nil {
+		o.Failed = func(Operation, error) {}
+	}
+	if o.Uptime == nil {
+		o.Uptime = func() time.Duration { return 0 }
+	}
+	e := &Engine{o: o, all: map[string]Operation{}, changed: make(chan struct{})}
+	if err := o.Dir.Make(); err != nil {
+		return nil, err
+	}
+	names, err := o.Dir.Names(suffix)
+	if err != nil {
+		return nil, err
+	}
+	var damaged []error
+	for _, name := range names {
+		_, body, err := o.Dir.Read(name, kind)
+		var op Operation
+		if err == nil && json.Unmarshal(body, &op) != nil || err == nil && op.ID+suffix != name {
+			err = fmt.Errorf("%s: %w", name, store.ErrDamaged)
+		}
+		switch {
+		case err == nil:
+			e.all[op.ID] = op
+		case errors.Is(err, store.ErrDamaged):
+			to, aside := o.Dir.SetAside(name)
+			if aside != nil {
+				return nil, errors.Join(err, aside)
+			}
+			damaged = append(damaged, fmt.Errorf("an operation is lost: %w; it is kept as %s", err, to))
+		default:
+			return nil, err
+		}
+	}
+	return e, errors.Join(damaged...)
+}
+
+// Resume takes up what has not ended.
+func (e *Engine) Resume(ctx context.Context) {
+	for _, op := range e.List() {
+		if !op.Done {
+			op.Taken++
+			e.start(ctx, op)
+		}
+	}
+}
+
+// Start begins an operation and returns it at once; it is journalled then. If there
+// is one of that key, that is returned. It is done until ctx ends.
+func (e *Engine) Start(ctx context.Context, q Request) (op Operation, err error) {
+	if e.o.Bodies[q.Kind] == nil {
+		return op, fmt.Errorf("operation: there is no kind %q", q.Kind)
+	}
+	spec, err := json.Marshal(q.Spec)
+	if err != nil {
+		return op, err
+	}
+	e.mu.Lock()
+	if q.Key != "" {
+		for _, o := range e.all {
+			if o.Key == q.Key {
+				e.mu.Unlock()
+				if o.Kind != q.Kind || o.UUID != q.UUID {
+					return o, api.Errorf(api.BadRequest, "the key %q is that of another operation, %s", q.Key, o.ID)
+				}
+				return o, nil
+			}
+		}
+	}
+	now := e.o.Now()
+	op = Operation{ID: newID(now), Kind: q.Kind, Key: q.Key, Owner: q.Owner, Cause: q.Cause, Domain: q.Domain, UUID: q.UUID,
+		Spec: spec, Made: now, Boot: e.o.Boot, Up: e.o.Uptime().Seconds(), Steps: []Step{}}
+	e.all[op.ID] = op // so that the key is taken
+	e.mu.Unlock()
+	if err := e.write(op); err != nil {
+		e.mu.Lock()
+		delete(e.all, op.ID)
+		e.mu.Unlock()
+		return Operation{}, fmt.Errorf("operation: it cannot be journalled, so it is not begun: %w", err)
+	}
+	e.start(ctx, op)
+	e.forget()
+	return op, nil
+}
+
+func newID(now time.Time) string {
+	var b [4]byte
+	_, _ = rand.Read(b[:]) // it never fails
+	return fmt.Sprintf("%015x-%s", uint64(now.UnixMilli()), hex.EncodeToString(b[:]))
+}
+
+func (e *Engine) start(ctx context.Context, op Operation) {
+	e.set(op)
+	e.wg.Add(1)
+	go func() {
+		defer e.wg.Done()
+		r := &Run{e: e, op: op}
+		if err := e.write(op); err != nil && op.Taken > 0 {
+			e.o.Failed(op, err)
+		}
+		body := e.o.Bodies[op.Kind]
+		if body == nil {
+			body = func(context.Context, *Run) (any, error) {
+				return nil, api.Errorf(api.Failed, "this warmrebootd knows no operation %q", op.Kind)
+			}
+		}
+		result, err := body(ctx, r)
+		if ctx.Err() != nil && (err != nil || r.stopped) {
+			return // the next daemon goes on
+		}
+		op := r.op
+		op.Done, op.Ended, op.Error = true, e.o.Now(), asError(err)
+		if op.Result, err = json.Marshal(result); err != nil {
+			op.Result = nil
+		}
+		if err := e.write(op); err != nil {
+			// It is taken up again, and finds that all has been done.
+			e.o.Failed(op, err)
+		}
+		e.set(op)
+	}()
+}
+
+func asError(err error) *api.Error {
+	var e *api.Error
+	switch {
+	case err == nil:
+		return nil
+	case errors.As(err, &e) && e.Message == err.Error():
+		return e
+	case e != nil:
+		return api.Errorf(e.Code, "%v", err)
+	}
+	return api.Errorf(api.Failed, "%v", err)
+}
+
+// Wait waits until nothing is done any more: after the context that they were
+// started with has ended.
+func (e *Engine) Wait() { e.wg.Wait() }
+
+func (e *Engine) write(op Operation) error {
+	raw, err := json.Marshal(op)
+	if err != nil {
+		return err
+	}
+	return e.o.Dir.Write(op.ID+suffix, kind, raw)
+}
+
+func (e *Engine) set(op Operation) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.all[op.ID] = op
+	close(e.changed)
+	e.changed = make(chan struct{})
+}
+
+// forget forgets the first of those that have ended, if there are too many.
+func (e *Engine) forget() {
+	all := e.List()
+	all = slices.DeleteFunc(all, func(o Operation) bool { return !o.Done })
+	for ; len(all) > keep; all = all[1:] {
+		if e.o.Dir.Remove(all[0].ID+suffix) != nil {
+			return // there will be another time
+		}
+		e.mu.Lock()
+		delete(e.all, all[0].ID)
+		e.mu.Unlock()
+	}
+}
+
+// List returns all that are remembered, in the order in which they were made.
+func (e *Engine) List() []Operation {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return slices.SortedFunc(maps.Values(e.all), func(a, b Operation) int { return strings.Compare(a.ID, b.ID) })
+}
+
+// Get returns one, and a channel that is closed when any of them has changed.
+func (e *Engine) Get(id string) (op Operation, changed <-chan struct{}, ok bool) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	op, ok = e.all[id]
+	return op, e.changed, ok
+}
+
+// Await returns an operation when it is done.
+func (e *Engine) Await(ctx context.Context, id string) (Operation, error) {
+	for {
+		op, changed, ok := e.Get(id)
+		switch {
+		case !ok:
+			return op, api.Errorf(api.NotFound, "there is no operation %q, or it is long done", id)
+		case op.Done:
+			return op, nil
+		}
+		select {
+		case <-changed:
+		case <-ctx.Done():
+			return op, ctx.Err()
+		}
+	}
+}
+
+// How says what becomes of a step of which nobody knows whether it ended.
+type How int
+
+const (
+	// Again: it is done again; doing it twice is as good as once.
+	Again How = iota
+	// Once: it is not, and ErrInterrupted says so.
+	Once
+)
+
+// ErrInterrupted is that a step which is done once only had begun when the daemon was
+// stopped: nobody knows how far it got.
+var ErrInterrupted = errors.New("warmrebootd was stopped while it ran: nobody knows how far it got, and it is not done again")
+
+// Run is an operation that is being done.
+type Run struct {
+	e       *Engine
+	op      Operation
+	next    int // of its steps
+	stopped bool
+}
+
+// Operation returns it as it is now.
+func (r *Run) Operation() Operation { return r.op }
+
+// Resumed reports whether the next step is the first that was not begun by an
+// earlier daemon, or is not known to have ended there.
+func (r *Run) Resumed() bool {
+	return r.op.Taken > 0 && (r.next >= len(r.op.Steps) || !r.op.Steps[r.next].Done)
+}
+
+// Begun reports whether the next step had begun under an earlier daemon.
+func (r *Run) Begun() bool { return r.next < len(r.op.Steps) }
+
+// Do does the next step of an operation, or returns what it returned to an earlier
+// daemon. The names of steps tell them apart: a body that does others than those in
+// the journal is of another version, and ends.
+//
+// That it has begun is journalled before, and what it returned after. If ctx ends
+// meanwhile, and do returns an error, the step has not ended; the body has to return.
+func Do[T any](ctx context.Context, r *Run, name string, how How, do func(context.Context) (T, error)) (T, error) {
+	var none T
+	if ctx.Err() != nil {
+		r.stopped = true
+		return none, ctx.Err()
+	}
+	i := r.next
+	r.next++
+	interrupted := false
+	if i < len(r.op.Steps) {
+		s := r.op.Steps[i]
+		if s.Name != name {
+			return none, api.Errorf(api.VersionSkew, "operation %s is at step %q, where this version of warmrebootd has %q", r.op.ID, s.Name, name)
+		}
+		if s.Done {
+			var v T
+			if err := json.Unmarshal(s.Result, &v); err != nil {
+				return none, fmt.Errorf("operation %s, step %s: %w", r.op.ID, name, err)
+			}
+			if s.Error != nil {
+				return v, s.Error
+			}
+			return v, nil
+		}
+		interrupted = how == Once
+	} else {
+		if err := r.enter(i, Step{Name: name, Begun: r.e.o.Now()}); err != nil {
+			return none, fmt.Errorf("step %s cannot be journalled, so it is not begun: %w", name, err)
+		}
+	}
+	v, err := none, error(ErrInterrupted)
+	if !interrupted {
+		v, err = do(ctx)
+		if err != nil && ctx.Err() != nil {
+			r.stopped = true
+			return v, ctx.Err()
+		}
+	}
+	s := r.op.Steps[i]
+	s.Done, s.Ended, s.Error = true, r.e.o.Now(), asError(err)
+	var bad error
+	if s.Result, bad = json.Marshal(v); bad != nil {
+		return v, bad
+	}
+	if bad := r.enter(i, s); bad != nil {
+		// Once more, should the daemon be killed before the next is journalled.
+		r.e.o.Failed(r.op, bad)
+		r.keep(i, s)
+	}
+	if err != nil && !interrupted {
+		return v, err
+	}
+	if interrupted {
+		return v, ErrInterrupted
+	}
+	return v, nil
+}
+
+// enter journals a step.
+func (r *Run) enter(i int, s Step) error {
+	was := r.op.Steps
+	r.keep(i, s)
+	if err := r.e.write(r.op); err != nil {
+		r.op.Steps = was
+		return err
+	}
+	r.e.set(r.op)
+	return nil
+}
+
+func (r *Run) keep(i int, s Step) {
+	steps := slices.Clone(r.op.Steps)
+	if i == len(steps) {
+		steps = append(steps, s)
+	} else {
+		steps[i] = s
+	}
+	r.op.Steps = steps
+}
+
+// Spec reads an operation's spec into v.
+func Spec(r *Run, v any) error {
+	if err := json.Unmarshal(r.op.Spec, v); err != nil {
+		return fmt.Errorf("operation %s: %w", r.op.ID, err)
+	}
+	return nil
+}
