@@ -88,9 +88,13 @@ func (k *keeper) attach(ctx context.Context, domid ident.Domid) {
 	if len(backends) == 0 {
 		k.lookAgain = time.Now().Add(lookAgainAfter)
 	}
+	if err == nil {
+		k.unresolved = map[ident.VBD]error{}
+	}
 	for _, be := range backends {
 		b, err := k.a.Disks.Resolve(be)
 		if err != nil {
+			k.unresolved[be.VBD] = err
 			if !errors.Is(err, disk.ErrUnsupported) {
 				k.lookAgain = time.Now().Add(lookAgainAfter)
 			}

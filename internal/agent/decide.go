@@ -163,7 +163,7 @@ func (k *keeper) judgeAll(ctx context.Context, d xenctl.DomainInfo, st xenctl.Wa
 	k.attach(ctx, d.Domid)
 	k.openNext(d.Domid)
 	for _, h := range k.held {
-		if k.disks[h.VBD] == nil && b.Summary.Trigger != api.Cold && b.Fuse == nil && !k.late() && !k.hopeless(ctx, d.Domid, h.VBD) {
+		if k.disks[h.VBD] == nil && b.Summary.Trigger != api.Cold && b.Fuse == nil && !k.late() && !k.hopeless(h.VBD) {
 			return false, nil
 		}
 	}
@@ -218,13 +218,8 @@ func (k *keeper) heldByVBD(domid ident.Domid) ([]cachemap.Stats, error) {
 
 // hopeless reports whether waiting for a vbd's disk is in vain: its backend is
 // there, but what is behind it cannot be used.
-func (k *keeper) hopeless(ctx context.Context, domid ident.Domid, vbd ident.VBD) bool {
-	be, err := disk.FindBackend(ctx, k.a.Store, domid, vbd)
-	if err != nil {
-		return false
-	}
-	_, err = k.a.Disks.Resolve(be)
-	return errors.Is(err, disk.ErrUnsupported)
+func (k *keeper) hopeless(vbd ident.VBD) bool {
+	return errors.Is(k.unresolved[vbd], disk.ErrUnsupported)
 }
 
 // checkStructure drops the held pages whose entries cannot be right, and
@@ -288,17 +283,14 @@ func (k *keeper) judge(ctx context.Context, d xenctl.DomainInfo, v *verdict, fau
 	}
 	v.disk = k.disks[v.VBD]
 	if v.disk == nil {
-		be, err := disk.FindBackend(ctx, k.a.Store, d.Domid, v.VBD)
-		if err == nil {
-			_, err = k.a.Disks.Resolve(be)
-		}
-		switch {
-		case err == nil:
-			v.refuse(api.NoDisk, "what is behind it was not there in time to be checked")
+		_, err := disk.FindBackend(ctx, k.a.Store, d.Domid, v.VBD)
+		switch why := k.unresolved[v.VBD]; {
 		case errors.Is(err, disk.ErrNoBackend):
 			v.refuse(api.NoDisk, "the domain no longer has this vbd")
+		case err == nil && (why == nil || errors.Is(why, disk.ErrNotReady)):
+			v.refuse(api.NoDisk, "what is behind it was not there in time to be checked")
 		default:
-			v.refuse(api.NoDisk, "what is behind it cannot be checked: %v", err)
+			v.refuse(api.NoDisk, "what is behind it cannot be checked: %v", errors.Join(why, err))
 		}
 		return
 	}
@@ -516,8 +508,8 @@ func (k *keeper) custody(v *verdict, account *custody.Account) (custody.Judgemen
 // compared at a time.
 const compareChunk = 1 << 18
 
-// compare compares n held pages of a vbd, picked at random, or all of them, with the
-// disk. Up to tolerate that differ are dropped. It reports whether nothing else was
+// compare compares n held pages of a vbd, picked at random, and all of its metadata, or
+// all of them, with the disk. Up to tolerate that differ are dropped. It reports whether nothing else was
 // found, and refuses otherwise.
 func (k *keeper) compare(ctx context.Context, d xenctl.DomainInfo, v *verdict, n, tolerate int) bool {
 	if n == 0 {
@@ -531,6 +523,7 @@ func (k *keeper) compare(ctx context.Context, d xenctl.DomainInfo, v *verdict, n
 	defer r.Close()
 	check := validate.ContentCheck{Memory: k.a.Xen, Domid: d.Domid, Disk: r, Held: true, Name: tolerate + 1,
 		Progress: func(int) { k.gotOn() }}
+	metadata := n != allPages // is yet to come
 	for from, more := ident.PFN(0), true; more; {
 		var pages []validate.Page
 		view, closeView, err := validate.MapView(k.a.Xen, d.Domid, true)
@@ -538,10 +531,14 @@ func (k *keeper) compare(ctx context.Context, d xenctl.DomainInfo, v *verdict, n
 			v.refuse(api.Failure, "%v", err)
 			return false
 		}
-		if n == allPages {
+		switch {
+		case n == allPages:
 			pages, from, more = validate.Collect(view, v.VBD, from, compareChunk)
-		} else {
+		case metadata:
+			pages, from, metadata = validate.CollectMetadata(view, v.VBD, from, compareChunk)
+		default:
 			pages, more = validate.SampleView(view, v.VBD, n), false
+			pages = slices.DeleteFunc(pages, func(p validate.Page) bool { return validate.Metadata(p.Entry) })
 		}
 		closeView()
 		out, err := check.Run(ctx, pages)

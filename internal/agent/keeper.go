@@ -38,6 +38,9 @@ type keeper struct {
 	rec *Record // of the goroutine only
 	// disks are the resolved disks of the current domain, by vbd.
 	disks map[ident.VBD]*usedDisk
+	// unresolved is why what is behind a backend that is there is not in disks. It is
+	// asked for once, in attach, so that all who need the answer have the same.
+	unresolved map[ident.VBD]error
 	// next are the accounts of the new domain's disks while the last ones are
 	// still being judged.
 	next map[ident.VBD]*custody.Account
@@ -620,7 +623,7 @@ func (k *keeper) appeared(ctx context.Context, d xenctl.DomainInfo) {
 	for vbd, u := range k.disks {
 		k.askWatch(vbd, u)
 	}
-	k.disks, k.next, k.newDisks = map[ident.VBD]*usedDisk{}, nil, true
+	k.disks, k.unresolved, k.next, k.newDisks = map[ident.VBD]*usedDisk{}, nil, nil, true
 	k.before = xenctl.WarmcacheStatus{}
 	k.held, k.judged = nil, nil
 	k.save()

@@ -11,8 +11,22 @@ import (
 // Collect returns the pages of a vbd from PFN from on, at most n; next is where
 // to go on, and more whether there may be any.
 func Collect(v cachemap.View, vbd ident.VBD, from ident.PFN, n int) (pages []Page, next ident.PFN, more bool) {
+	return collect(v, from, n, func(e cachemap.Entry) bool { return e.VBD == vbd })
+}
+
+// CollectMetadata is Collect for the pages that belong to no file.
+func CollectMetadata(v cachemap.View, vbd ident.VBD, from ident.PFN, n int) (pages []Page, next ident.PFN, more bool) {
+	return collect(v, from, n, func(e cachemap.Entry) bool { return e.VBD == vbd && Metadata(e) })
+}
+
+// Metadata reports whether an entry is of a page that belongs to no file. The guest
+// takes that back without asking its file system where it should be, as it does for a
+// file's, so that nothing but dom0 stands between it and a stale one.
+func Metadata(e cachemap.Entry) bool { return e.Cookie.File().Inode == 0 }
+
+func collect(v cachemap.View, from ident.PFN, n int, want func(cachemap.Entry) bool) (pages []Page, next ident.PFN, more bool) {
 	for p, e := range v.From(from) {
-		if e.VBD != vbd {
+		if !want(e) {
 			continue
 		}
 		if len(pages) == n {
