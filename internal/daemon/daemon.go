@@ -180,7 +180,7 @@ func run(ctx context.Context, o settings.Daemon, log *slog.Logger) error {
 		// manager start over.
 		err = errors.New("the connection to xenstored has ended")
 		cancel()
-		<-served
+		_ = <-served // the cause is known
 	}
 	log.Info("stopped", "err", err)
 	return err

@@ -15,6 +15,7 @@ import (
 	"path/filepath"
 	"sync"
 	"syscall"
+	"time"
 )
 
 // Cache is a folder of finished builds.
@@ -41,8 +42,14 @@ func openCache() (*Cache, error) {
 	if err != nil {
 		return nil, err
 	}
+	// Also where nobody watches a terminal: builds take up to half an hour, and
+	// whoever reads a log has to see that they get on.
+	start := time.Now()
+	progress := func(what string) {
+		fmt.Fprintf(os.Stderr, "[%4.0f s] %s\n", time.Since(start).Seconds(), what)
+	}
 	warn := func(what string) { fmt.Fprintln(os.Stderr, "warning:", what) }
-	return &Cache{Dir: dir, Warn: warn}, os.MkdirAll(dir, 0o755)
+	return &Cache{Dir: dir, Progress: progress, Warn: warn}, os.MkdirAll(dir, 0o755)
 }
 
 // Entry returns the folder that make fills, which it is asked to do only if no

@@ -8,7 +8,6 @@ import (
 	"io"
 	"os"
 	"path/filepath"
-	"time"
 
 	"github.com/warmreboot/warmreboot/tests/lab"
 	"github.com/warmreboot/warmreboot/tests/lab/agent"
@@ -68,7 +67,6 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 		fmt.Fprintln(stderr, "lab:", err)
 		return exitFailure
 	}
-	cache.Progress = progress(os.Stderr)
 	c := &command{dir: filepath.Join(cache.Dir, "labs", *name), cache: cache, checkout: checkout, stdout: stdout, stderr: stderr}
 	code, err := c.dispatch(ctx, flags.Args())
 	if err != nil {
@@ -204,16 +202,4 @@ func (c *command) simple(ctx context.Context, name string, args []string) error 
 		return err
 	}
 	return errUsage("wrong arguments")
-}
-
-// progress tells a person what is going on; a pipe is left in peace.
-func progress(out *os.File) func(string) {
-	info, err := out.Stat()
-	if err != nil || info.Mode()&os.ModeCharDevice == 0 {
-		return nil
-	}
-	start := time.Now()
-	return func(what string) {
-		fmt.Fprintf(out, "[%4.0f s] %s\n", time.Since(start).Seconds(), what)
-	}
 }
