@@ -83,6 +83,30 @@ func TestHostileCallers(t *testing.T) {
 		t.Error(err)
 	}
 	b.check(t)
+
+	// Without anything enabled, and while the other is only an image.
+	b.dom0(t, "xl destroy "+lab.Domain+"; sh /root/small-disk /tmp/small.img 0")
+	domid = b.makeSmall(t, s)
+	b.overcommit(t, b.runSmall(t, s), domid, b.dom0(t, "sed -n 's/^uuid *= *\"\\(.*\\)\"/\\1/p' "+ordinaryConfig), 1000)
+}
+
+// overcommit has a domU ask for more memory than it may have, again and again,
+// while Xen keeps an image of at least so many pages, which has to be untouched.
+func (b *bed) overcommit(t *testing.T, domU *lab.Client, domid int, uuid string, least int) {
+	t.Helper()
+	before := b.must(t, "image", uuid)
+	if before < least {
+		t.Fatalf("the image has only %d pages", before)
+	}
+	free := b.heapMiB(t)
+	late := b.latency(t, func() { hostile(t, domU, "/bin/hostile", "guest", "overcommit", domid, 0) })
+	t.Logf("%d MiB are free, %d pages in an image; dom0 woke up %.0f ms late at worst", free, before, late)
+	if late > longestHang {
+		t.Errorf("dom0 woke up %.0f ms late, want at most %.0f", late, longestHang)
+	}
+	if after := b.must(t, "image", uuid); after != before {
+		t.Errorf("the image had %d pages, and has %d", before, after)
+	}
 }
 
 // TestHostileGuestsOwnIO is about guests that do themselves, or announce in one
@@ -97,6 +121,57 @@ func TestHostileGuestsOwnIO(t *testing.T) {
 	b.must(t, "enable", domid)
 	hostile(t, b.runSmall(t, s), "/bin/hostile", "guest", "lies", domid, 0, "10.0.5.1")
 	hostile(t, b.Machine.Dom0(), "/root/hostile", "writable", domid)
+}
+
+// TestImagesGiveWay: what is preserved of a domU goes to one that is created when
+// nothing else is left, and not before, nor to one that runs. The pages are made
+// known without a kernel's help.
+func TestImagesGiveWay(t *testing.T) {
+	t.Parallel()
+	b := boot(t, lab.Variant{})
+	b.bringHostile(t)
+	b.dom0(t, "sh /root/small-disk /tmp/small.img 0")
+	first := small{name: "first", uuid: "5c0f3a60-7d0b-4a57-9d2b-77a26d6c0b04", memory: 192, disk: "/tmp/small.img"}
+	domid := b.makeSmall(t, first)
+	b.must(t, "enable", domid)
+	b.must(t, "arm", domid, 600)
+	hostile(t, b.runSmall(t, first), "/bin/hostile", "guest", "secret", domid, 0, "10.0.5.1")
+	b.dom0(t, "xl destroy first")
+	pages := b.must(t, "image", first.uuid)
+	if pages < 10 {
+		t.Fatalf("%d pages are preserved", pages)
+	}
+
+	second := small{name: "second", uuid: "5c0f3a60-7d0b-4a57-9d2b-77a26d6c0b05", memory: 192, disk: "/tmp/small.img"}
+	domid = b.makeSmall(t, second)
+	b.overcommit(t, b.runSmall(t, second), domid, first.uuid, pages)
+	b.dom0(t, "xl destroy second")
+
+	free := 0
+	await(t, "the memory is free", func() bool { was := free; free = b.heapMiB(t); return was == free })
+	if err := b.try(t, filler(free+64, 1)); err == nil {
+		t.Error("a domain was created with more memory than there is")
+	}
+	b.dom0(t, "xl destroy filler1 2>/dev/null || true; "+filler(free-24, 1))
+	if rc, now := b.control(t, "image", first.uuid); rc != 0 || now != pages {
+		t.Errorf("%d: %d pages of %d are left with memory to spare", rc, now, pages)
+	}
+	// Its paging pool alone is more than what is free.
+	t.Logf("%d MiB are free, and %d pages preserved", b.heapMiB(t), pages)
+	err := b.try(t, filler(16, 32))
+	rc, _ := b.control(t, "image", first.uuid)
+	t.Logf("the last domain: %v; the image: %d", err, rc)
+	if rc != errNoImage {
+		t.Errorf("the image is still there: %d", rc)
+	}
+	b.dom0(t, "xl dmesg | grep 'memory needed, taking from'")
+}
+
+// try is a command that may fail.
+func (b *bed) try(t *testing.T, command string) error {
+	t.Helper()
+	_, err := b.Machine.Dom0().Shell(t.Context(), command)
+	return err
 }
 
 // dom0Calls is dom0's share, with a domain that is not enabled, and a PV one.

@@ -57,7 +57,7 @@ var sources = []string{
 var standIns = []string{
 	"xen/domain_page", "xen/event", "xen/hypercall", "xen/iommu", "xen/sched", "xen/xvmalloc", "xen/mm", "xen/types",
 	"xen/spinlock", "xen/bug", "xen/timer", "asm/altp2m", "asm/hap", "asm/hvm/nestedhvm", "asm/mem_sharing", "asm/p2m",
-	"asm/system", "asm/guest_access", "asm/flushtlb", "xsm/xsm", "mm-locks", "generated/autoconf",
+	"asm/system", "asm/guest_access", "asm/flushtlb", "xsm/xsm", "mm-locks", "generated/autoconf", "xen/param", "xen/string",
 }
 
 const sanitizers = "address,undefined"
@@ -138,7 +138,7 @@ func (b bench) prepare(ctx context.Context, dir string) error {
 		return err
 	}
 	files := append([]string{public + "/warmcache.h", public + "/domctl.h", public + "/memory.h"}, sources...)
-	if err := b.cache.Patched(ctx, b.xen, dir, files...); err != nil {
+	if err := b.cache.Patched(ctx, b.xen, dir, append(files, heap)...); err != nil {
 		return err
 	}
 	if *patch != "" {
@@ -160,7 +160,35 @@ func (b bench) prepare(ctx context.Context, dir string) error {
 			return err
 		}
 	}
-	return os.CopyFS(dir, harness)
+	if err := os.CopyFS(dir, harness); err != nil {
+		return err
+	}
+	text, err := os.ReadFile(filepath.Join(dir, heap))
+	if err != nil {
+		return err
+	}
+	claims, err := between(string(text), "static long outstanding_claims;", "void get_outstanding_claims(")
+	if err != nil {
+		return fmt.Errorf("%s: %w", heap, err)
+	}
+	return os.WriteFile(filepath.Join(dir, claimsFile), []byte(claims), 0o644)
+}
+
+// claimsFile is that part of it, which the harness includes.
+const claimsFile = "harness/claims.inc"
+
+// heap is where Xen accounts for what domains have claimed and images keep.
+// The allocator itself is played by the harness.
+const heap = "xen/common/page_alloc.c"
+
+// between is the part of a text from where one string begins to where another does.
+func between(text, from, to string) (string, error) {
+	_, rest, ok := strings.Cut(text, from)
+	part, _, end := strings.Cut(rest, to)
+	if !ok || !end {
+		return "", fmt.Errorf("no part from %q to %q", from, to)
+	}
+	return from + part, nil
 }
 
 // compile compiles the named files of the harness, with more flags, and links
@@ -363,6 +391,34 @@ var variants = []variant{
 		old: "            wc->early_io = true;\n", new: "            ;\n", run: "cases"},
 	{name: "what a boot loader did is forgotten with the image", file: "warmcache-image.c",
 		old: "    wc->early_io = img->early_io;\n", new: "", run: "cases"},
+	{name: "a running domain is given what is kept", file: claimsFile,
+		old: "(!d || !d->creation_finished || (memflags & MEMF_no_owner))", new: "true", run: "cases"},
+	{name: "a domain that is created is not given what is kept", file: claimsFile,
+		old: "(!d || !d->creation_finished || (memflags & MEMF_no_owner))", new: "false", run: "cases"},
+	{name: "what is kept cannot be claimed", file: claimsFile,
+		old: "total_avail_pages + kept_pages - outstanding_claims", new: "total_avail_pages - outstanding_claims", run: "cases"},
+	{name: "all of an image is given up at once", file: "warmcache-image.c",
+		old: "        wc_image_shrink(img, &pages, &tables);\n        /* Nothing to wait for", new: "        while ( !wc_image_shrink(img, &pages, &tables) );\n        /* Nothing to wait for", run: "cases"},
+	{name: "memory is freed under the lock of the images", file: "warmcache-image.c",
+		old: "    spin_unlock(&image_lock);\n\n    wc_free_taken(&pages, &tables);\n    if ( img )", new: "    wc_free_taken(&pages, &tables);\n    spin_unlock(&image_lock);\n    if ( img )", run: "scenarios"},
+	{name: "the image of a UUID that is taken stays", file: "warmcache-image.c",
+		old: "    wc_image_forgo(handle);\n", new: "", run: "cases"},
+	{name: "an image outlives a domain that runs without it", file: "warmcache-image.c",
+		old: "    wc_image_forgo(d->handle);\n\n    if ( !wc ||", new: "    if ( !wc ||", run: "cases"},
+	{name: "an image under no UUID", file: "warmcache-image.c",
+		old: "           memchr_inv(d->handle, 0, sizeof(d->handle)) &&\n", new: "", run: "cases"},
+	{name: "an image that is bound does not expire", file: "warmcache-image.c",
+		old: "    next = min(next, wc_expire(&bound, now));\n", new: "", run: "cases"},
+	{name: "an attempt to create the domain ends the image", file: "warmcache-image.c",
+		old: "again = !d->creation_finished", new: "again = false && !d->creation_finished", run: "cases"},
+	{name: "the image of a domain that is populated on demand stays", file: "warmcache-image.c",
+		old: "    if ( d->warmcache )\n        wc_unbind(d->warmcache);\n", new: "", run: "cases"},
+	{name: "no limit for images", file: "warmcache-image.c",
+		old: "ok = nr_pages < max_pages;", new: "ok = true;", run: "cases"},
+	{name: "refused pages are only forgotten", file: "warmcache.c",
+		old: "                if ( scrub )\n", new: "                if ( false )\n", run: "cases"},
+	{name: "pages that were approved are cleared", file: "warmcache.c",
+		old: "scrub = !vbd->told;", new: "scrub = true;", run: "cases"},
 	{name: "an image that cannot be made is leaked", file: "warmcache-image.c",
 		old: "        wc_image_destroy(img);\n        return NULL;", new: "        return NULL;"},
 	{name: "any version will do", file: "warmcache.c",
@@ -414,7 +470,10 @@ func (b bench) tryVariant(t *testing.T, base string, v variant) (string, error) 
 	if err := os.CopyFS(dir, os.DirFS(base)); err != nil {
 		t.Fatal(err)
 	}
-	path := filepath.Join(dir, "xen/arch/x86/mm", v.file)
+	path, unit := filepath.Join(dir, "xen/arch/x86/mm", v.file), "handlers"
+	if v.file == claimsFile {
+		path, unit = filepath.Join(dir, v.file), "memory"
+	}
 	text, err := os.ReadFile(path)
 	if err != nil {
 		t.Fatal(err)
@@ -425,7 +484,7 @@ func (b bench) tryVariant(t *testing.T, base string, v variant) (string, error) 
 	if err := os.WriteFile(path, bytes.Replace(text, []byte(v.old), []byte(v.new), 1), 0o644); err != nil {
 		t.Fatal(err)
 	}
-	if err := b.compile(t.Context(), dir, []string{"-O0"}, "handlers"); err != nil { // it is run for less long than it is compiled
+	if err := b.compile(t.Context(), dir, []string{"-O0"}, unit); err != nil { // it is run for less long than it is compiled
 		t.Fatal(err)
 	}
 	if v.run != "" {

@@ -346,6 +346,19 @@ static void held(void)
     EXPECT(words[0], 0);
 }
 
+/* Whether nothing is left of what the page held. */
+static bool cleared(unsigned long pfn)
+{
+    p2m_type_t t;
+    struct page_info *page = guest_page(d, pfn, &t);
+    uint64_t first;
+
+    memcpy(&first, frame_va(page_to_mfn(page)), sizeof(first));
+    put_page(page);
+
+    return !first;
+}
+
 static void second_life(void *unused)
 {
     unsigned int ones = nr_tracked / 8 * 5, twos = nr_tracked - ones;
@@ -378,6 +391,8 @@ static void second_life(void *unused)
     EXPECT(ask(&op), 0);
     EXPECT(op.u.approve.pages, twos);
     EXPECT(status().held, ones);
+    EXPECT(cleared(FIRST_TRACKED + nr_tracked - 1), true);
+    EXPECT(cleared(FIRST_TRACKED + 1), false);
     EXPECT(CALL(GET_APPROVED, .nr = 1, .vbd = 2), -EACCES);
     EXPECT(ASK(APPROVE, .u.approve = { .vbd = 2, .verdict = 1 }), -EBUSY);
     EXPECT(ASK(APPROVE, .u.approve = { .vbd = 2, .verdict = 2 }), 0);
@@ -474,6 +489,23 @@ static void renamed(void)
     run_one(OP_MACHINE, 1, (const uint8_t[8]){ 3, 0, 1 });
     EXPECT(slots[1]->handle[0], 2);
     shut_down();
+}
+
+/* What the guest was told of it may be using: that is left alone. */
+static void refused_later(void *unused)
+{
+    struct xen_domctl_warmcache op;
+
+    for ( unsigned int verdict = XEN_WARMCACHE_VERDICT_APPROVED;
+          verdict <= XEN_WARMCACHE_VERDICT_REFUSED; verdict++ )
+    {
+        EXPECT(count_committed(d, true), NR_BULK);
+        op = DOMCTL(APPROVE, .u.approve = { .vbd = 1, .verdict = verdict });
+        EXPECT(ask(&op), 0);
+        EXPECT(op.u.approve.pages, NR_BULK);
+    }
+    EXPECT(count_committed(d, true), 0);
+    EXPECT(cleared(FIRST_BULK + 5), false);
 }
 
 static bool early(void) { return status().flags & XEN_WARMCACHE_STATUS_EARLY_IO; }
@@ -580,6 +612,260 @@ static void probe(void)
     shut_down();
 }
 
+/* Lets the timer free what is given up. */
+static void reap(void)
+{
+    for ( unsigned int i = 0; i < 4; i++ )
+        run_one(OP_TIME, 0, (const uint8_t[8]){ 0, 1 });
+}
+
+/* Something that the toolstack does, on the first CPU. */
+static void as_dom0(void (*what)(void *))
+{
+    void *unused = NULL;
+
+    cpu_run(0, what, &unused, sizeof(unused), &slots[DOM0]->vcpus[0]);
+    while ( !all_idle() )
+        cpus_step();
+    check_quiet();
+}
+
+/* An image of UUID 1, with NR_BULK pages. */
+static void make_image(void)
+{
+    prepare();
+    run_one(OP_START, 1, working);
+    run_one(OP_BULK, 1, working);
+    run_one(OP_KILL, 1, idle);
+    EXPECT(held_by_images(), NR_BULK);
+}
+
+#define OTHER (const uint8_t[8]){ 1, 2 }        /* UUID 2, left paused */
+#define OTHER_RUNS (const uint8_t[8]){ 1, 0 }
+
+static unsigned long left_free;
+static bool got[2];
+
+static void allocate_twice(void *unused)
+{
+    for ( unsigned int i = 0; i < 2; i++ )
+    {
+        struct page_info *page = alloc_domheap_page(d, 0);
+
+        got[i] = page;
+    }
+}
+
+/*
+ * Who may have what an image holds. A domain that is over its limit gets
+ * nothing by that, nor does one that runs; one that is being created gets it,
+ * and no more is freed than a step.
+ */
+static void given_up(void)
+{
+    /* Free memory, but none for this domain. */
+    make_image();
+    run_one(OP_START, 2, OTHER);
+    d = slots[2];
+    d->max_pages = d->tot_pages;
+    as_dom0(allocate_twice);
+    EXPECT(got[0] || got[1], false);
+    EXPECT(held_by_images(), NR_BULK);
+    d->max_pages += 10;
+
+    /* None free, and the domain is being created. */
+    heap_limit = frames_used + 1;
+    as_dom0(allocate_twice);
+    EXPECT(got[0] && got[1], true);
+    EXPECT(held_by_images(), NR_BULK - 512);
+    shut_down();
+
+    /* None free, and it runs. */
+    make_image();
+    run_one(OP_START, 2, OTHER_RUNS);
+    d = slots[2];
+    d->max_pages += 10;
+    heap_limit = frames_used + 1;
+    as_dom0(allocate_twice);
+    EXPECT(got[0], true);
+    EXPECT(got[1], false);
+    EXPECT(held_by_images(), NR_BULK);
+    shut_down();
+}
+
+static void xen_needs_a_page(void *unused)
+{
+    void *page = alloc_xenheap_page();
+
+    got[0] = page;
+    free_xenheap_page(page);
+}
+
+/* Xen's own structures, of whatever domain. */
+static void given_up_to_xen(void)
+{
+    make_image();
+    heap_limit = frames_used;
+    as_dom0(xen_needs_a_page);
+    EXPECT(got[0], true);
+    EXPECT(held_by_images(), NR_BULK - 512);
+    shut_down();
+}
+
+static void claims(void *unused)
+{
+    unsigned long all = left_free + NR_BULK;
+
+    d->max_pages = 10000;
+    EXPECT(domain_set_outstanding_pages(d, d->tot_pages + all + 1), -ENOMEM);
+    EXPECT(domain_set_outstanding_pages(d, d->tot_pages + all), 0);
+    EXPECT(kept_by_heap(), NR_BULK);
+    /* It is all spoken for. */
+    EXPECT(alloc_xenheap_page() == NULL, true);
+}
+
+/* What images hold can be claimed, and claiming alone frees nothing. */
+static void claimed(void)
+{
+    make_image();
+    run_one(OP_START, 2, OTHER);
+    d = slots[2];
+    left_free = 1;
+    heap_limit = frames_used + left_free;
+    as_dom0(claims);
+    EXPECT(held_by_images(), NR_BULK);
+    as_dom0(allocate_twice);
+    EXPECT(got[0] && got[1], true);
+    EXPECT(held_by_images(), NR_BULK - 512);
+    EXPECT(d->outstanding_pages, left_free + NR_BULK - 2);
+    /* The image's own domain can't have its pages back: they are another's now. */
+    run_one(OP_START, 1, (const uint8_t[8]){ 0, 2, [6] = BULKY });
+    EXPECT(count_committed(slots[1], true), 0);
+    shut_down();
+}
+
+static void adopt_only(void *unused)
+{
+    warmcache_adopt(d);
+    EXPECT(d->warmcache != NULL, true);
+}
+
+static void let_run(void *unused)
+{
+    slots[2]->creation_finished = true;
+    warmcache_creation_finished(slots[2]);
+}
+
+static void switched_off(void *unused)
+{
+    EXPECT(CALL(ATTACH, .nr = 1), -ENOSYS);
+    EXPECT(ASK(ENABLE), -ENOSYS);
+}
+
+static void on_demand(void *unused) { warmcache_forgo(d); }
+
+/* A domain that is populated on demand has no use for its image: it is given up first. */
+static void populated_on_demand(void)
+{
+    make_image();
+    d = domain_create(1, 1, 2000);
+    as_dom0(on_demand);                                         /* before it is asked for */
+    reap();
+    EXPECT(held_by_images(), 0);
+    shut_down();
+
+    make_image();
+    d = domain_create(1, 1, 2000);
+    as_dom0(adopt_only);
+    EXPECT(held_by_images(), NR_BULK);
+    as_dom0(on_demand);                                         /* and after that */
+    reap();
+    EXPECT(held_by_images(), 0);
+    shut_down();
+}
+
+/* The image of a domain that is not let run, or dies before that. */
+static void not_run(void)
+{
+    make_image();
+    d = domain_create(1, 1, 2000);
+    as_dom0(adopt_only);
+    run_one(OP_KILL, 1, idle);                                  /* for the next attempt */
+    EXPECT(held_by_images(), NR_BULK);
+    run_one(OP_START, 1, (const uint8_t[8]){ 0, 2, [6] = BULKY });
+    EXPECT(count_committed(slots[1], true), NR_BULK);
+    shut_down();
+
+    make_image();
+    d = domain_create(1, 1, 2000);
+    as_dom0(adopt_only);
+    for ( unsigned int i = 0; i < 3; i++ )
+    {
+        now += SECONDS(1000);                                   /* nobody comes */
+        timers_run();
+    }
+    check_quiet();
+    EXPECT(held_by_images(), 0);
+    shut_down();
+}
+
+static xen_domain_handle_t new_handle;
+static void rename_it(void *unused) { EXPECT(warmcache_rename(d, new_handle), 0); }
+
+/* Who takes a UUID, by whatever way, ends the image of it, and none has no UUID. */
+static void identities(void)
+{
+    make_image();
+    run_one(OP_START, 2, OTHER_RUNS);
+    d = slots[2];
+    memset(new_handle, 1, sizeof(new_handle));
+    as_dom0(rename_it);
+    domain_rename(d, 1);
+    reap();
+    EXPECT(held_by_images(), 0);
+    shut_down();
+
+    make_image();
+    domain_create(2, 1, 2000);                                  /* has memory by other ways */
+    as_dom0(let_run);
+    reap();
+    EXPECT(held_by_images(), 0);
+    shut_down();
+
+    prepare();
+    run_one(OP_START, 1, working);
+    run_one(OP_BULK, 1, working);
+    domain_rename(slots[1], 0);
+    run_one(OP_KILL, 1, idle);
+    EXPECT(held_by_images(), 0);
+    shut_down();
+}
+
+/* The command line. */
+static void limited(void)
+{
+    EXPECT(command_line("max=4M,on"), 0);
+    EXPECT(command_line("max="), -EINVAL);
+    EXPECT(command_line("max=4M0"), -EINVAL);
+    EXPECT(command_line("maximal"), -EINVAL);
+    EXPECT(command_line("max=400K"), 0);
+    prepare();
+    run_one(OP_START, 1, working);
+    run_one(OP_BULK, 1, working);
+    run_one(OP_KILL, 1, idle);
+    EXPECT(held_by_images(), 100);
+    shut_down();
+
+    EXPECT(command_line("off"), 0);
+    prepare();
+    run_one(OP_START, 1, (const uint8_t[8]){ 0, 1 });
+    d = slots[1];
+    EXPECT(d->warmcache == NULL, true);
+    as_guest(switched_off);
+    command_line_default();
+    shut_down();
+}
+
 /* A large image is freed piecemeal. */
 static void dropped(void)
 {
@@ -588,9 +874,10 @@ static void dropped(void)
     run_one(OP_BULK, 1, working);
     run_one(OP_KILL, 1, idle);
     EXPECT(held_by_images(), NR_BULK);
+    reap();                                                     /* the dead domain's table */
     run_one(OP_DOMCTL, 1, (const uint8_t[8]){ 50 + XEN_DOMCTL_WARMCACHE_IMAGE_DROP });
     EXPECT(held_by_images(), NR_BULK - 512);
-    run_one(OP_TIME, 0, (const uint8_t[8]){ 0, 1 });
+    reap();
     EXPECT(held_by_images(), 0);
     EXPECT(images_left(), false);
     shut_down();
@@ -630,8 +917,19 @@ int run_cases(void)
     asked_meanwhile(XEN_DOMCTL_WARMCACHE_DISARM, 0);
     asked_meanwhile(XEN_DOMCTL_WARMCACHE_DISABLE, 0);
     renamed();
+    make_image();
+    run_one(OP_START, 1, (const uint8_t[8]){ [6] = BULKY });
+    as_guest(refused_later);
+    shut_down();
     early_io();
     probe();
+    given_up();
+    given_up_to_xen();
+    claimed();
+    populated_on_demand();
+    not_run();
+    identities();
+    limited();
     dropped();
     printf("calls of 120 elements, preempted at each of %lu looks in turn: the same\n", looks);
 

@@ -211,7 +211,7 @@ static unsigned long check_image(const struct wc_image *img, bool listed)
     unsigned long nr = 0;
 
     memset(seen, 0, sizeof(seen));
-    for ( unsigned long pfn = 0; pfn < img->max_pfn; pfn++ )
+    for ( unsigned long pfn = 0; img->frames.nr && pfn < img->max_pfn; pfn++ )
     {
         const uint32_t *pdx = wc_slot(&img->frames, pfn);
         const struct xen_warmcache_entry *e;
@@ -259,17 +259,28 @@ void check_images(s_time_t now)
     list_for_each_entry ( img, &released, list )
     {
         frames_in_images += check_image(img, false);
+        if ( img->owner )
+            STOP("an image that is given up is still a domain's");
         due = now + WC_REAP_INTERVAL;
     }
+    list_for_each_entry ( img, &bound, list )
+    {
+        frames_in_images += check_image(img, false);
+        due = min(due, img->expires);
+        if ( !img->owner || img->owner->image != img )
+            STOP("an image is not that of the domain it is bound to");
+    }
+    if ( (long)frames_in_images != kept_by_heap() )
+        STOP("images have %lu pages, but the heap counts %ld", frames_in_images, kept_by_heap());
     for ( unsigned int i = 0; i < NR_SLOTS; i++ )
     {
         const struct warmcache *wc = slots[i] ? slots[i]->warmcache : NULL;
 
-        if ( wc && wc->image )
-            frames_in_images += check_image(wc->image, false);
         if ( wc && wc->preserving )
             frames_in_images += check_image(wc->preserving, false);
     }
+    if ( frames_in_images != nr_pages )
+        STOP("images have %lu pages, but %lu are counted", frames_in_images, nr_pages);
     /* What is to be freed must be waited for by the timer. */
     if ( due != STIME_MAX && (!reaper.armed || reaper.expires > max(due, now)) )
         STOP("an image is due in %ld ns, but the timer %s in %ld ns",
@@ -278,6 +289,14 @@ void check_images(s_time_t now)
 }
 
 unsigned long held_by_images(void) { return frames_in_images; }
+
+int command_line(const char *s) { return param_parse_warmcache(s); }
+
+void command_line_default(void)
+{
+    opt_warmcache = true;
+    max_pages = ULONG_MAX;
+}
 
 bool images_left(void) { return !list_empty(&images) || !list_empty(&released); }
 

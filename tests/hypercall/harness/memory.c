@@ -104,13 +104,44 @@ void standin_free(void *p)
     free(p);
 }
 
-static struct page_info *take_frame(enum frame_use use)
+/* Xen's own claims, and its rule of who may have memory that is kept. */
+static DEFINE_SPINLOCK(heap_lock);
+#define total_avail_pages ((long)min(nr_free + 0UL, heap_limit - min(heap_limit, frames_used)))
+#include "claims.inc"
+
+long kept_by_heap(void) { return kept_pages; }
+
+/* alloc_heap_pages(), for a single page. */
+static struct page_info *take_frame(enum frame_use use, struct domain *d, unsigned int memflags)
 {
+    unsigned int tries = 0;
     struct page_info *page;
 
     interleave();
-    if ( decide_alloc_failure() || !nr_free || frames_used >= heap_limit )
+    if ( decide_alloc_failure() )
         return NULL;
+ again:
+    spin_lock(&heap_lock);
+    if ( outstanding_claims + 1 > total_avail_pages + kept_pages &&
+         ((memflags & MEMF_no_refcount) || !d || !d->outstanding_pages) )
+    {
+        spin_unlock(&heap_lock);
+        return NULL;
+    }
+    if ( !total_avail_pages )
+    {
+        bool retry = may_reclaim(d, 0, memflags) && tries++ < KEPT_TRIES;
+
+        spin_unlock(&heap_lock);
+        if ( retry && warmcache_reclaim() )
+            goto again;
+        return NULL;
+    }
+    if ( d && d->outstanding_pages && !(memflags & MEMF_no_refcount) )
+    {
+        d->outstanding_pages--;
+        outstanding_claims--;
+    }
     page = &frame_table[free_stack[--nr_free]];
     ASSERT(page->use == FRAME_FREE && !page->count_info && !page->owner);
     page->use = use;
@@ -118,6 +149,7 @@ static struct page_info *take_frame(enum frame_use use)
     frames_used++;
     frames_end = max(frames_end, mfn_x(page_to_mfn(page)) + 1);
     __asan_unpoison_memory_region(frame_va(page_to_mfn(page)), PAGE_SIZE);
+    spin_unlock(&heap_lock);
 
     return page;
 }
@@ -128,6 +160,7 @@ static void give_frame(struct page_info *page, bool scrub)
 
     ASSERT(page->use != FRAME_FREE && !page->refs && !page->list);
     ASSERT(!(page->count_info & PGC_count_mask));
+    spin_lock(&heap_lock);
     page->owner = NULL;
     page->m2p = INVALID_M2P_ENTRY;
     __asan_unpoison_memory_region(va, PAGE_SIZE);
@@ -139,19 +172,20 @@ static void give_frame(struct page_info *page, bool scrub)
     }
     __asan_poison_memory_region(va, PAGE_SIZE);
     if ( page->count_info & PGC_offlining )
-    {
         page->use = FRAME_OFFLINE;
-        return;
+    else
+    {
+        page->use = FRAME_FREE;
+        page->count_info = 0;
+        frames_used--;
+        free_stack[nr_free++] = page_to_mfn(page).v;
     }
-    page->use = FRAME_FREE;
-    page->count_info = 0;
-    frames_used--;
-    free_stack[nr_free++] = page_to_mfn(page).v;
+    spin_unlock(&heap_lock);
 }
 
 void *alloc_xenheap_page(void)
 {
-    struct page_info *page = take_frame(FRAME_XEN);
+    struct page_info *page = take_frame(FRAME_XEN, NULL, 0);
 
     if ( !page )
         return NULL;
@@ -175,15 +209,6 @@ void free_xenheap_page(void *va)
         STOP("a frame that is mapped by dom0 is freed");
     page->count_info = 0;
     give_frame(page, true);
-}
-
-unsigned long domain_adjust_tot_pages(struct domain *d, long pages)
-{
-    ASSERT(lock_is_mine(&d->page_alloc_lock));
-    d->tot_pages += pages;
-    ASSERT((int)d->tot_pages >= 0);
-
-    return d->tot_pages;
 }
 
 static unsigned char uuid_of(const struct domain *d) { return d->handle[0]; }
@@ -223,7 +248,7 @@ int assign_page(struct page_info *page, unsigned int order, struct domain *d,
 
 struct page_info *alloc_domheap_page(struct domain *d, unsigned int memflags)
 {
-    struct page_info *page = take_frame(FRAME_ANONYMOUS);
+    struct page_info *page = take_frame(FRAME_ANONYMOUS, d, memflags);
     const uint64_t *va;
 
     if ( !page )
@@ -420,6 +445,45 @@ void page_list_splice(struct page_list_head *from, struct page_list_head *to)
     }
 }
 
+/* The command line. */
+
+void *memchr_inv(const void *s, int c, size_t n)
+{
+    for ( const unsigned char *p = s; n--; p++ )
+        if ( *p != (unsigned char)c )
+            return (void *)p;
+
+    return NULL;
+}
+
+int parse_bool(const char *s, const char *e)
+{
+    size_t len = e ? e - s : strlen(s);
+    static const char *const words[] = { "0", "1", "no", "yes", "off", "on", "false", "true" };
+
+    for ( unsigned int i = 0; i < ARRAY_SIZE(words); i++ )
+        if ( strlen(words[i]) == len && !strncmp(s, words[i], len) )
+            return i & 1;
+
+    return -1;
+}
+
+unsigned long long parse_size_and_unit(const char *s, const char **ps)
+{
+    unsigned long long n = strtoull(s, (char **)ps, 0);
+
+    switch ( **ps )
+    {
+    case 'G': n <<= 10; fallthrough;
+    case 'M': n <<= 10; fallthrough;
+    case 'K': n <<= 10; fallthrough;
+    case 'B': ++*ps; break;
+    default: n <<= 10; break;
+    }
+
+    return n;
+}
+
 /* The P2M. */
 
 static mfn_t get_entry(struct p2m_domain *p2m, gfn_t gfn, p2m_type_t *t,
@@ -506,6 +570,37 @@ int guest_physmap_add_page(struct domain *d, gfn_t gfn, mfn_t mfn,
 
     return rc;
 }
+
+int guest_physmap_remove_page(struct domain *d, gfn_t gfn, mfn_t mfn,
+                              unsigned int order)
+{
+    struct p2m_domain *p2m = &d->arch.p2m;
+    int rc = -EINVAL;
+
+    ASSERT(!order);
+    p2m_lock(p2m);
+    if ( p2m->entries[gfn_x(gfn)].mfn == mfn_x(mfn) )
+    {
+        rc = p2m_set_entry(p2m, gfn, INVALID_MFN, 0, p2m_invalid,
+                           p2m->default_access);
+        if ( !rc )
+            set_gpfn_from_mfn(mfn_x(mfn), INVALID_M2P_ENTRY);
+    }
+    unlock_p2m(p2m);
+
+    return rc;
+}
+
+mfn_t get_gfn_query(struct domain *d, unsigned long gfn, p2m_type_t *t)
+{
+    p2m_access_t a;
+
+    p2m_lock(&d->arch.p2m);
+
+    return get_entry(&d->arch.p2m, _gfn(gfn), t, &a, 0, NULL, NULL);
+}
+
+void put_gfn(struct domain *d, unsigned long gfn) { unlock_p2m(&d->arch.p2m); }
 
 int change_type(struct domain *d, unsigned long gfn, p2m_type_t ot,
                 p2m_type_t nt, p2m_access_t a)
@@ -766,12 +861,12 @@ void flush_tlb_all(void)
             memset(slots[i]->tlb, 0, sizeof(slots[i]->tlb));
 }
 
-/* Of a frame that nobody has yet. */
 void clear_domain_page(mfn_t mfn)
 {
     void *va = frame_va(mfn);
 
     __asan_unpoison_memory_region(va, PAGE_SIZE);
     memset(va, 0, PAGE_SIZE);
-    mfn_to_page(mfn)->origin = 0;
+    if ( !mfn_to_page(mfn)->owner )
+        mfn_to_page(mfn)->origin = 0;
 }

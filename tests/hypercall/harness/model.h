@@ -60,6 +60,7 @@ bool guest_store(struct domain *d, unsigned int cpu, unsigned long address,
                  const void *from, unsigned int len);
 struct page_info *guest_page(struct domain *d, unsigned long gfn, p2m_type_t *t);
 extern uint8_t dom0_memory[16384];
+long kept_by_heap(void);        /* pages that it takes to be in images */
 extern long continuation;      /* where to go on, after -ERESTART */
 
 /* handlers.c: what only the sources' own file can see. */
@@ -74,6 +75,8 @@ void check_bits(const struct domain *d);    /* holds whenever wc->lock is free *
 void check_images(s_time_t now);
 bool images_left(void);
 unsigned long held_by_images(void);
+int command_line(const char *s);
+void command_line_default(void);
 int run_wc_init(void);
 
 unsigned long count_committed(const struct domain *d, bool held);

@@ -654,9 +654,7 @@ static void populate_extent(struct domain *d, unsigned long gfn, unsigned int or
     {
         struct page_info *page;
 
-        do
-            page = alloc_domheap_page(d, 0);
-        while ( !page && !order && warmcache_reclaim() );
+        page = alloc_domheap_page(d, 0);
         if ( !page || guest_physmap_add_page(d, _gfn(gfn + i), page_to_mfn(page), 0) )
             return;
     }
@@ -684,8 +682,12 @@ static void op_populate(struct work *w)
         populate(d, page_gfn(w->b[1] % NR_PAGES) & ~3UL, w->b[0] < 4 ? 10 : 2);
     else if ( w->b[0] < 0xc0 )
         populate(d, page_gfn(w->b[1] % NR_PAGES), 0);
-    else if ( !(warmcache_unclaimed(d) > NR_PAGES) && w->b[0] > 0xf0 )
+    else if ( w->b[0] > 0xf0 )
         warmcache_reclaim();
+    else if ( w->b[0] > 0xe8 )
+        warmcache_forgo(d);
+    else if ( w->b[0] > 0xd0 )
+        domain_set_outstanding_pages(d, w->b[1]);
 }
 
 static void op_unpause(struct work *w)
@@ -792,6 +794,7 @@ static void op_kill(struct work *w)
         return;
     }
     d->is_dying = DOMDYING_dying;
+    domain_set_outstanding_pages(d, 0);
     memset(d->tlb, 0, sizeof(d->tlb));
     while ( stage < 5 )
     {
@@ -1001,8 +1004,14 @@ static void op_machine(struct work *w)
         {
             if ( w->b[1] & 1 )
                 warmcache_reset(w->d);
-            else if ( !warmcache_rename(w->d) )
-                domain_rename(w->d, 1 + w->b[2] % 3);
+            else
+            {
+                xen_domain_handle_t handle;
+
+                memset(handle, 1 + w->b[2] % 3, sizeof(handle));
+                if ( !warmcache_rename(w->d, handle) )
+                    domain_rename(w->d, handle[0]);
+            }
         }
         lock_release(&domctl_lock);
         break;

@@ -21,8 +21,11 @@
 
 #define __init
 #define cf_check
+#define __read_mostly
+#define custom_param(name, fn) int (*const param_##fn)(const char *) = fn
 #define __initcall(fn) int run_##fn(void) { return fn(); }
 #define __maybe_unused __attribute__((unused))
+#define fallthrough __attribute__((fallthrough))
 #define likely(x) __builtin_expect(!!(x), 1)
 #define unlikely(x) __builtin_expect(!!(x), 0)
 #define always_inline inline __attribute__((always_inline))
@@ -72,22 +75,26 @@ void quiet(const char *format, ...);
 
 /* Locks: held by a CPU, ordered by rank, perhaps recursive. */
 
-enum rank { RANK_DOMCTL, RANK_P2M, RANK_PAGE_ALLOC, RANK_LEAF };
+/* The innermost ones, that of the images and that of the heap, don't nest. */
+enum rank { RANK_DOMCTL, RANK_P2M, RANK_PAGE_ALLOC, RANK_WARMCACHE, RANK_INNERMOST };
 typedef struct lock {
     int holder;           /* CPU + 1 */
     unsigned int depth;
     enum rank rank;
     bool recursive;
 } spinlock_t, rspinlock_t;
-#define DEFINE_SPINLOCK(l) spinlock_t l = { .rank = RANK_LEAF }
+#define DEFINE_SPINLOCK(l) spinlock_t l = { .rank = RANK_INNERMOST }
 void lock_acquire(struct lock *l);
 void lock_release(struct lock *l);
 bool lock_is_mine(const struct lock *l);
-#define spin_lock_init(l) (*(l) = (spinlock_t){ .rank = RANK_LEAF })
+#define spin_lock_init(l) (*(l) = (spinlock_t){ .rank = RANK_WARMCACHE })
 #define spin_lock(l) lock_acquire(l)
 #define spin_unlock(l) lock_release(l)
 #define spin_is_locked(l) lock_is_mine(l)
 #define rspin_lock(l) lock_acquire(l)
+#define rspin_is_locked(l) lock_is_mine(l)
+#define nrspin_lock(l) lock_acquire(l)
+#define nrspin_unlock(l) lock_release(l)
 #define rspin_unlock(l) lock_release(l)
 
 /* CPUs. */
@@ -152,6 +159,7 @@ extern struct page_info frame_table[NR_MFN];
 #define page_to_mfn(p) _mfn((unsigned long)((p) - frame_table))
 #define mfn_to_page(m) (&frame_table[mfn_x(m)])
 #define mfn_to_pdx(m) mfn_x(m)
+#define pdx_to_mfn(x) _mfn(x)
 #define pdx_to_page(x) (&frame_table[x])
 #define page_to_pdx(p) mfn_x(page_to_mfn(p))
 #define page_get_owner(p) ((p)->owner)
@@ -163,6 +171,7 @@ void page_set_owner(struct page_info *page, struct domain *d);
 void *frame_va(mfn_t mfn);
 void clear_domain_page(mfn_t mfn);
 mfn_t va_frame(const void *va);
+#define page_to_virt(p) frame_va(page_to_mfn(p))
 #define virt_to_page(va) mfn_to_page(va_frame(va))
 #define virt_to_mfn(va) mfn_x(va_frame(va))
 #define clear_page(va) memset(va, 0, PAGE_SIZE)
@@ -176,7 +185,9 @@ int assign_page(struct page_info *page, unsigned int order, struct domain *d,
 bool get_page(struct page_info *page, const struct domain *d);
 void put_page(struct page_info *page);
 void put_page_alloc_ref(struct page_info *page);
+#define MEMF_no_refcount 1U
 #define MEMF_no_tlbflush 4U
+#define MEMF_no_owner 8U
 
 void *standin_zalloc(size_t size);
 void standin_free(void *p);
@@ -189,6 +200,7 @@ enum XENSHARE_flags { SHARE_rw, SHARE_ro };
 void share_xen_page_with_guest(struct page_info *page, struct domain *d,
                                enum XENSHARE_flags flags);
 
+#define PAGE_LIST_HEAD(h) struct page_list_head h = {}
 #define INIT_PAGE_LIST_HEAD(h) (*(h) = (struct page_list_head){})
 struct page_info *page_list_remove_head(struct page_list_head *h);
 void page_list_add_tail(struct page_info *p, struct page_list_head *h);
@@ -225,7 +237,17 @@ int p2m_set_entry(struct p2m_domain *p2m, gfn_t gfn, mfn_t mfn,
                   unsigned int order, p2m_type_t t, p2m_access_t a);
 int guest_physmap_add_page(struct domain *d, gfn_t gfn, mfn_t mfn,
                            unsigned int order);
+int guest_physmap_remove_page(struct domain *d, gfn_t gfn, mfn_t mfn,
+                              unsigned int order);
+mfn_t get_gfn_query(struct domain *d, unsigned long gfn, p2m_type_t *t);
+void put_gfn(struct domain *d, unsigned long gfn);
 void guest_flush_tlb_mask(const struct domain *d, unsigned long mask);
+
+/* The command line. */
+
+int parse_bool(const char *s, const char *e);
+unsigned long long parse_size_and_unit(const char *s, const char **ps);
+void *memchr_inv(const void *s, int c, size_t n);
 
 /* Domains. */
 
@@ -240,7 +262,7 @@ struct domain {
     int is_dying;
     bool is_shut_down, creation_finished;
     unsigned int shutdown_code;
-    unsigned int max_pages, tot_pages, xenheap_pages;
+    unsigned int max_pages, tot_pages, xenheap_pages, outstanding_pages;
     struct page_list_head page_list, xenpage_list;
     rspinlock_t page_alloc_lock;
     unsigned long dirty_cpumask;
@@ -264,8 +286,12 @@ struct domain {
 #define is_iommu_enabled(d) ((d)->iommu)
 #define mem_sharing_enabled(d) ((d)->sharing)
 #define mem_paging_enabled(d) ((d)->paging)
+#define paging_mode_translate(d) ((d)->hvm)
 #define domain_tot_pages(d) ((d)->tot_pages)
 unsigned long domain_get_maximum_gpfn(struct domain *d);
+void adjust_kept_pages(long pages);
+bool claim_kept_page(struct domain *d);
+int domain_set_outstanding_pages(struct domain *d, unsigned long pages);
 unsigned long domain_adjust_tot_pages(struct domain *d, long pages);
 void put_domain(struct domain *d);
 /* Domains are freed only when no CPU is in the middle of anything. */

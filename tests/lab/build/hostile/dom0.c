@@ -196,7 +196,10 @@ void dom0_calls(uint16_t enabled, uint16_t other, uint16_t pv, uint16_t dead)
 		arg.cmd = XEN_DOMCTL_WARMCACHE_STATUS;
 		expect("domctl of another version", -EACCES, warmcache_domctl(enabled, &arg));
 	}
-	expect("domctl 9", -EOPNOTSUPP, plain(enabled, 9));
+	expect("domctl 10", -EOPNOTSUPP, plain(enabled, 10));
+	expect("PROBE of a domain", -EINVAL, plain(enabled, XEN_DOMCTL_WARMCACHE_PROBE));
+	expect("PROBE", 0, plain(DOMID_INVALID, XEN_DOMCTL_WARMCACHE_PROBE));
+	expect_value("what PROBE answers", 1, arg.u.probe.magic == XEN_DOMCTL_WARMCACHE_MAGIC);
 	expect("domctl ~0", -EOPNOTSUPP, plain(enabled, ~0U));
 	expect("domctl NULL", -EFAULT, hypercall(__HYPERVISOR_domctl, 0, 0, 0, 0));
 	expect("domctl not mapped", -EFAULT,

@@ -304,7 +304,7 @@ void guest_privileges(uint16_t dead)
 			.id = XEN_WARMCACHE_RESOURCE_BITMAP, .nr_frames = 1,
 		};
 
-		for (cmd = 0; cmd <= XEN_DOMCTL_WARMCACHE_IMAGE_DROP; cmd++) {
+		for (cmd = 0; cmd <= XEN_DOMCTL_WARMCACHE_PROBE; cmd++) {
 			struct xen_domctl_warmcache arg = {
 				.cmd = cmd, .version = XEN_WARMCACHE_VERSION,
 			};
@@ -319,4 +319,53 @@ void guest_privileges(uint16_t dead)
 		       timed(__HYPERVISOR_memory_op, XENMEM_acquire_resource,
 			     (uint64_t)&resource, 0, 0));
 	}
+}
+
+/* Above all of its memory, and below what has a meaning there. */
+#define NOWHERE 0x400000UL
+
+static long reserve(unsigned int cmd, xen_pfn_t *gfns, unsigned int nr, unsigned int order)
+{
+	struct xen_memory_reservation arg = {
+		.nr_extents = nr, .extent_order = order, .domid = DOMID_SELF,
+	};
+
+	set_xen_guest_handle(arg.extent_start, gfns);
+	return timed(__HYPERVISOR_memory_op, cmd, (uint64_t)&arg, 0, 0);
+}
+
+/*
+ * Asks for memory until it is refused, and then goes on asking: what Xen keeps
+ * for others isn't to be had, nor does it take long to be told.
+ */
+void guest_overcommit(void)
+{
+	static xen_pfn_t gfns[4096], gfn;
+	const struct { unsigned int nr, order; } batches[] = {
+		{ 4096, 0 }, { 64, 0 }, { 16, 4 }, { 8, 9 },
+	};
+	unsigned int i, j, got = 0;
+
+	for (; got < ARRAY_SIZE(gfns); got++) {
+		gfns[got] = gfn = NOWHERE + got;
+		if (reserve(XENMEM_populate_physmap, &gfn, 1, 0) != 1)
+			break;
+	}
+	expect_value("a page beyond the limit", 0, reserve(XENMEM_populate_physmap, &gfn, 1, 0));
+	for (i = 0; i < ARRAY_SIZE(batches); i++) {
+		static xen_pfn_t list[4096];
+		long most = 0;
+
+		for (j = 0; j < batches[i].nr; j++)
+			list[j] = NOWHERE + 0x10000 + ((uint64_t)j << batches[i].order);
+		for (j = 0; j < 100; j++) {
+			long rc = reserve(XENMEM_populate_physmap, list, batches[i].nr,
+					  batches[i].order);
+
+			if (rc > most)
+				most = rc;
+		}
+		expect_value("extents beyond the limit", 0, most);
+	}
+	expect_value("given back", got, reserve(XENMEM_decrease_reservation, gfns, got, 0));
 }

@@ -74,6 +74,7 @@ long announce(uint64_t pfn, uint64_t sector, uint32_t flags);
 void guest_disabled(void);
 void guest_calls(void);
 void guest_privileges(uint16_t dead);
+void guest_overcommit(void);
 
 /* frames.c, tricks.c, race.c */
 void guest_frames(void);

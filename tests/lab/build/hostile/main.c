@@ -5,7 +5,8 @@
  *
  * In a domU:
  *	guest GROUP DOMID VICTIM [DOM0 [SECONDS]]
- *		disabled, privileges, calls, frames, tricks, lies, races, secret
+ *		disabled, privileges, calls, overcommit, frames, tricks, lies, races,
+ *		secret
  * In dom0:
  *	serve				the backend's part of the tricks
  *	dom0 ENABLED PLAIN PV DEAD	domctls and resources
@@ -39,6 +40,8 @@ static int guest(int argc, char **argv)
 		guest_privileges(0x7000);
 	else if (!strcmp(group, "calls"))
 		guest_calls();
+	else if (!strcmp(group, "overcommit"))
+		guest_overcommit();
 	else if (argc > 3) {
 		pool_setup();
 		peer_connect(argv[3]);
