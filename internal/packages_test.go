@@ -36,6 +36,7 @@ var allowed = map[string]string{
 	"internal/version":           "",
 	"internal/sdnotify":          "",
 	"internal/store":             "",
+	"internal/logonce":           "",
 	"internal/schedule":          "ident github.com/adhocore/gronx",
 	"internal/toolstack":         "ident",
 	"internal/disk":              "ident golang.org/x/sys/unix github.com/fsnotify/fsnotify unsafe",
@@ -70,7 +71,7 @@ var allowed = map[string]string{
 	"internal/metrics": "api ident internal/scrub xenctl net/http github.com/prometheus/client_golang/prometheus github.com/prometheus/client_golang/prometheus/collectors " +
 		"github.com/prometheus/client_golang/prometheus/promhttp",
 	// The programs. The command line links no daemon.
-	"internal/daemon": "api internal/agent internal/apiserver internal/disk internal/hypervisor internal/metrics internal/samples internal/scheduler internal/scrub internal/sdnotify " +
+	"internal/daemon": "api internal/agent internal/apiserver internal/disk internal/hypervisor internal/logonce internal/metrics internal/samples internal/scheduler internal/scrub internal/sdnotify " +
 		"internal/settings internal/state internal/toolstack internal/version internal/web internal/webserver xenctl xenctl/libxl xenstore net/http",
 	"internal/cli": "api ident cachemap internal/config internal/disk internal/hypervisor internal/inventory internal/schedule internal/settings internal/state internal/text " +
 		"internal/toolstack internal/validate internal/version internal/web xenctl xenstore github.com/urfave/cli/v2 golang.org/x/term",

@@ -23,6 +23,7 @@ import (
 	"github.com/warmreboot/warmreboot/internal/apiserver"
 	"github.com/warmreboot/warmreboot/internal/disk"
 	"github.com/warmreboot/warmreboot/internal/hypervisor"
+	"github.com/warmreboot/warmreboot/internal/logonce"
 	"github.com/warmreboot/warmreboot/internal/scheduler"
 	"github.com/warmreboot/warmreboot/internal/scrub"
 	"github.com/warmreboot/warmreboot/internal/sdnotify"
@@ -67,7 +68,7 @@ func Main(args []string, stderr io.Writer) int {
 	if o.Debug {
 		level = slog.LevelDebug
 	}
-	log := slog.New(logHandler(stderr, os.Getenv("JOURNAL_STREAM"), level))
+	log := slog.New(logonce.New(logHandler(stderr, os.Getenv("JOURNAL_STREAM"), level)))
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
 	if err := run(ctx, o, log); err != nil {

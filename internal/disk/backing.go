@@ -122,6 +122,9 @@ func (s System) Resolve(b Backend) (Backing, error) {
 		if !ok || (format != "aio" && format != "raw") {
 			return Backing{}, fmt.Errorf("%s: format of %q: %w", b.VBD.Name(), b.Params, ErrUnsupported)
 		}
+		if !strings.HasPrefix(file, "/") { // nothing at all, or QEMU's own way to a disk: rbd:, nbd:, iscsi:
+			return Backing{}, fmt.Errorf("%s: %q is no file or device of this host: %w", b.VBD.Name(), b.Params, ErrUnsupported)
+		}
 		r, err := s.resolvePath(file)
 		r.emulated = true
 		return r, err

@@ -160,7 +160,7 @@ func TestResolveImageFile(t *testing.T) {
 	if err != nil || !strings.Contains(plain.Differs(other.Identity), "replaced") {
 		t.Errorf("%q, %v", plain.Differs(other.Identity), err)
 	}
-	for _, params := range []string{"qcow2:" + img, img, "aio:/dev/null"} {
+	for _, params := range []string{"aio:", "aio:rbd:rbd/web", "raw:nbd:unix:/run/nbd:exportname=web", "aio:iscsi://h/t/0", "aio:web.img", "qcow2:" + img, img, "aio:/dev/null"} {
 		if _, err := s.Resolve(Backend{Kind: "qdisk", Params: params}); !errors.Is(err, ErrUnsupported) {
 			t.Errorf("%s: %v", params, err)
 		}
