@@ -146,6 +146,9 @@ type DomainStatus struct {
 	// State is running, paused, shutdown, down, or gone: it was suspended, and is saved
 	// or runs elsewhere.
 	State string `json:"state"`
+	// Phase is where a domain that is kept is in its life: running, down, up, judgement,
+	// restore, off, away, gone, unseen.
+	Phase string `json:"phase,omitempty"`
 	// Resumed: the domain has not booted here, but was restored or migrated in.
 	Resumed bool   `json:"resumed,omitempty"`
 	Type    string `json:"type"` // hvm (also PVH) or pv

@@ -54,6 +54,7 @@ var allowed = map[string]string{
 	"internal/custody":     "internal/disk",
 	"internal/validate":    "ident cachemap reusebitmap internal/disk internal/hypervisor",
 	"internal/scrub":       "ident internal/hypervisor internal/validate",
+	"internal/reboot":      "api ident xenctl",
 	"internal/inventory":   "api ident internal/hypervisor xenctl",
 	"internal/config":      "api ident internal/schedule github.com/fsnotify/fsnotify github.com/pelletier/go-toml/v2 github.com/pelletier/go-toml/v2/unstable",
 	"internal/settings":    "api internal/config",
@@ -63,7 +64,7 @@ var allowed = map[string]string{
 	"internal/web":         "api",
 	"internal/web/webtest": "api ident",
 	// The agent, and who has it do things.
-	"internal/agent":     "api ident cachemap internal/custody internal/disk internal/hypervisor internal/inventory internal/scrub internal/toolstack internal/validate xenctl xenctl/libxl golang.org/x/sys/unix",
+	"internal/agent":     "api ident cachemap internal/custody internal/disk internal/hypervisor internal/inventory internal/reboot internal/scrub internal/toolstack internal/validate xenctl xenctl/libxl golang.org/x/sys/unix",
 	"internal/scheduler": "api ident internal/agent internal/config internal/schedule internal/state net/http os/exec",
 	// Who is asked, and shows.
 	"internal/apiserver": "api ident internal/text net/http",

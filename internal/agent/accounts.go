@@ -3,7 +3,6 @@ package agent
 import (
 	"context"
 	"errors"
-	"maps"
 	"slices"
 	"time"
 
@@ -59,16 +58,6 @@ func (d *usedDisk) releaseAccess() {
 
 func sortCustody(c []api.VBDCustody) {
 	slices.SortFunc(c, func(a, b api.VBDCustody) int { return int(int64(a.VBD) - int64(b.VBD)) })
-}
-
-// clone copies a summary so that it can be handed out.
-func clone(s api.Summary) api.Summary {
-	s.Refused = maps.Clone(s.Refused)
-	s.VBDs = slices.Clone(s.VBDs)
-	for i := range s.VBDs {
-		s.VBDs[i].Refusals = slices.Clone(s.VBDs[i].Refusals)
-	}
-	return s
 }
 
 // lookAgainAfter is how often disks that are not there yet are looked for

@@ -256,7 +256,7 @@ func (a *Agent) all() []*keeper {
 // cannot be read.
 func (a *Agent) name(ctx context.Context, domid ident.Domid) string {
 	name, err := inventory.Name(ctx, a.Store, domid)
-	if err != nil {
+	if err != nil && ctx.Err() == nil {
 		a.Log.Warn("the name of a domain cannot be read", "op", "name", "domid", domid, "err", err)
 	}
 	return name

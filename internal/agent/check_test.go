@@ -286,34 +286,6 @@ func TestVersionSkew(t *testing.T) {
 	})(t)
 }
 
-// TestGuestThatDoesNotTrack: a guest whose kernel does not, or not so that Xen
-// understands it, never attaches. It is waited for, though not as long if the last one
-// did not track either.
-func TestGuestThatDoesNotTrack(t *testing.T) {
-	for _, c := range []struct {
-		ran       time.Duration // ago
-		untracked bool
-		adopted   uint64
-		over      bool
-	}{
-		{attachWait + time.Second, false, 0, true},
-		{attachWait + time.Second, false, 5, true},
-		{attachWait + time.Second, true, 5, true},
-		{attachAgainWait + time.Second, true, 0, true},
-		{attachAgainWait + time.Second, true, 5, false},
-		{attachAgainWait + time.Second, false, 0, false},
-		{time.Second, true, 0, false},
-	} {
-		k := &keeper{rec: &Record{Reboot: &Reboot{Ran: time.Now().Add(-c.ran), Untracked: c.untracked}}, log: testLog(t),
-			a: &Agent{Options: Options{Journal: noJournal{}, History: noJournal{}}}}
-		k.progress(xenctl.DomainInfo{}, xenctl.WarmcacheStatus{Enabled: true, Adopted: c.adopted})
-		last := k.rec.Last
-		if over := last != nil; over != c.over || over && (last.Outcome != "cold" || !strings.Contains(last.Reason, "version of the interface")) {
-			t.Errorf("%+v: %+v", c, last)
-		}
-	}
-}
-
 // TestImageLost: what Xen keeps of a domain that is down may be needed by others.
 func TestImageLost(t *testing.T) {
 	bubble(func(t *testing.T) {

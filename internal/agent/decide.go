@@ -15,6 +15,7 @@ import (
 	"github.com/warmreboot/warmreboot/ident"
 	"github.com/warmreboot/warmreboot/internal/custody"
 	"github.com/warmreboot/warmreboot/internal/disk"
+	"github.com/warmreboot/warmreboot/internal/reboot"
 	"github.com/warmreboot/warmreboot/internal/validate"
 	"github.com/warmreboot/warmreboot/xenctl"
 )
@@ -53,14 +54,6 @@ func (v *verdict) refuse(why api.Reason, format string, args ...any) {
 // same version of the interface.
 func skewed(err error) bool { return errors.Is(err, xenctl.ErrVersion) }
 
-// plain says what an error of Xen's means to an operator.
-func plain(err error) string {
-	if skewed(err) {
-		return fmt.Sprintf("this Xen has another version of the warm cache than this warmrebootd: install those that belong together (%v)", err)
-	}
-	return err.Error()
-}
-
 // decide gives its verdict on every vbd whose pages the new domain holds, and
 // reports whether it is done; if not, something is still to come. It may be
 // repeated from the start at any time: an approval that is found wrong later is
@@ -86,7 +79,7 @@ func (k *keeper) decide(ctx context.Context, d xenctl.DomainInfo) bool {
 	// dropped since: before, nobody announces what is written.
 	if !st.Attached && slices.ContainsFunc(k.judged, func(v *verdict) bool { return v.approve }) {
 		k.seeEarlyWrites()
-		return !b.Ran.IsZero() && time.Since(b.Ran) > attachWait
+		return !b.Ran.IsZero() && time.Since(b.Ran) > reboot.AttachWait
 	}
 	judged := k.judged
 	k.judged = nil // should this be begun again, then from the start

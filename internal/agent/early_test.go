@@ -8,6 +8,7 @@ import (
 	"github.com/warmreboot/warmreboot/api"
 	"github.com/warmreboot/warmreboot/ident"
 	"github.com/warmreboot/warmreboot/internal/disk"
+	"github.com/warmreboot/warmreboot/internal/reboot"
 	"github.com/warmreboot/warmreboot/xenctl"
 )
 
@@ -105,7 +106,7 @@ func TestNeverAttaches(t *testing.T) {
 		w.approved = func(*fakeDomain, ident.VBD) { t.Error("approved") }
 		w.die(d, xenctl.ShutdownReboot)
 		a.Wake()
-		time.Sleep(attachWait + 5*time.Second)
+		time.Sleep(reboot.AttachWait + 5*time.Second)
 		s, err := a.Status(ctx(t, time.Second), "domU-web", false)
 		if err != nil || s.Current != nil || s.Last == nil || s.Last.Outcome != "cold" || !strings.Contains(s.Last.Reason, "does not track") {
 			t.Errorf("%+v, %+v, %v", s.Current, s.Last, err)

@@ -120,17 +120,6 @@ func TestFuseIsSaid(t *testing.T) {
 	})(t)
 }
 
-// TestFuseOfSilence: pages were approved, and the guest is never heard of: the next
-// boot restores nothing.
-func TestFuseOfSilence(t *testing.T) {
-	k := &keeper{rec: &Record{Reboot: &Reboot{Attempted: true, Ran: time.Now().Add(-attachWait - time.Second)}}, log: testLog(t),
-		a: &Agent{Options: Options{Journal: noJournal{}, History: noJournal{}}}}
-	k.progress(xenctl.DomainInfo{}, xenctl.WarmcacheStatus{Enabled: true, Adopted: 5})
-	if k.rec.Reboot != nil || k.rec.Fuse == nil {
-		t.Errorf("%+v", k.rec)
-	}
-}
-
 // fullDisk takes no record that says that a restore is attempted.
 type fullDisk struct{ *fakeState }
 

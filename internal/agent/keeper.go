@@ -15,6 +15,7 @@ import (
 	"github.com/warmreboot/warmreboot/cachemap"
 	"github.com/warmreboot/warmreboot/ident"
 	"github.com/warmreboot/warmreboot/internal/custody"
+	"github.com/warmreboot/warmreboot/internal/reboot"
 	"github.com/warmreboot/warmreboot/internal/scrub"
 	"github.com/warmreboot/warmreboot/xenctl"
 )
@@ -43,17 +44,13 @@ type keeper struct {
 	unresolved map[ident.VBD]error
 	// next are the accounts of the new domain's disks while the last ones are
 	// still being judged.
-	next map[ident.VBD]*custody.Account
-	// before is what Xen last said of the domain, or nothing.
-	before    xenctl.WarmcacheStatus
+	next      map[ident.VBD]*custody.Account
 	gone      bool      // the goroutine is to end
 	newDisks  bool      // there may be backends that are not in disks
 	lookAgain time.Time // when to look for them even without an event
 	// drainFast is until when the disks of a dead domain are looked at each
 	// drainTick, and not just as often as all else.
 	drainFast time.Time
-	// paused: the new domain has not been seen to run.
-	paused bool
 	// held is what the new domain holds, counted once: mapping the table takes
 	// its time, and the toolstack should have the machine.
 	held []cachemap.Stats
@@ -249,16 +246,17 @@ func (k *keeper) publish() {
 	for _, v := range slices.Sorted(maps.Keys(r.Refusals)) {
 		s.Refusals = append(s.Refusals, api.VBDRefusals{VBD: v, Name: v.Name(), Refusals: slices.Clone(*r.Refusals[v])})
 	}
-	s.Domid, s.Resumed = r.Domid, r.Resumed
+	phase := r.Phase(time.Now())
+	s.Domid, s.Resumed, s.Phase = r.Domid, r.Resumed, string(phase)
 	switch {
-	case r.Gone:
+	case phase == reboot.Gone:
 		s.State, s.Message = "gone", "it was saved, or has moved to another host"
 	case len(r.Clones) > 0:
 		s.Message = fmt.Sprintf("domid %d runs under the same UUID: both are left alone until one has a UUID of its own (uuid= in its configuration)", r.Clones[0])
 	}
 	if r.Reboot != nil {
-		if r.Domid != 0 || r.Reboot.awaited(time.Now()) {
-			c := clone(r.Reboot.Summary)
+		if phase.UnderWay() {
+			c := reboot.CloneSummary(r.Reboot.Summary)
 			s.Current = &c
 		}
 		if r.Domid == 0 && r.Reboot.Lost != "" {
@@ -271,7 +269,7 @@ func (k *keeper) publish() {
 		s.Message = fmt.Sprintf("the next boot restores nothing, as the restore after reboot %d did not end well: %s", f.Sequence, f.Why)
 	}
 	if r.Last != nil {
-		c := clone(*r.Last)
+		c := reboot.CloneSummary(*r.Last)
 		s.Last = &c
 	}
 	used := k.used()
@@ -292,154 +290,123 @@ func (k *keeper) save() {
 
 // step looks at the domain and does what is to be done next.
 func (k *keeper) step(ctx context.Context) {
-	infos, err := k.a.Xen.Domains()
+	o, err := k.see(ctx)
 	if err != nil {
 		k.log.Error("Xen does not list its domains", "op", "domains", "err", err, "next", "xl list; warmreboot doctor")
 		return
 	}
-	cur := k.current(ctx, infos)
-	if k.suspended(cur) {
-		return
-	}
-	if k.rec.Domid != 0 && (cur == nil || cur.Domid != k.rec.Domid || cur.Shutdown) {
-		k.down(ctx, cur)
-	}
-	if cur == nil || cur.Shutdown || cur.Domid != k.rec.Domid && !k.a.built(ctx, *cur) {
-		k.absent(ctx)
-		if cur == nil {
-			k.watchImage()
-			k.seePreserved(infos)
-		}
-		return
-	}
-	if cur.Domid != k.rec.Domid {
-		k.appeared(ctx, *cur)
-	} else if name := k.a.name(ctx, cur.Domid); name != "" && name != k.rec.Name {
-		k.renamed(name)
-		k.save()
-	}
-	if k.rec.Reboot != nil {
-		k.comingBack(ctx, *cur)
-	} else {
-		k.alive(ctx, *cur)
-	}
+	k.advance(ctx, o)
 }
 
-// current returns the domain that is to be looked at, nil if there is none: the one
-// that is known, as long as it runs, else the one that was created last. Others that
-// run under its UUID beside it are no reboots of it, and are left alone for good.
-func (k *keeper) current(ctx context.Context, infos []xenctl.DomainInfo) *xenctl.DomainInfo {
-	r := k.rec
-	var own, last *xenctl.DomainInfo
-	var others []ident.Domid // that run
-	clones := r.Clones[:0:0]
-	for i := range infos {
-		d := &infos[i]
+// see looks at the domain.
+func (k *keeper) see(ctx context.Context) (reboot.Observation, error) {
+	r, x := k.rec, k.a.Xen
+	infos, err := x.Domains()
+	if err != nil {
+		return reboot.Observation{}, err
+	}
+	o := reboot.Observation{}
+	for _, d := range infos {
 		switch {
-		case d.UUID != r.UUID || d.Dying:
-		case slices.Contains(r.Clones, d.Domid):
-			clones = append(clones, d.Domid)
-		case d.Domid == r.Domid:
-			own = d
-		default:
-			last = d
-			if d.Alive() && k.a.built(ctx, *d) {
-				others = append(others, d.Domid)
+		case d.Dying:
+		case d.UUID == r.UUID:
+			seen := reboot.Domain{DomainInfo: d, Built: d.Domid == r.Domid || k.a.built(ctx, d)}
+			seen.Status, seen.Err = x.WarmcacheStatus(d.Domid)
+			if seen.Built && d.Alive() {
+				seen.Name = k.a.name(ctx, d.Domid)
 			}
+			o.Domains = append(o.Domains, seen)
+		case r.Reboot != nil && d.Domid == r.Reboot.Summary.DomidBefore && d.Domid != 0:
+			o.Preserved = true
 		}
 	}
-	switch {
-	case own != nil && own.Alive():
-		clones = append(clones, others...)
-		last = own
-	case own != nil && own.Reason == xenctl.ShutdownSuspend:
-		last = own // until it has gone: the other may be what it is migrated to
-	case len(others) > 1:
-		clones, last = append(clones, others...), own // nobody knows which is meant
-	case last == nil:
-		last = own
+	if len(o.Domains) == 0 && r.Reboot != nil {
+		o.Image, o.ImageErr = x.Image(r.UUID)
 	}
-	if !slices.Equal(clones, r.Clones) {
-		r.Clones = clones
-		if len(clones) > 0 {
-			k.log.Warn("another domain runs under the same UUID: it is left alone", "domid", clones[len(clones)-1], "next", "give it a UUID of its own (uuid= in its configuration)")
-		}
-		k.save()
-	}
-	return last
+	return o, nil
 }
 
-// suspended sees to a domain that was suspended, to be saved or migrated: that is no
-// reboot. It reports whether there is nothing else to see to. It may go on here, as
-// after a checkpoint or a failed migration. Once it has gone, it may be anywhere, and
-// what is known of its disks ends.
-func (k *keeper) suspended(cur *xenctl.DomainInfo) bool {
-	r := k.rec
-	own := cur != nil && cur.Domid == r.Domid
-	switch {
-	case r.Domid == 0:
-	case own && cur.Shutdown && cur.Reason == xenctl.ShutdownSuspend:
-		if !r.Away {
-			r.Away = true
-			k.log.Info("domain was suspended", "domid", r.Domid)
+// advance asks what is next after what was seen, and does it.
+func (k *keeper) advance(ctx context.Context, o reboot.Observation) {
+	state, effects := reboot.Next(k.rec.State, o, time.Now())
+	if state.Name != k.rec.Name {
+		k.log = k.a.Log.With("uuid", state.UUID.String(), "domain", state.Name)
+	}
+	k.rec.State = state
+	for _, e := range effects {
+		switch e.Kind {
+		case reboot.Log:
+			k.log.Log(ctx, e.Level, e.Message, e.Args...)
+		case reboot.Save:
 			k.save()
+		case reboot.Enter:
+			if _, err := k.a.History.Add(api.HistoryEntry{Summary: *e.Summary}); err != nil {
+				k.log.Error("the reboot cannot be entered into the history", "op", "history", "err", err, "next", "make room in the state directory")
+			}
+		case reboot.Close:
+			k.closeAccounts()
+		case reboot.Watch:
+			if k.drain() {
+				k.save()
+			}
+			k.settleFiles(ctx)
+		case reboot.Begin:
+			k.begin(e.Domain.DomainInfo, e.Fresh)
+		case reboot.Read:
+			k.readAccounts(ctx, e.Domain.DomainInfo)
+		case reboot.Forget:
+			k.forgetDisks()
+			k.rec.Accounts = nil
+		case reboot.Undo:
+			k.forgetDisks()
+			for _, a := range k.rec.Accounts {
+				if a.Identity.File != nil { // the counters of the others tell
+					a.Question("nobody watched %s after a domain that was to use it could not be created", a.Identity.Name)
+				}
+			}
+		case reboot.Retire:
+			k.gone = true
+		case reboot.Judge:
+			if !k.decide(ctx, e.Domain.DomainInfo) {
+				continue
+			}
+			k.rec.Accounts, k.next = k.next, nil
+			if again, err := k.see(ctx); err == nil { // it took its time
+				o = again
+			}
+			o.Judged = true
+			k.advance(ctx, o)
+			return
 		}
-		return true
-	case own && r.Away:
-		r.Away = false
-		k.log.Info("domain goes on", "domid", r.Domid)
-		k.save()
-	case r.Away:
-		k.left()
 	}
-	return false
 }
 
-// left is called once when a suspended domain has gone.
-func (k *keeper) left() {
-	r := k.rec
-	k.log.Info("domain has left: it was saved, or is elsewhere", "domid", r.Domid)
-	if b := r.Reboot; b != nil {
-		s := b.Summary
-		s.Outcome, s.Reason = "cold", "the domain was suspended before its restore had ended"
-		if s.PagesApproved > 0 && s.PagesRestored > 0 {
-			s.Outcome, s.Reason = "warm", ""
-		}
-		k.finish(s)
+// begin takes up a new domain. If no reboot has led to it, nothing is known of its
+// disks.
+func (k *keeper) begin(d xenctl.DomainInfo, fresh bool) {
+	if k.rec.Enabled {
+		k.enableInXen(d)
 	}
+	k.dropUnadopted()
+	if fresh {
+		k.rec.Accounts = nil
+	}
+	if d.Paused { // what the disks are like before it writes
+		k.drain()
+	}
+	for vbd, u := range k.disks {
+		k.askWatch(vbd, u)
+	}
+	k.disks, k.unresolved, k.next, k.newDisks = map[ident.VBD]*usedDisk{}, nil, nil, true
+	k.held, k.judged = nil, nil
+}
+
+// forgetDisks ends all that watches over disks.
+func (k *keeper) forgetDisks() {
 	for _, d := range k.disks {
 		d.release()
 	}
-	k.disks, k.next, k.held, k.judged = map[ident.VBD]*usedDisk{}, nil, nil, nil
-	r.Domid, r.Accounts, r.Intent, r.Resumed = 0, nil, nil, false
-	r.Away, r.Gone = false, true
-	k.save()
-}
-
-// seePreserved sees whether the toolstack has kept the domain that went down, under
-// another name and UUID: then its pages are still in use.
-func (k *keeper) seePreserved(infos []xenctl.DomainInfo) {
-	b := k.rec.Reboot
-	if b == nil || b.Lost != "" || b.Summary.DomidBefore == 0 {
-		return
-	}
-	for _, d := range infos {
-		if d.Domid == b.Summary.DomidBefore && !d.Dying && d.UUID != k.rec.UUID {
-			b.Lost = fmt.Sprintf("the toolstack has kept the old domain as domid %d (on_reboot or on_crash is rename-restart or preserve), with its memory and its disks: xl destroy %d when it is no longer needed", d.Domid, d.Domid)
-			k.log.Warn("the old domain is preserved: nothing comes back of it", "domid", d.Domid, "why", b.Lost)
-			k.save()
-		}
-	}
-}
-
-// renamed enters the domain's new name.
-func (k *keeper) renamed(name string) {
-	k.log.Info("domain renamed", "was", k.rec.Name, "domain", name)
-	k.rec.Name = name
-	k.log = k.a.Log.With("uuid", k.rec.UUID.String(), "domain", name)
-	if b := k.rec.Reboot; b != nil {
-		b.Summary.Domain = name
-	}
+	k.disks, k.unresolved, k.next, k.held, k.judged = map[ident.VBD]*usedDisk{}, nil, nil, nil, nil
 }
 
 // built reports whether a domain has its memory. Before, it must be left alone:
@@ -454,179 +421,6 @@ func (a *Agent) built(ctx context.Context, d xenctl.DomainInfo) bool {
 		a.Log.Warn("whether the domain is built cannot be told", "op", "introduced", "uuid", d.UUID, "domid", d.Domid, "err", err)
 	}
 	return ok
-}
-
-// down is called once when the domain has gone: it has shut down (then cur is
-// it), or is no longer there. It must be quick: the toolstack is about to take
-// the backends away, and their counters with them.
-func (k *keeper) down(ctx context.Context, cur *xenctl.DomainInfo) {
-	now := time.Now()
-	r := k.rec
-	if gone := cur == nil || cur.Domid != r.Domid; gone && k.paused && r.Reboot != nil && !r.Reboot.Attempted {
-		k.neverRan()
-		return
-	}
-	if cur != nil && cur.Domid == r.Domid {
-		if st, err := k.a.Xen.WarmcacheStatus(r.Domid); err == nil {
-			k.before = st
-		}
-	}
-	k.closeAccounts()
-	s := api.Summary{Domain: r.Name, UUID: r.UUID, DomidBefore: r.Domid, Started: now,
-		PagesBefore: k.before.Committed, Trigger: api.Unknown, By: api.ByGuest, Refused: map[string]uint64{}, VBDs: []api.VBDSummary{}}
-	off := false
-	if cur != nil && cur.Domid == r.Domid {
-		off = cur.Reason == xenctl.ShutdownPoweroff
-		switch cur.Reason {
-		case xenctl.ShutdownCrash, xenctl.ShutdownWatchdog:
-			s.Trigger = api.Crash
-		case xenctl.ShutdownReboot:
-			s.Trigger = api.Guest
-		}
-	}
-	if r.Intent != nil && r.Intent.Domid == r.Domid && !r.Intent.over(now) && s.Trigger != api.Crash {
-		s.Trigger, s.By, s.Schedule = r.Intent.Mode, r.Intent.By, r.Intent.Schedule
-	}
-	k.log.Info("domain went down", "domid", r.Domid, "trigger", s.Trigger, "pages", s.PagesBefore)
-	if r.Reboot != nil { // the end of its restore was not seen
-		k.wentDownAgain()
-	}
-	r.Sequence++
-	s.Sequence = r.Sequence
-	r.Reboot = &Reboot{Summary: s, Off: off, Untracked: k.before.Enabled && !k.before.Attached, Fuse: r.Fuse}
-	if r.Fuse != nil {
-		k.log.Warn("nothing will be restored when the domain is back", "sequence", s.Sequence, "why", r.Fuse.Why)
-		r.Fuse = nil
-	}
-	r.Domid = 0
-	r.Intent = nil
-	k.save()
-}
-
-// neverRan is called once when the new domain of a reboot was taken away before it
-// ran: its creation has failed, and may be tried again. The reboot goes on.
-func (k *keeper) neverRan() {
-	r := k.rec
-	k.log.Warn("the new domain was taken away before it ran", "domid", r.Domid)
-	for _, d := range k.disks {
-		d.release()
-	}
-	for _, a := range r.Accounts {
-		if a.Identity.File != nil { // the counters of the others tell
-			a.Question("nobody watched %s after a domain that was to use it could not be created", a.Identity.Name)
-		}
-	}
-	k.disks, k.next, k.held, k.judged = map[ident.VBD]*usedDisk{}, nil, nil, nil
-	b := r.Reboot
-	k.paused, b.Decided = false, false
-	b.Summary.DomidAfter, b.Seen = 0, time.Time{}
-	if b.Lost == "" {
-		b.Lost = fmt.Sprintf("domain %d, which had taken the pages that Xen kept, was taken away before it ran: its creation has failed (/var/log/xen says why)", r.Domid)
-	}
-	r.Domid = 0
-	k.save()
-}
-
-// wentDownAgain ends the reboot under way of a domain that has just gone down.
-func (k *keeper) wentDownAgain() {
-	b := k.rec.Reboot
-	s := b.Summary
-	s.PagesRestored, s.Refused = k.before.Report.Restored, k.before.Report.Refused
-	if s.Refused == nil {
-		s.Refused = map[string]uint64{}
-	}
-	if b.Attempted && k.before.Report.Done && s.PagesRestored > 0 { // between two looks
-		s.Done, s.Outcome, s.Reason = true, "warm", ""
-		k.finish(s)
-		return
-	}
-	s.Outcome, s.Reason = "cold", "the domain went down again before its restore had ended"
-	if b.Attempted && !k.before.Report.Done {
-		k.blow(s.Reason)
-	}
-	k.finish(s)
-}
-
-// blow notes that the restore under way did not end well: the next boot restores
-// nothing. What it has kept until then it may restore after that.
-func (k *keeper) blow(why string) {
-	k.rec.Fuse = &Fuse{Sequence: k.rec.Reboot.Summary.Sequence, Why: why}
-}
-
-// absent is called while there is no domain.
-func (k *keeper) absent(ctx context.Context) {
-	if k.drain() {
-		k.save()
-	}
-	k.settleFiles(ctx)
-	if k.rec.Intent != nil && k.rec.Domid == 0 && k.rec.Reboot == nil {
-		k.rec.Intent = nil
-		k.save()
-	}
-	if !k.rec.Enabled && k.rec.Reboot == nil {
-		k.gone = true
-	}
-}
-
-// watchImage sees whether Xen still keeps the pages of a domain that is not
-// there. A domain that has just been created may have taken them: then it holds
-// them, and what is noted here is not used.
-func (k *keeper) watchImage() {
-	b := k.rec.Reboot
-	if b == nil || b.Lost != "" {
-		return
-	}
-	img, err := k.a.Xen.Image(k.rec.UUID)
-	switch {
-	case err == nil && b.ImagePages == 0:
-		b.ImagePages = img.Pages
-		k.save()
-	case errors.Is(err, xenctl.ErrNoImage) && b.ImagePages > 0:
-		b.Lost = fmt.Sprintf("Xen gave up the %d pages that it had kept: their time was over, or a new domain needed the memory, or somebody dropped them (xl dmesg says which)", b.ImagePages)
-		k.log.Warn("image gone: the domain comes back cold", "pages", b.ImagePages, "why", b.Lost)
-		k.save()
-	}
-}
-
-// appeared is called once when a domain is seen for the first time: it is being
-// built, or the agent has just started.
-func (k *keeper) appeared(ctx context.Context, d xenctl.DomainInfo) {
-	r := k.rec
-	if name := k.a.name(ctx, d.Domid); name != "" && name != r.Name {
-		k.renamed(name)
-	}
-	k.log.Info("domain appeared", "domid", d.Domid, "paused", d.Paused)
-	if r.Enabled {
-		k.enableInXen(d)
-	}
-	k.dropUnadopted()
-	if r.Reboot == nil {
-		// First sight. If it holds pages of a boot that the agent did not see
-		// end, nobody can vouch for them without looking at each.
-		if st, err := k.a.Xen.WarmcacheStatus(d.Domid); err == nil && st.Held > 0 && !st.Report.Done {
-			r.Sequence++
-			r.Reboot = &Reboot{Summary: api.Summary{Domain: r.Name, UUID: r.UUID, Sequence: r.Sequence,
-				Trigger: api.Unknown, By: api.ByGuest, Started: time.Now(), Refused: map[string]uint64{}, VBDs: []api.VBDSummary{}}}
-		}
-	}
-	if r.Reboot != nil {
-		r.Reboot.Summary.Domain = r.Name
-		r.Reboot.Summary.DomidAfter = d.Domid
-		r.Reboot.Seen = time.Now()
-	} else {
-		r.Accounts = nil
-	}
-	r.Domid, r.Resumed, r.Gone = d.Domid, r.Gone, false
-	if d.Paused { // what the disks are like before it writes
-		k.drain()
-	}
-	for vbd, u := range k.disks {
-		k.askWatch(vbd, u)
-	}
-	k.disks, k.unresolved, k.next, k.newDisks = map[ident.VBD]*usedDisk{}, nil, nil, true
-	k.before = xenctl.WarmcacheStatus{}
-	k.held, k.judged = nil, nil
-	k.save()
 }
 
 // dropUnadopted gives up what Xen still keeps when the domain has been built: it
@@ -652,157 +446,4 @@ func (k *keeper) enableInXen(d xenctl.DomainInfo) {
 	if err := x.WarmcacheArm(d.Domid, ttl); err != nil {
 		k.log.Error("Xen cannot arm the warm cache: the next reboot is cold", "op", "arm", "domid", d.Domid, "err", err, "next", "warmreboot doctor")
 	}
-}
-
-// alive is called while the domain lives and no reboot is under way.
-func (k *keeper) alive(ctx context.Context, d xenctl.DomainInfo) {
-	if i := k.rec.Intent; i != nil && i.over(time.Now()) {
-		k.rec.Intent = nil
-		k.save()
-	}
-	if !k.rec.Enabled {
-		if k.rec.Intent == nil {
-			k.gone = true
-		}
-		return
-	}
-	if st, err := k.a.Xen.WarmcacheStatus(d.Domid); err == nil {
-		k.before = st
-	}
-	k.readAccounts(ctx, d)
-}
-
-// comingBack is called while the new domain of a reboot has not ended its
-// restore.
-func (k *keeper) comingBack(ctx context.Context, d xenctl.DomainInfo) {
-	b := k.rec.Reboot
-	k.paused = d.Paused && b.Ran.IsZero()
-	if b.Ran.IsZero() && !d.Paused {
-		b.Ran = time.Now()
-		if b.Summary.DomidBefore != 0 {
-			b.Summary.DownSeconds = b.Ran.Sub(b.Summary.Started).Seconds()
-		}
-	}
-	if !k.rec.Enabled {
-		// A normal reboot of a domain that is not kept: done once it runs.
-		if !b.Ran.IsZero() {
-			b.Summary.Outcome, b.Summary.Reason = "cold", "the warm cache is not enabled for this domain"
-			b.Summary.Done = true
-			k.finish(b.Summary)
-		}
-		return
-	}
-	if !b.Decided {
-		if !k.decide(ctx, d) {
-			return
-		}
-		b.Decided = true
-		k.rec.Accounts, k.next = k.next, nil
-		k.save()
-	}
-	k.readAccounts(ctx, d)
-	st, err := k.a.Xen.WarmcacheStatus(d.Domid)
-	if err != nil {
-		if errors.Is(err, xenctl.ErrNoDomain) {
-			return // seen to be down in the next step
-		}
-		b.Summary.Outcome, b.Summary.Reason = "cold", plain(err)
-		b.Summary.Done = !b.Ran.IsZero()
-		if b.Summary.Done {
-			k.finish(b.Summary)
-		}
-		return
-	}
-	k.before = st
-	k.progress(d, st)
-}
-
-// attachWait is how long after its start a guest may take to say that it
-// tracks before it is taken for one that does not; attachAgainWait, if the last one
-// did not either, and there is nothing to restore. It may still: the warm cache may
-// have been enabled while that ran, or another kernel been installed.
-const (
-	attachWait      = 3 * time.Minute
-	attachAgainWait = 30 * time.Second
-)
-
-// progress enters how far the guest says it is, and ends the reboot when it
-// has finished.
-func (k *keeper) progress(d xenctl.DomainInfo, st xenctl.WarmcacheStatus) {
-	b := k.rec.Reboot
-	s := &b.Summary
-	s.PagesPreserved, s.PagesAdopted = st.Preserved, st.Adopted
-	s.PagesRestored = st.Report.Restored
-	s.Refused = st.Report.Refused
-	if b.Ran.IsZero() {
-		return
-	}
-	wait := attachWait
-	if b.Untracked && st.Adopted == 0 {
-		wait = attachAgainWait
-	}
-	switch {
-	case st.Report.Done:
-	case st.Attached && st.Adopted == 0:
-		// Nothing was adopted: there is nothing to restore, nor to report.
-	case !st.Attached && time.Since(b.Ran) > wait:
-		s.Reason = "the guest kernel does not track its page cache, or not with this version of the interface"
-	default:
-		return
-	}
-	s.Done = true
-	s.Outcome = "cold"
-	if s.PagesApproved > 0 && s.PagesRestored > 0 {
-		s.Outcome, s.Reason = "warm", ""
-	} else if s.Reason == "" {
-		s.Reason = coldReason(s)
-		switch {
-		case s.Trigger == api.Cold:
-		case s.PagesAdopted > 0 && b.Fuse != nil:
-			s.Reason = b.Fuse.String()
-		case s.PagesAdopted == 0 && b.Lost != "":
-			s.Reason = b.Lost
-		}
-	}
-	if b.Attempted && !st.Report.Done && st.Adopted > 0 {
-		k.blow("its pages were approved, and nothing was heard of it any more")
-	}
-	if s.DomidBefore != 0 {
-		s.RestoredSeconds = time.Since(s.Started).Seconds()
-	}
-	k.finish(*s)
-}
-
-// coldReason says why nothing came back.
-func coldReason(s *api.Summary) string {
-	switch {
-	case s.Trigger == api.Cold:
-		return "a normal reboot was asked for"
-	case s.PagesBefore == 0 && s.PagesPreserved == 0:
-		return "the domain had no reusable pages"
-	case s.PagesPreserved == 0:
-		return "Xen preserved none of the pages"
-	case s.PagesAdopted == 0:
-		return "no preserved page found its place in the new domain, which has other memory, or gets it on demand (memory below maxmem)"
-	case s.PagesApproved == 0:
-		for _, v := range s.VBDs {
-			if v.Reason != "" {
-				return v.Name + ": " + v.Reason
-			}
-		}
-		return "no page was approved"
-	}
-	return "the guest took no page back"
-}
-
-// finish ends a reboot.
-func (k *keeper) finish(s api.Summary) {
-	k.log.Info("reboot ended", "sequence", s.Sequence, "outcome", s.Outcome, "reason", s.Reason,
-		"preserved", s.PagesPreserved, "approved", s.PagesApproved, "restored", s.PagesRestored)
-	k.rec.Last = &s
-	k.rec.Reboot = nil
-	if _, err := k.a.History.Add(api.HistoryEntry{Summary: s}); err != nil {
-		k.log.Error("the reboot cannot be entered into the history", "op", "history", "err", err, "next", "make room in the state directory")
-	}
-	k.save()
 }

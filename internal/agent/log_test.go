@@ -50,7 +50,7 @@ func TestLogIsNotFlooded(t *testing.T) {
 		}
 		time.Sleep(time.Hour)
 		a.Stop()
-		if n := strings.Count(out.String(), "cannot be read"); n != 2 {
+		if n := strings.Count(out.String(), "counters of the disk cannot be read"); n != 2 {
 			t.Errorf("%d lines:\n%.2000s", n, out.String())
 		}
 	})(t)

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/warmreboot/warmreboot/api"
+	"github.com/warmreboot/warmreboot/internal/reboot"
 	"github.com/warmreboot/warmreboot/xenctl"
 )
 
@@ -31,7 +32,7 @@ func (a *Agent) RebootFor(ctx context.Context, by Asker, domain string, mode api
 	case err != nil:
 		return api.Summary{}, err
 	case joined != nil:
-		return a.await(ctx, k, t, joined.Sequence-1, Intent{Mode: api.Force, Asker: by}, nil)
+		return a.await(ctx, k, t, joined.Sequence-1, reboot.Intent{Mode: api.Force, Asker: by}, nil)
 	}
 	if err := a.owner(t).Recreates(); err != nil {
 		return api.Summary{}, api.Errorf(api.Failed, "domain %s was not rebooted: %v", t.name, err)
@@ -41,9 +42,9 @@ func (a *Agent) RebootFor(ctx context.Context, by Asker, domain string, mode api
 			return api.Summary{}, err
 		}
 	}
-	intent := &Intent{Mode: mode, Asker: by, Domid: t.info.Domid, At: time.Now()}
+	intent := &reboot.Intent{Mode: mode, Asker: by, Domid: t.info.Domid, At: time.Now()}
 	if k == nil { // an ordinary reboot of a domain that is not kept
-		if k, err = a.keep(&Record{UUID: t.uuid, Name: t.name, Boot: a.Boot, Intent: intent}); err != nil {
+		if k, err = a.keep(&Record{State: reboot.State{UUID: t.uuid, Name: t.name, Intent: intent}, Boot: a.Boot}); err != nil {
 			return api.Summary{}, err
 		}
 	}
@@ -98,7 +99,7 @@ func (k *keeper) inTheWay(ctx context.Context, t target, mode api.Trigger) (join
 		own := gone || b != nil && b.Summary.DomidBefore == t.info.Domid
 		switch {
 		case mode == api.Force && own && k.goesDown():
-			s := clone(b.Summary)
+			s := reboot.CloneSummary(b.Summary)
 			joined = &s
 		case mode == api.Force && own:
 			return down(t)
@@ -148,13 +149,10 @@ func (t target) clones() error {
 
 // goesDown reports whether the domain is in a reboot of its own: a forced one
 // has nothing to do but to wait for that.
-func (k *keeper) goesDown() bool {
-	b := k.rec.Reboot
-	return b != nil && !b.Off && time.Since(b.Summary.Started) < recreateWait
-}
+func (k *keeper) goesDown() bool { return k.rec.Reboot.Joinable(time.Now()) }
 
 // trigger has the domain go down.
-func (a *Agent) trigger(ctx context.Context, k *keeper, i *Intent) error {
+func (a *Agent) trigger(ctx context.Context, k *keeper, i *reboot.Intent) error {
 	k.log.Info("reboot", "domid", i.Domid, "mode", i.Mode)
 	switch i.Mode {
 	case api.Force:
@@ -174,7 +172,7 @@ func (a *Agent) trigger(ctx context.Context, k *keeper, i *Intent) error {
 const ackWait = 30 * time.Second
 
 // await waits until the reboot after number sequence has ended.
-func (a *Agent) await(ctx context.Context, k *keeper, t target, sequence uint64, want Intent, asked <-chan error) (api.Summary, error) {
+func (a *Agent) await(ctx context.Context, k *keeper, t target, sequence uint64, want reboot.Intent, asked <-chan error) (api.Summary, error) {
 	nothing := api.Summary{Domain: t.name, UUID: t.uuid, Trigger: want.Mode, By: want.By, Schedule: want.Schedule,
 		Refused: map[string]uint64{}, VBDs: []api.VBDSummary{}}
 	if t.info != nil {

@@ -11,11 +11,11 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
-	"time"
 
 	"github.com/warmreboot/warmreboot/api"
 	"github.com/warmreboot/warmreboot/ident"
 	"github.com/warmreboot/warmreboot/internal/custody"
+	"github.com/warmreboot/warmreboot/internal/reboot"
 )
 
 // Record is what the journal keeps of a domain: enough to finish a reboot, or
@@ -23,104 +23,20 @@ import (
 // agent is recorded after Xen has taken it; every step may be repeated.
 type Record struct {
 	// Format is recordFormat of the agent that wrote it.
-	Format  int        `json:"format"`
-	UUID    ident.UUID `json:"uuid"`
-	Name    string     `json:"name"`
-	Enabled bool       `json:"enabled"`
-	Policy  api.Policy `json:"policy"`
+	Format int `json:"format"`
+	reboot.State
+	Policy api.Policy `json:"policy"`
 	// Boot is the boot id of dom0 that the rest is about; after another boot
 	// of the machine Xen has forgotten everything.
-	Boot     string `json:"boot"`
-	Sequence uint64 `json:"sequence"`
-	// Domid is the domain that was last seen under the UUID.
-	Domid ident.Domid `json:"domid"`
-	// Resumed: that domain was not booted here, but restored or migrated in.
-	Resumed bool `json:"resumed,omitempty"`
-	// Away: it was suspended, to be saved or migrated. Gone: and then it went.
-	Away bool `json:"away,omitempty"`
-	Gone bool `json:"gone,omitempty"`
-	// Clones are other domains that ran under the UUID beside it.
-	Clones []ident.Domid `json:"clones,omitempty"`
-	// Accounts are those of the disks of that domain.
+	Boot string `json:"boot"`
+	// Accounts are those of the disks of the domain that was last seen.
 	Accounts map[ident.VBD]*custody.Account `json:"accounts,omitempty"`
-	// Intent is what an operator asked for, until the domain is gone.
-	Intent *Intent `json:"intent,omitempty"`
-	// Reboot is the reboot under way: the domain has gone down, and the next
-	// one has not finished its restore.
-	Reboot *Reboot `json:"reboot,omitempty"`
-	// Fuse is the last restore, if it did not end well: the next boot restores
-	// nothing.
-	Fuse *Fuse `json:"fuse,omitempty"`
-	// Last is the last reboot that has ended.
-	Last *api.Summary `json:"last,omitempty"`
 	// Refusals are those of all reboots, by vbd.
 	Refusals map[ident.VBD]*api.Refusals `json:"refusals,omitempty"`
 }
 
-// Fuse says which restore did not end well, and how. What made it end so is not
-// known, nor asked: it may be in what was kept, and would come back with it.
-type Fuse struct {
-	Sequence uint64 `json:"sequence"` // of the reboot
-	Why      string `json:"why"`
-}
-
-func (f *Fuse) String() string {
-	return fmt.Sprintf("nothing is restored this time, as the restore after reboot %d did not end well: %s", f.Sequence, f.Why)
-}
-
-// Intent is a reboot that was asked for.
-type Intent struct {
-	Mode api.Trigger `json:"mode"`
-	Asker
-	Domid ident.Domid `json:"domid"`
-	At    time.Time   `json:"at"`
-}
-
-// intentLasts is how long a guest that was asked to reboot may take until it goes
-// down: whatever it does later, it does of its own accord.
-const intentLasts = 15 * time.Minute
-
-// over reports whether the guest has not done what it was asked for.
-func (i *Intent) over(now time.Time) bool { return now.Sub(i.At).Abs() > intentLasts }
-
 // Asker is who asked for a reboot.
-type Asker struct {
-	By       api.Origin `json:"by"`
-	Schedule string     `json:"schedule,omitempty"` // which, if By is api.BySchedule
-}
-
-// Reboot is a reboot under way.
-type Reboot struct {
-	Summary api.Summary `json:"summary"`
-	// Decided: every vbd has its verdict, or there is nothing to decide.
-	Decided bool `json:"decided"`
-	// ImagePages is what Xen was seen to keep while the domain was down, Lost
-	// why it does not any more.
-	ImagePages uint64 `json:"image_pages,omitempty"`
-	Lost       string `json:"lost,omitempty"`
-	// Off: it was switched off, and did not ask to come back.
-	Off bool `json:"off,omitempty"`
-	// Attempted: pages have been approved, or are about to be. It is written down
-	// before, so that a restore that takes the guest down is never forgotten.
-	Attempted bool `json:"attempted,omitempty"`
-	// Fuse is why this boot restores nothing, if the last restore did not end well.
-	Fuse *Fuse `json:"fuse,omitempty"`
-	// Untracked: the guest that went down did not track.
-	Untracked bool `json:"untracked,omitempty"`
-	// Seen is when the new domain was first seen, Ran when it first ran.
-	Seen time.Time `json:"seen"`
-	Ran  time.Time `json:"ran"`
-}
-
-// recreateWait is how long after it went down a toolstack that recreates the
-// domain has done so, with time to spare.
-const recreateWait = 2 * time.Minute
-
-// awaited reports whether a domain that is down is about to come back: not one that
-// was switched off, nor one that was taken away by whomever, for whatever purpose.
-func (b *Reboot) awaited(now time.Time) bool {
-	return !b.Off && (b.Summary.Trigger != api.Unknown || now.Sub(b.Summary.Started).Abs() < recreateWait)
-}
+type Asker = reboot.Asker
 
 // A journal file is two lines: the CRC-32C of the second, in hexadecimal, and
 // the record as JSON.

@@ -16,6 +16,7 @@ import (
 	"github.com/warmreboot/warmreboot/ident"
 	"github.com/warmreboot/warmreboot/internal/custody"
 	"github.com/warmreboot/warmreboot/internal/disk"
+	"github.com/warmreboot/warmreboot/internal/reboot"
 	"github.com/warmreboot/warmreboot/xenctl"
 )
 
@@ -23,10 +24,11 @@ func sampleRecord() *Record {
 	r := disk.Reading{At: time.Unix(1e9, 0).UTC(), Written: 8, Guest: &disk.GuestIO{Written: 8}}
 	a := custody.Open(disk.Identity{Name: "/dev/vdb", Block: "254:16", Size: 1 << 30}, r)
 	a.Close(r)
-	return &Record{Format: recordFormat, UUID: ident.UUID{1, 2, 3}, Name: "web", Enabled: true, Policy: DefaultPolicy,
-		Boot: "b", Sequence: 4, Domid: 7, Accounts: map[ident.VBD]*custody.Account{51712: &a},
-		Intent: &Intent{Mode: api.Force, Domid: 7, At: r.At},
-		Reboot: &Reboot{Summary: api.Summary{Domain: "web", Refused: map[string]uint64{"sector": 1}, VBDs: []api.VBDSummary{}}},
+	return &Record{Format: recordFormat, Policy: DefaultPolicy,
+		Boot: "b", Accounts: map[ident.VBD]*custody.Account{51712: &a}, State: reboot.State{
+			UUID: ident.UUID{1, 2, 3}, Name: "web", Enabled: true, Sequence: 4, Domid: 7,
+			Intent: &reboot.Intent{Mode: api.Force, Domid: 7, At: r.At},
+			Reboot: &reboot.Reboot{Summary: api.Summary{Domain: "web", Refused: map[string]uint64{"sector": 1}, VBDs: []api.VBDSummary{}}}},
 	}
 }
 
@@ -116,6 +118,34 @@ func TestJournal(t *testing.T) {
 	}
 }
 
+// TestRecordOfTheFirstRelease: what 0.1.0 has written down is understood.
+func TestRecordOfTheFirstRelease(t *testing.T) {
+	raw, err := os.ReadFile("testdata/record-0.1.0.json")
+	if err != nil {
+		t.Fatal(err)
+	}
+	r, err := decodeRecord(raw)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if r.UUID != (ident.UUID{1, 2, 3}) || r.Name != "web" || !r.Enabled || r.Policy != DefaultPolicy || r.Boot != "b" || r.Sequence != 4 || r.Domid != 7 {
+		t.Errorf("%+v", r)
+	}
+	if i := r.Intent; i == nil || i.Mode != api.Force || i.Domid != 7 {
+		t.Errorf("%+v", i)
+	}
+	if b := r.Reboot; b == nil || !b.Decided || b.ImagePages != 5 || !b.Off || b.Ran.Unix() != 1e9 || b.Summary.Domain != "web" || b.Summary.Refused["sector"] != 1 {
+		t.Errorf("%+v", b)
+	}
+	if l := r.Last; l == nil || l.Sequence != 3 || l.Outcome != "warm" {
+		t.Errorf("%+v", l)
+	}
+	// What it knew of disks counts only as long as it means the same.
+	if (r.Accounts[51712] != nil) != (recordFormat == 1) {
+		t.Errorf("%+v", r.Accounts)
+	}
+}
+
 // FuzzDecodeRecord: whatever is in the file, it is a record that encodes again,
 // or an error.
 func FuzzDecodeRecord(f *testing.F) {
@@ -187,7 +217,7 @@ func TestWhoAsked(t *testing.T) {
 		if len(all) != 4 {
 			t.Fatalf("%d entries", len(all))
 		}
-		for i, want := range []Asker{{api.BySchedule, "daily"}, {By: api.ByGuest}, {By: api.ByOperator}, {api.BySchedule, "weekly"}} {
+		for i, want := range []Asker{{By: api.BySchedule, Schedule: "daily"}, {By: api.ByGuest}, {By: api.ByOperator}, {By: api.BySchedule, Schedule: "weekly"}} {
 			if e := all[i]; e.By != want.By || e.Schedule != want.Schedule || e.Outcome != "warm" {
 				t.Errorf("entry %d: %s %s %s, want %+v", i, e.By, e.Schedule, e.Outcome, want)
 			}

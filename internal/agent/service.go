@@ -8,6 +8,7 @@ import (
 
 	"github.com/warmreboot/warmreboot/api"
 	"github.com/warmreboot/warmreboot/internal/disk"
+	"github.com/warmreboot/warmreboot/internal/reboot"
 	"github.com/warmreboot/warmreboot/internal/validate"
 	"github.com/warmreboot/warmreboot/xenctl"
 )
@@ -68,7 +69,7 @@ func (a *Agent) usable(t target) error {
 	case feature == xenctl.No:
 		return api.Errorf(api.NoWarmcache, "domain %s: this Xen has no warm cache: boot a Xen built with CONFIG_WARMCACHE, or use --cold for a normal reboot", t.name)
 	case skewed(err):
-		return api.Errorf(api.VersionSkew, "domain %s: %s; --cold reboots it normally", t.name, plain(err))
+		return api.Errorf(api.VersionSkew, "domain %s: %s; --cold reboots it normally", t.name, reboot.Plain(err))
 	case feature == xenctl.Unknown:
 		return api.Errorf(api.Failed, "domain %s: cannot tell whether this Xen has a warm cache: %v; warmreboot doctor looks further", t.name, err)
 	}
@@ -84,7 +85,7 @@ func (a *Agent) usable(t target) error {
 // failed makes an error of Xen's one that an operator can do something with.
 func (t target) failed(doing string, err error) error {
 	if skewed(err) {
-		return api.Errorf(api.VersionSkew, "domain %s: %s: %s", t.name, doing, plain(err))
+		return api.Errorf(api.VersionSkew, "domain %s: %s: %s", t.name, doing, reboot.Plain(err))
 	}
 	if errors.Is(err, xenctl.ErrNoDomain) {
 		return api.Errorf(api.NotFound, "domain %s: %s: it has just gone; xl list shows whether it is back", t.name, doing)
@@ -121,7 +122,7 @@ func (a *Agent) Enable(ctx context.Context, domain string, p api.Policy) (api.Do
 	if err := a.Xen.WarmcacheArm(t.info.Domid, ttl); err != nil {
 		return api.DomainStatus{}, t.failed("Xen cannot arm its warm cache", err)
 	}
-	k, err := a.keep(&Record{UUID: t.uuid, Name: t.name, Boot: a.Boot, Policy: p, Enabled: true})
+	k, err := a.keep(&Record{State: reboot.State{UUID: t.uuid, Name: t.name, Enabled: true}, Boot: a.Boot, Policy: p})
 	if err != nil {
 		return api.DomainStatus{}, err
 	}
