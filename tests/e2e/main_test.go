@@ -25,6 +25,8 @@ var (
 	xen    = flag.String("xen", "", "boot this Xen instead of building it from the series")
 	kernel = flag.String("kernel", "", "boot this guest kernel instead of building it from the series")
 	hang   = flag.String("hang", "", "the module to hang that kernel with")
+
+	processors = flag.Int("processors", 1, "how many processors the labs have; with more than one, bounds on time mean nothing")
 )
 
 func TestMain(m *testing.M) {
@@ -50,6 +52,7 @@ func prepare(t *testing.T, v lab.Variant) (lab.Parts, build.Checkout, *build.Cac
 	if err != nil {
 		t.Fatal(err)
 	}
+	v.Processors = *processors
 	if !v.StockXen {
 		v.XenFile = *xen
 	}

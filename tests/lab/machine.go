@@ -13,6 +13,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -50,9 +51,9 @@ type Config struct {
 	// begin with.
 	Saveable bool
 	Resume   string
-	// MemoryMiB is the machine's memory, and SpareMiB an empty disk's size; see
-	// Variant.
-	MemoryMiB, SpareMiB int
+	// MemoryMiB is the machine's memory, SpareMiB an empty disk's size, and
+	// Processors how many it has; see Variant.
+	MemoryMiB, SpareMiB, Processors int
 }
 
 // Machine is a lab that runs.
@@ -79,6 +80,9 @@ func (m *Machine) ConsoleLog() string { return filepath.Join(m.Dir, "console.log
 // Boot starts QEMU and returns when dom0 answers. Whatever is written to the
 // disks is lost with the machine.
 func Boot(ctx context.Context, c Config) (*Machine, error) {
+	if c.Processors > 1 && c.Saveable {
+		return nil, errors.New("the state of a lab with more than one processor cannot be saved: that needs a clock that counts instructions")
+	}
 	if err := os.MkdirAll(c.Dir, 0o755); err != nil {
 		return nil, err
 	}
@@ -151,21 +155,25 @@ func (c Config) arguments(m *Machine) []string {
 	if !c.Unthrottled {
 		throttle = fmt.Sprintf(",throttling.bps-total=%d", Throttle.BytesPerSecond)
 	}
-	return append(append(build.QEMUFirmware(),
-		// One virtual CPU, so that the clock can count its instructions. With
-		// MONITOR Xen takes a #GP in mwait; with RDTSCP PVH guests stall.
-		"-accel", "tcg,thread=single", "-cpu", "EPYC,+svm,-monitor,-rdtscp",
-		"-icount", fmt.Sprintf("shift=%d,sleep=%s", instructionShift, sleep),
-		"-smp", "1", "-m", strconv.Itoa(cmp.Or(c.MemoryMiB, 2560)), "-nodefaults", "-no-reboot", "-display", "none",
+	// One virtual CPU, so that the clock can count its instructions, or else
+	// several, each on a thread of its own.
+	processors := []string{"-accel", "tcg,thread=single", "-smp", "1", "-icount", fmt.Sprintf("shift=%d,sleep=%s", instructionShift, sleep)}
+	if c.Processors > 1 {
+		processors = []string{"-accel", "tcg,thread=multi", "-smp", strconv.Itoa(c.Processors)}
+	}
+	return slices.Concat(build.QEMUFirmware(), processors, []string{
+		// With MONITOR Xen takes a #GP in mwait; with RDTSCP PVH guests stall.
+		"-cpu", "EPYC,+svm,-monitor,-rdtscp",
+		"-m", strconv.Itoa(cmp.Or(c.MemoryMiB, 2560)), "-nodefaults", "-no-reboot", "-display", "none",
 		"-kernel", c.Xen,
-		"-initrd", c.Dom0.Kernel+" root=/dev/vda rw console=hvc0 quiet loglevel=4 mitigations=off,"+c.Dom0.Initrd,
+		"-initrd", c.Dom0.Kernel + " root=/dev/vda rw console=hvc0 quiet loglevel=4 mitigations=off," + c.Dom0.Initrd,
 		"-append", strings.Join(append([]string{"console=com1", "com1=115200,8n1", "dom0_mem=1024M,max:1024M",
 			"loglvl=all", "guest_loglvl=all", "spec-ctrl=no,eager-fpu", "global-pages"}, c.Console...), " "),
-		"-serial", "file:"+m.ConsoleLog(),
-		"-monitor", "unix:"+m.monitorPath()+",server=on,wait=off",
+		"-serial", "file:" + m.ConsoleLog(),
+		"-monitor", "unix:" + m.monitorPath() + ",server=on,wait=off",
 		"-netdev", fmt.Sprintf("user,id=net0,hostfwd=tcp:127.0.0.1:%d-:%d", m.Port, agent.Port),
 		"-device", "virtio-net-pci,netdev=net0,romfile=",
-	), c.drives(throttle)...)
+	}, c.drives(throttle))
 }
 
 // spare is the file of the empty disk. It stays empty: what is written to the

@@ -26,6 +26,7 @@ type Variant struct {
 	Packages    []string // of Debian, for the domU, beside the usual ones
 	Saveable    bool     // see Machine.Save
 	MemoryMiB   int      // of the machine, of which dom0 has 1024; 0 for 2560
+	Processors  int      // of the machine; 0 for 1. With more, its clock is the host's, and times measured by it mean nothing
 	SpareMiB    int      // of an empty disk, /dev/vdc in dom0; 0 for none. Its contents are not saved
 }
 
@@ -61,7 +62,7 @@ func Prepare(ctx context.Context, cache *build.Cache, from build.Checkout, v Var
 	if err != nil {
 		return Parts{}, err
 	}
-	p := Parts{Config: Config{Root: tools, Unthrottled: v.Unthrottled, Saveable: v.Saveable, MemoryMiB: v.MemoryMiB, SpareMiB: v.SpareMiB}}
+	p := Parts{Config: Config{Root: tools, Unthrottled: v.Unthrottled, Saveable: v.Saveable, MemoryMiB: v.MemoryMiB, SpareMiB: v.SpareMiB, Processors: v.Processors}}
 	emulator, err := from.QEMU(ctx, cache)
 	if err != nil {
 		return p, err

@@ -20,7 +20,7 @@ const usage = `usage: lab [-name NAME] COMMAND
   prepare [-stock-xen] [-trusting-xen] [-stock-kernel] [-debug-kernel]
                                             build what is not in the cache
   boot [-xen FILE] [-kernel FILE] [-hang FILE] [-stock-xen] [-stock-kernel] [-debug-kernel] [-no-product] [-systemd] [-unthrottled]
-       [-memory MIB] [-spare MIB]
+       [-memory MIB] [-spare MIB] [-processors N]
                                             boot Xen and dom0; returns when dom0 is up
   exec [-u] COMMAND [ARG...]                run a command in dom0, with -u in the domU
   put FILE PATH                             copy a file into dom0
@@ -131,6 +131,7 @@ func (c *command) withParts(ctx context.Context, args []string, do func(lab.Part
 	flags.BoolVar(&v.Unthrottled, "unthrottled", false, "")
 	flags.IntVar(&v.MemoryMiB, "memory", 0, "")
 	flags.IntVar(&v.SpareMiB, "spare", 0, "")
+	flags.IntVar(&v.Processors, "processors", 0, "")
 	if err := flags.Parse(args); err != nil {
 		return exitUsage, nil
 	}
