@@ -27,7 +27,14 @@ func (b Backing) WatchAccess() (*AccessWatch, error) {
 	if b.File == nil || b.emulated {
 		return nil, fmt.Errorf("access to %s: %w", b.Name, ErrUnsupported)
 	}
-	if st, err := os.Stat(b.File.Path); err != nil || !sameFile(st, b.File.Device, b.File.Inode) {
+	// Opened once, so that the file that is looked at is the one that is watched,
+	// whatever becomes of its name.
+	file, err := os.Open(b.File.Path)
+	if err != nil {
+		return nil, err
+	}
+	defer file.Close()
+	if st, err := file.Stat(); err != nil || !sameFile(st, b.File.Device, b.File.Inode) {
 		return nil, fmt.Errorf("%s is not the file that is attached: %w", b.File.Path, errors.Join(err, fs.ErrNotExist))
 	}
 	fd, err := unix.FanotifyInit(unix.FAN_CLASS_NOTIF|unix.FAN_CLOEXEC|unix.FAN_NONBLOCK, unix.O_RDONLY|unix.O_CLOEXEC|unix.O_LARGEFILE)
@@ -35,7 +42,7 @@ func (b Backing) WatchAccess() (*AccessWatch, error) {
 		return nil, fmt.Errorf("fanotify: %w", err)
 	}
 	w := &AccessWatch{fd: fd, path: b.Name, opened: map[int32]bool{}}
-	if err := unix.FanotifyMark(fd, unix.FAN_MARK_ADD, unix.FAN_OPEN|unix.FAN_CLOSE_WRITE, unix.AT_FDCWD, b.File.Path); err != nil {
+	if err := unix.FanotifyMark(fd, unix.FAN_MARK_ADD, unix.FAN_OPEN|unix.FAN_CLOSE_WRITE, int(file.Fd()), ""); err != nil {
 		return nil, errors.Join(fmt.Errorf("fanotify: %s: %w", b.File.Path, err), w.Close())
 	}
 	s, err := b.search()

@@ -142,16 +142,16 @@ func (s System) Resolve(b Backend) (Backing, error) {
 }
 
 func (s System) resolvePath(path string) (Backing, error) {
-	var st unix.Stat_t
-	if err := unix.Stat(path, &st); err != nil {
-		return Backing{}, &fs.PathError{Op: "stat", Path: path, Err: err}
+	st, err := stat(path)
+	if err != nil {
+		return Backing{}, err
 	}
-	switch st.Mode & unix.S_IFMT {
+	switch st.mode & unix.S_IFMT {
 	case unix.S_IFBLK:
-		return s.resolveDevice(fmt.Sprintf("%d:%d", unix.Major(st.Rdev), unix.Minor(st.Rdev)))
+		return s.resolveDevice(st.device)
 	case unix.S_IFREG:
-		return Backing{Path: path, sys: s, Identity: Identity{Name: path, Size: st.Size,
-			File: &FileID{Path: path, Device: st.Dev, Inode: st.Ino, Birth: birth(path)}}}, nil
+		return Backing{Path: path, sys: s, Identity: Identity{Name: path, Size: st.size,
+			File: &FileID{Path: path, Device: st.on, Inode: st.inode, Birth: st.birth}}}, nil
 	}
 	return Backing{}, fmt.Errorf("%s: neither a block device nor a file: %w", path, ErrUnsupported)
 }
@@ -193,8 +193,8 @@ func (s System) resolveDevice(device string) (Backing, error) {
 	b.Loop = b.Name
 	b.Name = path
 	b.File = &FileID{Path: path, Device: info.Device, Inode: info.Inode, Offset: int64(info.Offset)}
-	if st, err := os.Stat(path); err == nil && sameFile(st, info.Device, info.Inode) {
-		b.File.Birth = birth(path)
+	if st, err := stat(path); err == nil && st.on == info.Device && st.inode == info.Inode {
+		b.File.Birth = st.birth
 	}
 	return b, nil
 }
@@ -221,13 +221,26 @@ func sameFile(i fs.FileInfo, device, inode uint64) bool {
 	return ok && st.Dev == device && st.Ino == inode
 }
 
-// birth returns when a file was made, 0 if the filesystem does not say.
-func birth(path string) int64 {
+// facts are of one file, taken at one moment.
+type facts struct {
+	mode      uint16
+	on, inode uint64 // the device that it is on
+	size      int64
+	device    string // "major:minor" of a block device
+	birth     int64  // when it was made, in nanoseconds; 0 if the file system does not say
+}
+
+func stat(path string) (facts, error) {
 	var st unix.Statx_t
-	if unix.Statx(unix.AT_FDCWD, path, 0, unix.STATX_BTIME, &st) != nil || st.Mask&unix.STATX_BTIME == 0 {
-		return 0
+	if err := unix.Statx(unix.AT_FDCWD, path, 0, unix.STATX_BASIC_STATS|unix.STATX_BTIME, &st); err != nil {
+		return facts{}, &fs.PathError{Op: "stat", Path: path, Err: err}
 	}
-	return st.Btime.Sec*1e9 + int64(st.Btime.Nsec)
+	f := facts{mode: st.Mode, on: unix.Mkdev(st.Dev_major, st.Dev_minor), inode: st.Ino, size: int64(st.Size),
+		device: fmt.Sprintf("%d:%d", st.Rdev_major, st.Rdev_minor)}
+	if st.Mask&unix.STATX_BTIME != 0 {
+		f.birth = st.Btime.Sec*1e9 + int64(st.Btime.Nsec)
+	}
+	return f, nil
 }
 
 // diskSeq is of a disk, or of the disk that a partition is on; 0 where the

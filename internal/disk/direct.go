@@ -1,6 +1,7 @@
 package disk
 
 import (
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -19,7 +20,21 @@ type Reader struct {
 // OpenReader opens the disk for reading. On filesystems without O_DIRECT
 // (tmpfs) it reads through the page cache, which is the disk there.
 func (b Backing) OpenReader() (*Reader, error) {
-	return openDirect(b.Path, b.Size)
+	r, err := openDirect(b.Path, b.Size)
+	if err != nil {
+		return nil, err
+	}
+	// A name is not a disk: another one may have got it.
+	var st unix.Stat_t
+	if err := unix.Fstat(int(r.f.Fd()), &st); err != nil {
+		return nil, errors.Join(&os.PathError{Op: "stat", Path: b.Path, Err: err}, r.Close())
+	}
+	switch {
+	case b.device != "" && (st.Mode&unix.S_IFMT != unix.S_IFBLK || deviceNumber(st.Rdev) != b.device),
+		b.device == "" && b.File != nil && (st.Dev != b.File.Device || st.Ino != b.File.Inode):
+		return nil, errors.Join(fmt.Errorf("%s is another disk than the one that is attached", b.Path), r.Close())
+	}
+	return r, nil
 }
 
 func openDirect(path string, size int64) (*Reader, error) {

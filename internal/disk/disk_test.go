@@ -193,7 +193,11 @@ func TestInodeGivenAgain(t *testing.T) {
 	if err := os.Chtimes(path, time.Unix(1, 0), time.Unix(1, 0)); err != nil {
 		t.Fatal(err)
 	}
-	if got := time.Since(time.Unix(0, birth(path))); birth(path) != 0 && (got < -time.Minute || got > time.Minute) {
+	st, err := stat(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := time.Since(time.Unix(0, st.birth)); st.birth != 0 && (got < -time.Minute || got > time.Minute) {
 		t.Errorf("made %v ago", got)
 	}
 }
@@ -274,7 +278,7 @@ func TestWriter(t *testing.T) {
 
 func TestMounted(t *testing.T) {
 	const info = "36 35 98:0 / / rw - ext4 /dev/root rw\n37 35 254:17 / /mnt/a\\040b rw shared:1 - xfs /dev/vdb1 rw\n"
-	for device, want := range map[string]string{"254:17": "mount /mnt/a\\040b", "254:16": ""} {
+	for device, want := range map[string]string{"254:17": "mount /mnt/a b", "254:16": ""} {
 		got, err := mounted(bufio.NewScanner(strings.NewReader(info)), map[string]bool{device: true})
 		if got != want || err != nil {
 			t.Errorf("%s: %q, %v", device, got, err)
@@ -332,5 +336,47 @@ func TestOfTheDisk(t *testing.T) {
 		if r, err := b.Read(be); err != nil || r.Uncounted != uncounted || r.Written != 8 {
 			t.Errorf("%+v, %v", r, err)
 		}
+	}
+}
+
+// TestUnescape: a mount point is named as it is.
+func TestUnescape(t *testing.T) {
+	for in, want := range map[string]string{`/a\040b`: "/a b", `/a\134040`: `/a\040`, `/a\`: `/a\`, `/\04`: `/\04`, `/\999`: `/\999`, `\011\012`: "\t\n"} {
+		if got := unescape(in); got != want {
+			t.Errorf("%q: %q, want %q", in, got, want)
+		}
+	}
+}
+
+// TestOpenAnother: what has got the disk's name meanwhile is not read.
+func TestOpenAnother(t *testing.T) {
+	img := filepath.Join(t.TempDir(), "a.img")
+	if err := os.WriteFile(img, make([]byte, 4096), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	b, err := System{}.resolvePath(img)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if r, err := b.OpenReader(); err != nil || r.Close() != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(img+".new", make([]byte, 4096), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Rename(img+".new", img); err != nil {
+		t.Fatal(err)
+	}
+	if r, err := b.OpenReader(); err == nil {
+		r.Close()
+		t.Error("another file is read")
+	}
+	if w, err := b.WatchAccess(); err == nil {
+		w.Close()
+		t.Error("another file is watched")
+	}
+	if r, err := (Backing{Path: img, device: "8:0"}).OpenReader(); err == nil {
+		r.Close()
+		t.Error("a file is read for a device")
 	}
 }

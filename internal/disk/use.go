@@ -99,10 +99,27 @@ func mounted(s *bufio.Scanner, devices map[string]bool) (string, error) {
 		// 36 35 98:0 /root /mount/point options ...
 		f := strings.Fields(s.Text())
 		if len(f) >= 5 && devices[f[2]] {
-			return "mount " + f[4], nil
+			return "mount " + unescape(f[4]), nil
 		}
 	}
 	return "", s.Err()
+}
+
+// unescape returns a name that mountinfo has written with \040 for a space, and the
+// like (proc_pid_mountinfo(5)).
+func unescape(s string) string {
+	var out strings.Builder
+	for i := 0; i < len(s); i++ {
+		if s[i] == '\\' && i+4 <= len(s) {
+			if n, err := strconv.ParseUint(s[i+1:i+4], 8, 8); err == nil {
+				out.WriteByte(byte(n))
+				i += 3
+				continue
+			}
+		}
+		out.WriteByte(s[i])
+	}
+	return out.String()
 }
 
 // otherLoop finds a loop device that is not the guest's, with the same file, or
