@@ -29,6 +29,8 @@ type HistoryEntry struct {
 	// down, did not come back, or was not even asked to; Error says why.
 	Summary
 	Error string `json:"error,omitempty"`
+	// Operation is the id of the one that it was part of.
+	Operation string `json:"operation,omitempty"`
 	// Hooks and Health are what a schedule had run around the reboot.
 	Hooks  []StepResult `json:"hooks,omitempty"`
 	Health *StepResult  `json:"health,omitempty"`

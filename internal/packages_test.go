@@ -65,7 +65,7 @@ var allowed = map[string]string{
 	"internal/web/webtest": "api ident",
 	// The agent, and who has it do things.
 	"internal/agent":     "api ident cachemap internal/custody internal/disk internal/hypervisor internal/inventory internal/reboot internal/scrub internal/toolstack internal/validate xenctl xenctl/libxl golang.org/x/sys/unix",
-	"internal/scheduler": "api ident internal/agent internal/config internal/schedule internal/state net/http os/exec",
+	"internal/scheduler": "api ident internal/agent internal/config internal/operation internal/schedule internal/state internal/store net/http os/exec",
 	// Who is asked, and shows.
 	"internal/apiserver": "api ident internal/text net/http",
 	"internal/webserver": "api internal/web net/http",

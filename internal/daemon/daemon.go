@@ -128,7 +128,8 @@ func run(ctx context.Context, o settings.Daemon, log *slog.Logger) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	schedules := scheduler.New(scheduler.Options{Agent: a, State: history, History: record, Store: store, Dir: o.ConfigDir, DryRun: o.DryRun, Log: log,
-		Boot: strings.TrimSpace(string(boot)), Sys: "/sys", Console: "/var/log/xen/console"})
+		Boot: strings.TrimSpace(string(boot)), Sys: "/sys", Console: "/var/log/xen/console",
+		Operations: filepath.Join(o.StateDir, "operations")})
 	host := hostOf(xen.ProbeWarmcache)
 	scrubber := &scrub.Scrubber{Source: a.Scrubbed(), Memory: hypervisor.Real{Handle: xen}, Loaded: scrub.Load("/proc"), Log: log,
 		Limits: scrub.Limits{Rate: o.ScrubRate * (1 << 20), Share: o.ScrubShare / 100}}

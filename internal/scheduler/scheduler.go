@@ -26,8 +26,10 @@ import (
 	"github.com/warmreboot/warmreboot/ident"
 	"github.com/warmreboot/warmreboot/internal/agent"
 	"github.com/warmreboot/warmreboot/internal/config"
+	"github.com/warmreboot/warmreboot/internal/operation"
 	"github.com/warmreboot/warmreboot/internal/schedule"
 	"github.com/warmreboot/warmreboot/internal/state"
+	"github.com/warmreboot/warmreboot/internal/store"
 )
 
 // Agent is what the runner needs of the agent.
@@ -59,8 +61,14 @@ type Options struct {
 	Now    func() time.Time
 	// Sys and Console are where the host's sysfs and the guests' consoles are.
 	Sys, Console string
-	// Tick is how often it looks.
-	Tick time.Duration
+	// Operations is the folder in which runs are journalled; Step is called before
+	// each step of writing there, by tests.
+	Operations string
+	Step       func(string) error
+	// Tick is how often it looks, Poll how often for what became of a reboot that an
+	// earlier daemon has asked for; Patience is how long a domain may take then to go
+	// down.
+	Tick, Poll, Patience time.Duration
 }
 
 // DefaultTick is Tick unless told otherwise.
@@ -81,7 +89,9 @@ func Uptime() time.Duration {
 // meanwhile: nobody waits for a forecast, a disk or xenstore.
 type Runner struct {
 	Options
-	wg       sync.WaitGroup
+	wg       sync.WaitGroup // of readings
+	ops      *operation.Engine
+	resumed  bool          // what an earlier daemon did not end is taken up; Look's alone
 	reading  chan struct{} // has a place for each figure that may be read at once
 	reloads  sync.Mutex    // held over reading the configuration: the last one counts
 	looked   atomic.Int64  // when Look was last done, in ns since born
@@ -112,6 +122,12 @@ func New(o Options) *Runner {
 	if o.Tick == 0 {
 		o.Tick = DefaultTick
 	}
+	if o.Poll == 0 {
+		o.Poll = time.Second
+	}
+	if o.Patience == 0 {
+		o.Patience = 2 * time.Minute
+	}
 	if o.History == nil {
 		o.History = o.State
 	}
@@ -134,8 +150,25 @@ func (r *Runner) moment() state.Moment {
 // wrong is no error: there are no schedules then, and it is said.
 func (r *Runner) Start(ctx context.Context) error {
 	r.memory, r.births = r.State.Memories(), r.State.Births()
+	var damaged error
+	r.ops, damaged = operation.Open(operation.Options{Dir: store.Dir{Path: r.Operations, Step: r.Step}, Bodies: map[string]operation.Body{runKind: r.runBody},
+		Now: r.Now, Boot: r.Boot, Uptime: r.Uptime, Failed: func(o operation.Operation, err error) {
+			r.Log.Error("operation cannot be journalled", "op", o.Kind, "domain", o.Domain, "uuid", o.UUID, "err", err, "next", "is there space left in the state directory?")
+		}})
+	if r.ops == nil {
+		return damaged
+	}
+	if damaged != nil {
+		r.Log.Error("operations", "op", "state", "err", damaged, "next", "see whether its domain is well, and do what the hooks would have done")
+	}
+	taken := map[ident.UUID]bool{}
+	for _, o := range r.ops.List() {
+		if !o.Done {
+			taken[o.UUID] = true
+		}
+	}
 	for _, l := range r.State.Locks(r.moment()) {
-		if l.Run {
+		if l.Run && !taken[l.UUID] {
 			r.orphans = append(r.orphans, l)
 		}
 	}
@@ -189,11 +222,17 @@ func (r *Runner) Run(ctx context.Context) {
 		r.Look(ctx)
 		select {
 		case <-ctx.Done():
-			r.wg.Wait()
+			r.wait()
 			return
 		case <-t.C:
 		}
 	}
+}
+
+// wait waits for all that was begun; its context has ended, or it will.
+func (r *Runner) wait() {
+	r.wg.Wait()
+	r.ops.Wait()
 }
 
 // Alive returns an error if the domains have not been looked at for longer than
@@ -228,6 +267,17 @@ func (r *Runner) Look(ctx context.Context) {
 	r.mu.Lock()
 	r.trusted = now.Up + unsteady
 	r.mu.Unlock()
+	if !r.resumed {
+		r.resumed = true
+		for _, o := range r.ops.List() {
+			if !o.Done { // before anything else may be begun
+				r.mu.Lock()
+				r.running[o.UUID] = strings.TrimPrefix(o.Owner, "schedule ")
+				r.mu.Unlock()
+			}
+		}
+		r.ops.Resume(ctx)
+	}
 	r.adopt(all)
 	r.sample(ctx, all)
 	r.decide(ctx, all)
@@ -358,21 +408,14 @@ func (r *Runner) begin(ctx context.Context, s *config.Schedule, it schedule.Item
 	r.mu.Lock()
 	r.running[it.UUID] = s.Name
 	r.mu.Unlock()
-	r.wg.Add(1)
-	go func() {
-		defer r.wg.Done()
-		n := newRun(r, s, it, log)
-		failed := n.do(ctx)
-		if failed {
-			r.setBack(s, it.UUID) // before it may be begun again
-		}
-		if ctx.Err() == nil { // else the next daemon ends it
-			r.count(it, n.result())
-		}
+	_, err := r.ops.Start(ctx, operation.Request{Kind: runKind, Owner: runOwner(s.Name), Cause: it.Why, Domain: it.Domain, UUID: it.UUID, Spec: specOf(s, it.Why)})
+	if err != nil {
+		log.Error("reboot did not take place", "err", err)
+		r.setBack(s, it.UUID)
 		r.mu.Lock()
 		defer r.mu.Unlock()
 		delete(r.running, it.UUID)
-	}()
+	}
 }
 
 // setBack has a domain left alone for a while: what made it due may not be over.

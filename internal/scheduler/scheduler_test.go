@@ -309,10 +309,14 @@ func TestCrashesMeanwhile(t *testing.T) {
 	}
 }
 
-// TestDaemonStopped: a run is not begun again; its lock is released, and it is
-// said what was left out.
+// TestDaemonStopped: the next daemon takes a run up where it was: it is not begun
+// again, and its hooks after the reboot are made up for.
 func TestDaemonStopped(t *testing.T) {
-	h := newHost(t, cronNoon)
+	out := filepath.Join(t.TempDir(), "out")
+	hook := func(word string) string {
+		return fmt.Sprintf("command = [\"/bin/sh\", \"-c\", \"echo %s $WARMREBOOT_OUTCOME >>%s\"]\n", word, out)
+	}
+	h := newHost(t, cronNoon+"[[schedule.before]]\n"+hook("before")+"[[schedule.after]]\n"+hook("after"))
 	u := h.create("web", 10*day)
 	h.hold = make(chan struct{})
 	r := h.runner(nil)
@@ -324,33 +328,41 @@ func TestDaemonStopped(t *testing.T) {
 	for len(h.asked()) == 0 {
 		time.Sleep(time.Millisecond)
 	}
-	if locks := h.kept.Locks(h.moment()); len(locks) != 1 || !locks[0].Run {
-		t.Errorf("%v", locks)
-	}
 	cancel()
-	r.wg.Wait()
-	if locks := h.kept.Locks(h.moment()); len(locks) != 1 {
+	r.wait()
+	if locks := h.kept.Locks(h.moment()); len(locks) != 1 || !locks[0].Run {
 		t.Errorf("the lock is gone: %v", locks)
 	}
+	h.mu.Lock()
 	h.domains[0].Current = &api.Summary{} // it goes on without us
+	h.mu.Unlock()
 	r = h.runner(nil)
 	h.pass(time.Second)
-	h.look(r)
-	if locks := h.kept.Locks(h.moment()); len(locks) != 1 {
+	r.Look(context.Background())
+	if locks := h.kept.Locks(h.moment()); len(locks) != 1 || len(h.history()) != 0 {
 		t.Errorf("released while it is coming back: %v", locks)
+	}
+	if got := h.asked(); len(got) != 1 {
+		t.Errorf("%q", got)
 	}
 	close(h.hold) // the agent records it
 	for len(h.history()) == 0 {
 		time.Sleep(time.Millisecond)
 	}
+	h.mu.Lock()
 	h.domains[0].Current = nil
-	h.pass(time.Second)
-	h.look(r)
+	h.mu.Unlock()
+	r.wait()
 	all := h.history()
-	if locks := h.kept.Locks(h.moment()); len(locks) != 0 || len(all) != 1 || !strings.Contains(all[0].Followed, "stopped during this run") || len(h.asked()) != 1 {
+	if locks := h.kept.Locks(h.moment()); len(locks) != 0 || len(all) != 1 || !strings.Contains(all[0].Followed, "stopped during this run") || len(h.asked()) != 1 ||
+		len(all[0].Hooks) != 2 || !all[0].Hooks[1].OK {
 		t.Errorf("%v, %+v, %q", locks, all, h.asked())
 	}
-	// Killed before the reboot.
+	if text, err := os.ReadFile(out); err != nil || string(text) != "before\nafter warm\n" {
+		t.Errorf("%q, %v", text, err)
+	}
+	// A lock of an older version's run, which was no operation.
+	h.pass(time.Second)
 	if err := h.kept.Lock(state.Lock{UUID: u, Domain: "web", Owner: runOwner("noon"), TTL: 600, Run: true, Schedule: "noon"}, h.moment()); err != nil {
 		t.Fatal(err)
 	}

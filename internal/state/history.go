@@ -23,6 +23,10 @@ type lastReboot struct {
 	ID       uint64    `json:"id"`
 }
 
+// sameOperation is among how many of a domain's last entries it is looked for that of
+// an operation.
+const sameOperation = 20
+
 // Add makes an entry and returns its ID. The reboot that the domain's last
 // entry is about is not entered twice: then it is that entry's.
 func (s *Store) Add(e api.HistoryEntry) (id uint64, err error) {
@@ -38,6 +42,18 @@ func (s *Store) Add(e api.HistoryEntry) (id uint64, err error) {
 		b, err := all.CreateBucketIfNotExists(e.UUID[:])
 		if err != nil {
 			return err
+		}
+		if e.Operation != "" && e.Sequence == 0 { // that a reboot did not take place is entered once, too
+			c := b.Cursor()
+			k, raw := c.Last()
+			for n := 0; k != nil && n < sameOperation; n++ {
+				var o api.HistoryEntry
+				if json.Unmarshal(raw, &o) == nil && o.Operation == e.Operation && o.Sequence == 0 {
+					id = o.ID
+					return nil
+				}
+				k, raw = c.Prev()
+			}
 		}
 		if id, err = all.NextSequence(); err != nil {
 			return err
