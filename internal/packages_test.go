@@ -63,6 +63,10 @@ var allowed = map[string]string{
 	"internal/samples":     "api ident",
 	"internal/web":         "api",
 	"internal/web/webtest": "api ident",
+	// Checkpoints: a program of its own, which nothing of the reboot needs.
+	"internal/checkpoint/vmcore":  "",
+	"internal/checkpoint/command": "ident internal/checkpoint/store internal/checkpoint/stream internal/checkpoint/vmcore internal/version github.com/urfave/cli/v2 os/exec",
+	"cmd/warmcheckpoint":          "internal/checkpoint/command",
 	// The agent, and who has it do things.
 	"internal/agent":     "api ident cachemap internal/custody internal/disk internal/hypervisor internal/inventory internal/reboot internal/scrub internal/toolstack internal/validate xenctl xenctl/libxl golang.org/x/sys/unix",
 	"internal/scheduler": "api ident internal/agent internal/config internal/operation internal/schedule internal/state internal/store net/http os/exec",

@@ -51,7 +51,9 @@ func (e *entries) Swap(i, j int) {
 }
 
 // encodeDelta writes entries in the order in which their pages' records were
-// written, the first of which begins at first.
+// written, the first of which begins at first. What is alike is packed together,
+// each column by itself: one with the blocks, one with the differences of PFNs, the
+// codes' low bytes and their high bytes.
 func encodeDelta(e *entries, blocks []block, first int64) []byte {
 	b := binary.AppendUvarint(nil, uint64(first))
 	b = binary.AppendUvarint(b, uint64(len(blocks)))
@@ -60,15 +62,39 @@ func encodeDelta(e *entries, blocks []block, first int64) []byte {
 		b = binary.AppendUvarint(b, uint64(x.length))
 	}
 	b = binary.AppendUvarint(b, uint64(len(e.pfn)))
+	gaps := make([]byte, 0, len(e.pfn)*2)
+	low, high := make([]byte, len(e.code)), make([]byte, len(e.code))
 	last := int64(0)
-	for _, p := range e.pfn {
-		b = binary.AppendVarint(b, int64(p)-last)
+	for i, p := range e.pfn {
+		gaps = binary.AppendVarint(gaps, int64(p)-last)
 		last = int64(p)
+		low[i], high[i] = byte(e.code[i]), byte(e.code[i]>>8)
 	}
-	for _, c := range e.code {
-		b = binary.AppendUvarint(b, uint64(c))
+	var out []byte
+	for _, column := range [][]byte{b, gaps, low, high} {
+		z := pack(column)
+		out = binary.AppendUvarint(out, uint64(len(z)))
+		out = append(out, z...)
 	}
-	return pack(b)
+	return out
+}
+
+// columns takes a delta apart.
+func columns(raw []byte) (list [4][]byte, err error) {
+	for i := range list {
+		n, k := binary.Uvarint(raw)
+		if k <= 0 || n > uint64(len(raw)-k) {
+			return list, damaged("the list of changed pages ends early")
+		}
+		if list[i], err = unpack(raw[k : k+int(n)]); err != nil {
+			return list, err
+		}
+		raw = raw[k+int(n):]
+	}
+	if len(raw) != 0 {
+		return list, damaged("the list of changed pages does not end")
+	}
+	return list, nil
 }
 
 type numbers struct {
@@ -113,21 +139,25 @@ func (n *numbers) count() int {
 }
 
 func decodeDelta(raw []byte) (*entries, error) {
-	b, err := unpack(raw)
+	column, err := columns(raw)
 	if err != nil {
 		return nil, err
 	}
-	in := &numbers{b: b}
+	in := &numbers{b: column[0]}
 	off := int64(in.next()) + recordHeader
 	blocks := make([]block, in.count())
 	for i := range blocks {
 		blocks[i] = block{int(in.next()), int(in.next())}
 	}
-	n := in.count()
+	n := int(min(in.next(), maxUnpacked))
+	gaps, low, high := &numbers{b: column[1]}, column[2], column[3]
+	if len(low) != n || len(high) != n || len(gaps.b) < n || len(in.b) != 0 {
+		return nil, damaged("the list of changed pages has columns of different lengths")
+	}
 	e := &entries{pfn: make([]uint32, n), code: make([]uint32, n), off: make([]int64, n)}
 	last, sorted := int64(0), true
 	for i := range e.pfn {
-		d := in.nextSigned()
+		d := gaps.nextSigned()
 		last += d
 		if last < 0 || last > 1<<32-1 {
 			in.bad = true
@@ -138,12 +168,12 @@ func decodeDelta(raw []byte) (*entries, error) {
 	}
 	at, used := 0, 0
 	for i := range e.code {
-		c := in.next()
+		c := uint32(low[i]) | uint32(high[i])<<8
 		if c > codeData+maxEncoded {
 			in.bad = true
 			break
 		}
-		e.code[i] = uint32(c)
+		e.code[i] = c
 		if c <= codeData {
 			continue
 		}
@@ -163,7 +193,7 @@ func decodeDelta(raw []byte) (*entries, error) {
 		used += int(c - codeData)
 		blocks[at].pages--
 	}
-	if in.bad || len(in.b) != 0 {
+	if in.bad || gaps.bad || len(gaps.b) != 0 {
 		return nil, damaged("the list of changed pages makes no sense")
 	}
 	if !sorted {

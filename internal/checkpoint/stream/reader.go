@@ -32,12 +32,17 @@ func (e *FormatError) Unwrap() error { return e.Err }
 
 // Read reads a saved domain from r up to its end, which need not be the end of r,
 // and calls page for each page as it comes. A page may come more than once; the
-// last one counts. Its data is the callee's until it returns. An error of page
-// ends the reading and is returned as it is; everything else is a *FormatError.
-func Read(r io.Reader, page func(Page) error) (*State, error) {
+// last one counts. Its data is the callee's until it returns. Before the first
+// page, begin, unless it is nil, is called with the state so far: the
+// configuration. An error of begin or page ends the reading and is returned as it
+// is; everything else is a *FormatError.
+func Read(r io.Reader, begin func(*State) error, page func(Page) error) (*State, error) {
 	in := &reader{r: bufio.NewReaderSize(r, 1<<20), page: page, left: MaxState}
 	s := &State{}
-	for _, part := range []func(*State) error{in.xl, in.libxl, in.libxc, in.emulators} {
+	if begin == nil {
+		begin = func(*State) error { return nil }
+	}
+	for _, part := range []func(*State) error{in.xl, begin, in.libxl, in.libxc, in.emulators} {
 		if err := part(s); err != nil {
 			return nil, err
 		}

@@ -52,7 +52,7 @@ func write(t testing.TB, s *State, pages ...Page) []byte {
 
 func read(r io.Reader) (*State, []Page, error) {
 	var pages []Page
-	s, err := Read(r, func(p Page) error {
+	s, err := Read(r, nil, func(p Page) error {
 		p.Data = bytes.Clone(p.Data)
 		pages = append(pages, p)
 		return nil
@@ -198,7 +198,7 @@ func TestBoundedMemory(t *testing.T) {
 	var before, after runtime.MemStats
 	runtime.ReadMemStats(&before)
 	n := 0
-	if _, err := Read(out, func(Page) error { n++; return nil }); err != nil || n != 512<<8 {
+	if _, err := Read(out, nil, func(Page) error { n++; return nil }); err != nil || n != 512<<8 {
 		t.Fatal(n, err)
 	}
 	runtime.ReadMemStats(&after)
@@ -210,7 +210,15 @@ func TestBoundedMemory(t *testing.T) {
 func TestCalleesError(t *testing.T) {
 	mine := errors.New("mine")
 	raw := write(t, sample(), Page{PFN: 1, Kind: Data, Data: filled(1)})
-	if _, err := Read(bytes.NewReader(raw), func(Page) error { return mine }); err != mine {
+	if _, err := Read(bytes.NewReader(raw), nil, func(Page) error { return mine }); err != mine {
+		t.Error(err)
+	}
+	if _, err := Read(bytes.NewReader(raw), func(s *State) error {
+		if len(s.Config) == 0 {
+			t.Error("no configuration before the first page")
+		}
+		return mine
+	}, func(Page) error { t.Error("a page"); return nil }); err != mine {
 		t.Error(err)
 	}
 }
