@@ -77,23 +77,6 @@ func (c *Client) Drop(ctx context.Context, domain string) (DropResult, error) {
 	return call[DropResult](ctx, c, "POST", domainPath(domain, "drop"), nil, nil)
 }
 
-// Plan implements Service.
-func (c *Client) Plan(ctx context.Context, domain string, mode Trigger) (Plan, error) {
-	q := url.Values{"mode": {string(mode)}}
-	if Overrides(ctx) {
-		q.Set("override", "1")
-	}
-	return call[Plan](ctx, c, "GET", domainPath(domain, "plan"), q, nil)
-}
-
-// Reboot implements Service. The deadline of ctx is the daemon's, too.
-func (c *Client) Reboot(ctx context.Context, domain string, mode Trigger) (Summary, error) {
-	req := RebootRequest{Mode: mode, TimeoutSeconds: secondsLeft(ctx), Override: Overrides(ctx)}
-	ctx, cancel := patience(ctx)
-	defer cancel()
-	return call[Summary](ctx, c, "POST", domainPath(domain, "reboot"), nil, req)
-}
-
 // secondsLeft returns the time until ctx's deadline, 0 if it has none.
 func secondsLeft(ctx context.Context) float64 {
 	d, ok := ctx.Deadline()

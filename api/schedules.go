@@ -132,13 +132,3 @@ func (c *Client) Unlock(ctx context.Context, domain string) (LockStatus, error) 
 func (c *Client) Resume(ctx context.Context, schedule string) (HaltedRules, error) {
 	return call[HaltedRules](ctx, c, "POST", "/v1/schedules/"+segment(schedule)+"/resume", nil, nil)
 }
-
-type overrideKey struct{}
-
-// WithOverride marks a reboot as one that locks and windows do not hold up.
-func WithOverride(ctx context.Context) context.Context {
-	return context.WithValue(ctx, overrideKey{}, true)
-}
-
-// Overrides reports whether ctx is marked by WithOverride.
-func Overrides(ctx context.Context) bool { return ctx.Value(overrideKey{}) != nil }

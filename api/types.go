@@ -32,13 +32,34 @@ const (
 type Error struct {
 	Code    Code   `json:"code"`
 	Message string `json:"message"`
+	// Hint is what else could be asked for. How that is said is the asker's matter:
+	// the command line has options, others have not.
+	Hint Hint `json:"hint,omitempty"`
+}
+
+// Hint is what could be done about an error, by another request.
+type Hint string
+
+// Hints.
+const (
+	TryForce    Hint = "force"    // the reboot, without the guest's help
+	TryCold     Hint = "cold"     // an ordinary reboot
+	TryOverride Hint = "override" // in spite of locks and windows
+	TryWait     Hint = "wait"     // until the reboot that is under way has ended
+)
+
+// Try returns the error with a hint.
+func (e *Error) Try(h Hint) *Error {
+	with := *e
+	with.Hint = h
+	return &with
 }
 
 func (e *Error) Error() string { return e.Message }
 
 // Errorf makes an Error.
 func Errorf(code Code, format string, args ...any) *Error {
-	return &Error{code, fmt.Sprintf(format, args...)}
+	return &Error{Code: code, Message: fmt.Sprintf(format, args...)}
 }
 
 // Trigger is what made a domain reboot.
@@ -54,6 +75,28 @@ const (
 	Unknown  Trigger = "unknown" // the agent did not see it
 )
 
+// Outcome is how a reboot ended.
+type Outcome string
+
+// Outcomes; "" is not yet.
+const (
+	OutcomeWarm   Outcome = "warm"
+	OutcomeCold   Outcome = "cold"
+	OutcomeFailed Outcome = "failed" // it did not take place, or nobody knows
+)
+
+// Outcomes are all of them.
+var Outcomes = []Outcome{OutcomeWarm, OutcomeCold, OutcomeFailed}
+
+// Verdict is what the agent said of the pages of a vbd.
+type Verdict string
+
+// Verdicts; "" is none.
+const (
+	Approved Verdict = "approved"
+	Refused  Verdict = "refused"
+)
+
 // Summary is the account of one reboot. Counts are pages.
 type Summary struct {
 	Domain      string      `json:"domain"`
@@ -64,8 +107,8 @@ type Summary struct {
 	Trigger     Trigger     `json:"trigger"`
 	By          Origin      `json:"by"`
 	Schedule    string      `json:"schedule,omitempty"` // which, if By is BySchedule
-	Outcome     string      `json:"outcome"`            // "warm" or "cold"
-	Reason      string      `json:"reason"`             // why cold
+	Outcome     Outcome     `json:"outcome"`
+	Reason      string      `json:"reason"` // why cold
 
 	PagesBefore    uint64 `json:"pages_before"`    // reusable when the domain went down
 	PagesPreserved uint64 `json:"pages_preserved"` // by Xen, when it was destroyed
@@ -89,8 +132,8 @@ type VBDSummary struct {
 	VBD        ident.VBD `json:"vbd"`
 	Name       string    `json:"name"`
 	Backing    string    `json:"backing"`
-	Verdict    string    `json:"verdict"` // "approved" or "refused"
-	Reason     string    `json:"reason"`  // why refused
+	Verdict    Verdict   `json:"verdict"`
+	Reason     string    `json:"reason"` // why refused
 	Custody    string    `json:"custody,omitempty"`
 	Note       string    `json:"note,omitempty"` // what led to the check that was made
 	Held       uint64    `json:"held"`
@@ -216,18 +259,8 @@ type PlanVBD struct {
 	Check   string    `json:"check"`
 }
 
-// EnableRequest, RebootRequest: bodies of the POST requests.
-type (
-	EnableRequest struct {
-		Policy
-	}
-	RebootRequest struct {
-		Mode           Trigger `json:"mode"` // graceful, force or cold
-		TimeoutSeconds float64 `json:"timeout_seconds"`
-		// Override: in spite of locks and windows.
-		Override bool `json:"override,omitempty"`
-	}
-)
+// EnableRequest is the body of the request.
+type EnableRequest struct{ Policy }
 
 // DropResult is what was forgotten.
 type DropResult struct {

@@ -9,6 +9,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -214,5 +215,40 @@ func TestExitCodesAreDocumented(t *testing.T) {
 		if !strings.Contains(string(raw), "| "+strconv.Itoa(code)+" |") {
 			t.Errorf("exit code %d is not in docs/operations.md", code)
 		}
+	}
+}
+
+// TestNoOptionsBelowTheCommandLine: what is not the command line does not name its
+// options. It hints (api.Hint), and who asks says how that is asked for.
+func TestNoOptionsBelowTheCommandLine(t *testing.T) {
+	option := regexp.MustCompile(`--[a-z]`)
+	literals := 0
+	for _, dir := range []string{"agent", "apiserver", "custody", "disk", "inventory", "operation", "reboot", "scheduler", "schedule", "state", "toolstack", "validate", "../api"} {
+		files, err := filepath.Glob(filepath.Join(dir, "*.go"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, path := range files {
+			if strings.HasSuffix(path, "_test.go") {
+				continue
+			}
+			set := token.NewFileSet()
+			f, err := parser.ParseFile(set, path, nil, 0)
+			if err != nil {
+				t.Fatal(err)
+			}
+			ast.Inspect(f, func(n ast.Node) bool {
+				if l, ok := n.(*ast.BasicLit); ok && l.Kind == token.STRING {
+					literals++
+					if option.MatchString(l.Value) {
+						t.Errorf("%s: %s names an option of the command line; hint at it instead, with api.Error.Try", set.Position(l.Pos()), l.Value)
+					}
+				}
+				return true
+			})
+		}
+	}
+	if literals < 500 {
+		t.Errorf("only %d literals looked at", literals)
 	}
 }

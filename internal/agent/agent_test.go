@@ -347,7 +347,7 @@ func TestDeafGuest(t *testing.T) {
 		w, a, _, _ := running(t, 20, api.Policy{})
 		w.set(&w.deaf, true)
 		s, err := a.Reboot(ctx(t, 500*time.Millisecond), "domU-web", api.Graceful)
-		if code(err) != api.TimedOut || !strings.Contains(err.Error(), "--force") || s.Done {
+		if code(err) != api.TimedOut || hint(err) != api.TryForce || s.Done {
 			t.Fatalf("%+v, %v", s, err)
 		}
 		if s, err := a.Reboot(ctx(t, 20*time.Second), "domU-web", api.Force); err != nil || s.Trigger != api.Force {
@@ -508,7 +508,7 @@ func TestLocked(t *testing.T) {
 		w.set(&w.untold, true)
 		w.die(d, xenctl.ShutdownReboot)
 		soon(t, w, a, "it is back", func() bool { return len(w.domains) == 1 && w.domains[0].info.Domid == 2 })
-		if _, err := a.Reboot(ctx(t, 20*time.Second), "domU-web", api.Graceful); code(err) != api.Locked || !strings.Contains(err.Error(), "--wait") {
+		if _, err := a.Reboot(ctx(t, 20*time.Second), "domU-web", api.Graceful); code(err) != api.Locked || hint(err) != api.TryWait {
 			t.Errorf("%v", err)
 		}
 	})(t)
@@ -577,7 +577,18 @@ func TestRefusedPagesAreCounted(t *testing.T) {
 }
 
 // nextStep is what a message must have for the operator to go on with.
-var nextStep = regexp.MustCompile(`warmreboot \w+|xl \w+|--cold|--force|boot a|install|it has to be`)
+var nextStep = regexp.MustCompile(`warmreboot \w+|xl \w+|boot a|install|it has to be`)
+
+// hint returns what an error hints at, which is a next step, too.
+func hint(err error) api.Hint {
+	var e *api.Error
+	if errors.As(err, &e) {
+		return e.Hint
+	}
+	return ""
+}
+
+func hasNext(err error) bool { return hint(err) != "" || nextStep.MatchString(err.Error()) }
 
 // TestErrorsSayWhatNext: every error names the domain, and the next step.
 func TestErrorsSayWhatNext(t *testing.T) {
@@ -616,7 +627,7 @@ func TestErrorsSayWhatNext(t *testing.T) {
 					}
 					continue
 				}
-				if !strings.Contains(err.Error(), "domU-web") || !nextStep.MatchString(err.Error()) {
+				if !strings.Contains(err.Error(), "domU-web") || !hasNext(err) {
 					t.Errorf("%s, %s: %v", name, op, err)
 				}
 			}
@@ -625,7 +636,7 @@ func TestErrorsSayWhatNext(t *testing.T) {
 		w, a, _, _ := running(t, 5, api.Policy{})
 		w.set(&w.recreate, false)
 		for range 2 {
-			if _, err := a.Reboot(ctx(t, 300*time.Millisecond), "domU-web", api.Force); err == nil || !strings.Contains(err.Error(), "domU-web") || !nextStep.MatchString(err.Error()) {
+			if _, err := a.Reboot(ctx(t, 300*time.Millisecond), "domU-web", api.Force); err == nil || !strings.Contains(err.Error(), "domU-web") || !hasNext(err) {
 				t.Errorf("%v", err)
 			}
 		}

@@ -203,7 +203,7 @@ func TestLateWrites(t *testing.T) {
 	for name, c := range map[string]struct {
 		others  uint64 // sectors
 		custody string
-		verdict string
+		verdict api.Verdict
 	}{
 		"the guest's alone":   {0, "certain", "approved"},
 		"somebody else's too": {8, "broken", "refused"},

@@ -29,7 +29,7 @@ func TestBootLoaderWrites(t *testing.T) {
 		policy  api.Policy
 		away    bool // the agent, when the guest goes down
 		loader  func(*world, *fakeDomain)
-		verdict string
+		verdict api.Verdict
 		held    uint64
 		why     api.Reason // of the first refusal
 		note    string

@@ -117,8 +117,8 @@ func comingBack(t target, s *api.Summary) error {
 	if s.DomidAfter == 0 { // but there is a domain
 		how = "it is being built"
 	}
-	return api.Errorf(api.Locked, "domain %s is still coming back from its last reboot: %s; warmreboot status %s --wait",
-		t.name, how, t.name)
+	return api.Errorf(api.Locked, "domain %s is still coming back from its last reboot: %s",
+		t.name, how).Try(api.TryWait)
 }
 
 // down says that there is nothing to reboot.
@@ -191,7 +191,7 @@ func (a *Agent) await(ctx context.Context, k *keeper, t target, sequence uint64,
 	for {
 		s, changed := k.watch()
 		if s.Last != nil && s.Last.Sequence > sequence {
-			if want.Mode != api.Cold && s.Last.Outcome != "warm" {
+			if want.Mode != api.Cold && s.Last.Outcome != api.OutcomeWarm {
 				return *s.Last, api.Errorf(api.CameBackCold, "domain %s came back cold: %s; warmreboot report %s has more", t.name, s.Last.Reason, t.name)
 			}
 			return *s.Last, nil
@@ -214,7 +214,7 @@ func (a *Agent) await(ctx context.Context, k *keeper, t target, sequence uint64,
 				if time.Since(begun) > ackWait {
 					code = api.TimedOut
 				}
-				return nothing, api.Errorf(code, "domain %s cannot be asked to reboot: %v; --force reboots it without the guest's help", t.name, err)
+				return nothing, api.Errorf(code, "domain %s cannot be asked to reboot: %v", t.name, err).Try(api.TryForce)
 			}
 			continue
 		case <-k.ended:
@@ -228,6 +228,6 @@ func (a *Agent) await(ctx context.Context, k *keeper, t target, sequence uint64,
 			return *s.Current, notYet(t, s.Current)
 		}
 		// What was asked for still counts: the guest may only be slow.
-		return nothing, api.Errorf(api.TimedOut, "domain %s has not gone down: the guest does not react; use --force to reboot it without its help", t.name)
+		return nothing, api.Errorf(api.TimedOut, "domain %s has not gone down: the guest does not react", t.name).Try(api.TryForce)
 	}
 }

@@ -41,13 +41,13 @@ func testScrubbed(t *testing.T) {
 	w.load(d, 5) // it reads the disk again
 	a.Stop()
 	a = w.start(dir, func(*Options) {}) // and the agent forgets nothing
-	for i, want := range []string{"refused", "approved"} {
+	for i, want := range []api.Verdict{api.Refused, api.Approved} {
 		summary, err := a.Reboot(ctx(t, 20*time.Second), "domU-web", api.Graceful)
 		if err != nil {
 			t.Fatal(err)
 		}
 		for _, v := range summary.VBDs {
-			if v.VBD == xvda && (v.Verdict != want || want == "refused" && v.Refusals[0].Reason != api.Content) || v.VBD == xvdb && v.Verdict != "approved" {
+			if v.VBD == xvda && (v.Verdict != want || want == api.Refused && v.Refusals[0].Reason != api.Content) || v.VBD == xvdb && v.Verdict != api.Approved {
 				t.Errorf("reboot %d: %+v", i, v)
 			}
 		}

@@ -60,16 +60,16 @@ func progressText(s *api.Summary) string {
 
 // notYet says that the time is over, and the reboot is not.
 func notYet(t target, s *api.Summary) error {
-	return api.Errorf(api.TimedOut, "domain %s: %s; warmreboot status %s --wait waits on", t.name, progressText(s), t.name)
+	return api.Errorf(api.TimedOut, "domain %s: %s", t.name, progressText(s)).Try(api.TryWait)
 }
 
 // usable returns why a domain cannot have a warm cache, or nil.
 func (a *Agent) usable(t target) error {
 	switch feature, err := a.Xen.ProbeWarmcache(); {
 	case feature == xenctl.No:
-		return api.Errorf(api.NoWarmcache, "domain %s: this Xen has no warm cache: boot a Xen built with CONFIG_WARMCACHE, or use --cold for a normal reboot", t.name)
+		return api.Errorf(api.NoWarmcache, "domain %s: this Xen has no warm cache: boot a Xen built with CONFIG_WARMCACHE", t.name).Try(api.TryCold)
 	case skewed(err):
-		return api.Errorf(api.VersionSkew, "domain %s: %s; --cold reboots it normally", t.name, reboot.Plain(err))
+		return api.Errorf(api.VersionSkew, "domain %s: %s", t.name, reboot.Plain(err)).Try(api.TryCold)
 	case feature == xenctl.Unknown:
 		return api.Errorf(api.Failed, "domain %s: cannot tell whether this Xen has a warm cache: %v; warmreboot doctor looks further", t.name, err)
 	}
@@ -77,7 +77,7 @@ func (a *Agent) usable(t target) error {
 		return down(t)
 	}
 	if !t.info.HVM {
-		return api.Errorf(api.NotTracked, "domain %s is a PV guest: only PVH and HVM guests can have a warm cache; --cold reboots it normally", t.name)
+		return api.Errorf(api.NotTracked, "domain %s is a PV guest: only PVH and HVM guests can have a warm cache", t.name).Try(api.TryCold)
 	}
 	return nil
 }
@@ -219,12 +219,12 @@ func (a *Agent) warmable(t target) error {
 	k := a.keeper(t.uuid)
 	switch {
 	case err != nil || !st.Enabled || k == nil || !k.status().Managed:
-		return api.Errorf(api.NotTracked, "the warm cache of domain %s is not enabled: warmreboot enable %s, or --cold for a normal reboot", t.name, t.name)
+		return api.Errorf(api.NotTracked, "the warm cache of domain %s is not enabled: warmreboot enable %s", t.name, t.name).Try(api.TryCold)
 	case !st.Attached:
-		return api.Errorf(api.NotTracked, "the guest kernel of domain %s does not track its page cache: boot a kernel with CONFIG_XEN_WARMCACHE, after warmreboot enable; --cold reboots it normally", t.name)
+		return api.Errorf(api.NotTracked, "the guest kernel of domain %s does not track its page cache: boot a kernel with CONFIG_XEN_WARMCACHE, after warmreboot enable", t.name).Try(api.TryCold)
 	}
 	if err := a.owner(t).Releases(); err != nil {
-		return api.Errorf(api.Failed, "domain %s would come back cold: %v; --cold reboots it normally", t.name, err)
+		return api.Errorf(api.Failed, "domain %s would come back cold: %v", t.name, err).Try(api.TryCold)
 	}
 	return nil
 }

@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"strings"
 	"testing"
+	"unicode/utf8"
 
 	"github.com/warmreboot/warmreboot/api"
 	"github.com/warmreboot/warmreboot/ident"
@@ -16,6 +17,8 @@ import (
 // oddNames are names as Xen allows them: it looks at none of their bytes.
 var oddNames = []string{".", "..", "...", "a/b", "web/plan", "web/../../domains/db", "/", "//", "a//b", "%2e%2e", "%2F", "a b", "?x=1", "#x", "ümlaut",
 	"a\nb", "\x00", "\x1b[2J", "caf\xe9", "history", "web/", "+", ";a=b", ":", "*", "{domain}", strings.Repeat("x", 4000)}
+
+var askedUUID = ident.UUID{7}
 
 // asked notes which domain each request was about.
 type asked struct {
@@ -28,7 +31,7 @@ func (a *asked) note(verb, domain string) { a.verb, a.domain = verb, domain }
 
 func (a *asked) Status(_ context.Context, d string, _ bool) (api.DomainStatus, error) {
 	a.note("status", d)
-	return api.DomainStatus{Domain: d}, nil
+	return api.DomainStatus{Domain: d, UUID: askedUUID}, nil
 }
 func (a *asked) Enable(_ context.Context, d string, _ api.Policy) (api.DomainStatus, error) {
 	a.note("enable", d)
@@ -42,13 +45,13 @@ func (a *asked) Drop(_ context.Context, d string) (api.DropResult, error) {
 	a.note("drop", d)
 	return api.DropResult{Domain: d}, nil
 }
-func (a *asked) Plan(_ context.Context, d string, _ api.Trigger) (api.Plan, error) {
-	a.note("plan", d)
-	return api.Plan{Domain: d}, nil
+func (a *asked) Plan(_ context.Context, r api.OperationRequest) (api.Plan, error) {
+	a.note("plan", r.Domain)
+	return api.Plan{Domain: r.Domain}, nil
 }
-func (a *asked) Reboot(_ context.Context, d string, _ api.Trigger) (api.Summary, error) {
-	a.note("reboot", d)
-	return api.Summary{Domain: d}, nil
+func (a *asked) Reboot(_ context.Context, r api.OperationRequest) (api.Summary, error) {
+	a.note("reboot", r.Domain)
+	return api.Summary{Domain: r.Domain, Trigger: r.Mode}, nil
 }
 func (a *asked) Lock(_ context.Context, d string, _ api.LockRequest) (api.LockStatus, error) {
 	a.note("lock", d)
@@ -67,7 +70,9 @@ func (a *asked) Resume(_ context.Context, s string) (api.HaltedRules, error) {
 // and for nothing else, and the answer shows it.
 func TestAnyName(t *testing.T) {
 	a := &asked{}
-	c := serve(t, Handler(a, ServeSchedules(a)))
+	m := NewMemory(a)
+	t.Cleanup(m.Stop)
+	c := serve(t, Handler(a, ServeSchedules(a), ServeOperations(m)))
 	ctx := context.Background()
 	for _, name := range oddNames {
 		for verb, call := range map[string]func() (string, error){
@@ -75,15 +80,22 @@ func TestAnyName(t *testing.T) {
 			"enable":  func() (string, error) { v, err := c.Enable(ctx, name, api.Policy{}); return v.Domain, err },
 			"disable": func() (string, error) { v, err := c.Disable(ctx, name); return v.Domain, err },
 			"drop":    func() (string, error) { v, err := c.Drop(ctx, name); return v.Domain, err },
-			"plan":    func() (string, error) { v, err := c.Plan(ctx, name, api.Cold); return v.Domain, err },
-			"reboot":  func() (string, error) { v, err := c.Reboot(ctx, name, api.Cold); return v.Domain, err },
-			"lock":    func() (string, error) { v, err := c.Lock(ctx, name, api.LockRequest{}); return v.Domain, err },
-			"unlock":  func() (string, error) { v, err := c.Unlock(ctx, name); return v.Domain, err },
-			"resume":  func() (string, error) { v, err := c.Resume(ctx, name); return v.Schedule, err },
+			"plan": func() (string, error) {
+				v, err := c.Plan(ctx, api.OperationRequest{Kind: api.KindReboot, Domain: name, Mode: api.Cold})
+				return v.Domain, err
+			},
+			"reboot": func() (string, error) { v, err := c.Reboot(ctx, name, api.Cold); return v.Domain, err },
+			"lock":   func() (string, error) { v, err := c.Lock(ctx, name, api.LockRequest{}); return v.Domain, err },
+			"unlock": func() (string, error) { v, err := c.Unlock(ctx, name); return v.Domain, err },
+			"resume": func() (string, error) { v, err := c.Resume(ctx, name); return v.Schedule, err },
 		} {
 			a.verb, a.domain = "nothing", ""
 			shown, err := call()
-			if err != nil || a.verb != verb || a.domain != name || shown != ident.UTF8(name) {
+			want := name
+			if verb == "reboot" && !utf8.ValidString(name) { // which a JSON text cannot hold
+				want = askedUUID.String()
+			}
+			if err != nil || a.verb != verb || a.domain != want || shown != ident.UTF8(want) {
 				t.Errorf("%s %.20q: %v; asked %s %.20q, shown %.20q", verb, name, err, a.verb, a.domain, shown)
 			}
 		}

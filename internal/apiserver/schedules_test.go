@@ -71,34 +71,15 @@ func TestSchedulesOverSocket(t *testing.T) {
 	}
 }
 
-// overridden notes whether it was to disregard locks and windows.
-type overridden struct {
-	echo
-	override bool
-}
-
-func (o *overridden) Reboot(ctx context.Context, d string, m api.Trigger) (api.Summary, error) {
-	o.override = api.Overrides(ctx)
-	return o.echo.Reboot(ctx, d, m)
-}
-
-func (o *overridden) Plan(ctx context.Context, d string, m api.Trigger) (api.Plan, error) {
-	o.override = api.Overrides(ctx)
-	return o.echo.Plan(ctx, d, m)
-}
-
 func TestOverrideOverSocket(t *testing.T) {
-	o := &overridden{}
-	c := serve(t, Handler(o))
+	o := &echo{}
+	c := serveAll(t, o)
 	for _, want := range []bool{true, false, true} {
-		ctx := context.Background()
-		if want {
-			ctx = api.WithOverride(ctx)
-		}
-		if _, err := c.Reboot(ctx, "web", api.Graceful); err != nil || o.override != want {
+		r := api.OperationRequest{Kind: api.KindReboot, Domain: "web", Mode: api.Graceful, Override: want}
+		if _, err := api.Await(context.Background(), c, r); err != nil || o.override != want {
 			t.Errorf("reboot: %v, %v, want %v", o.override, err, want)
 		}
-		if _, err := c.Plan(ctx, "web", api.Graceful); err != nil || o.override != want {
+		if _, err := c.Plan(context.Background(), r); err != nil || o.override != want {
 			t.Errorf("plan: %v, %v, want %v", o.override, err, want)
 		}
 	}

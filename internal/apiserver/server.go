@@ -35,14 +35,6 @@ func Handler(s api.Service, more ...func(*Router)) http.Handler {
 		v, err := s.Status(ctx, r.PathValue("domain"), r.URL.Query().Get("wait") == "1")
 		answer(w, v, err)
 	})
-	mux.Handle("GET /v1/domains/{domain}/plan", func(w http.ResponseWriter, r *http.Request) {
-		ctx := r.Context()
-		if r.URL.Query().Get("override") == "1" {
-			ctx = api.WithOverride(ctx)
-		}
-		v, err := s.Plan(ctx, r.PathValue("domain"), api.Trigger(r.URL.Query().Get("mode")))
-		answer(w, v, err)
-	})
 	mux.Handle("POST /v1/domains/{domain}/enable", func(w http.ResponseWriter, r *http.Request) {
 		req, err := body[api.EnableRequest](w, r)
 		if err != nil {
@@ -58,20 +50,6 @@ func Handler(s api.Service, more ...func(*Router)) http.Handler {
 	})
 	mux.Handle("POST /v1/domains/{domain}/drop", func(w http.ResponseWriter, r *http.Request) {
 		v, err := s.Drop(r.Context(), r.PathValue("domain"))
-		answer(w, v, err)
-	})
-	mux.Handle("POST /v1/domains/{domain}/reboot", func(w http.ResponseWriter, r *http.Request) {
-		req, err := body[api.RebootRequest](w, r)
-		if err != nil {
-			answer(w, api.Summary{}, err)
-			return
-		}
-		ctx, cancel := withTimeout(r, strconv.FormatFloat(req.TimeoutSeconds, 'f', -1, 64))
-		defer cancel()
-		if req.Override {
-			ctx = api.WithOverride(ctx)
-		}
-		v, err := s.Reboot(ctx, r.PathValue("domain"), req.Mode)
 		answer(w, v, err)
 	})
 	return mux
@@ -104,9 +82,11 @@ var httpStatus = map[api.Code]int{
 	api.Locked: http.StatusLocked, api.VersionSkew: http.StatusNotImplemented,
 }
 
-func answer[T any](w http.ResponseWriter, v T, err error) {
+func answer[T any](w http.ResponseWriter, v T, err error) { answerWith(w, http.StatusOK, v, err) }
+
+// answerWith answers with that status, unless there is an error.
+func answerWith[T any](w http.ResponseWriter, status int, v T, err error) {
 	r := api.Answer[T]{Result: v}
-	status := http.StatusOK
 	if err != nil {
 		r.Error = api.AsError(err)
 		if status = httpStatus[r.Error.Code]; status == 0 {
@@ -121,6 +101,7 @@ func answer[T any](w http.ResponseWriter, v T, err error) {
 // stream answers with all items. An error before the first is an ordinary answer.
 func stream[T any](w http.ResponseWriter, items iter.Seq2[T, error]) {
 	began := false
+	flush := http.NewResponseController(w) // what comes later may be minutes away
 	enc := json.NewEncoder(w)
 	begin := func() {
 		if !began {
@@ -138,7 +119,7 @@ func stream[T any](w http.ResponseWriter, items iter.Seq2[T, error]) {
 			return
 		}
 		begin()
-		if enc.Encode(text.UTF8(api.Line[T]{Item: &item})) != nil {
+		if enc.Encode(text.UTF8(api.Line[T]{Item: &item})) != nil || flush.Flush() != nil {
 			return // nobody reads it any more
 		}
 	}

@@ -19,11 +19,12 @@ import (
 
 // echo answers with what it was asked.
 type echo struct {
-	wait    bool
-	mode    api.Trigger
-	policy  api.Policy
-	timeout time.Duration
-	err     error
+	wait     bool
+	override bool
+	mode     api.Trigger
+	policy   api.Policy
+	timeout  time.Duration
+	err      error
 }
 
 func (e *echo) List(context.Context) ([]api.DomainStatus, error) {
@@ -44,13 +45,14 @@ func (e *echo) Disable(_ context.Context, d string) (api.DomainStatus, error) {
 func (e *echo) Drop(_ context.Context, d string) (api.DropResult, error) {
 	return api.DropResult{Domain: d, Pages: 7}, e.err
 }
-func (e *echo) Plan(_ context.Context, d string, m api.Trigger) (api.Plan, error) {
-	return api.Plan{Domain: d, Mode: m, VBDs: []api.PlanVBD{}}, e.err
+func (e *echo) Plan(_ context.Context, r api.OperationRequest) (api.Plan, error) {
+	e.override = r.Override
+	return api.Plan{Domain: r.Domain, Mode: r.Mode, VBDs: []api.PlanVBD{}}, e.err
 }
-func (e *echo) Reboot(ctx context.Context, d string, m api.Trigger) (api.Summary, error) {
-	e.mode = m
+func (e *echo) Reboot(ctx context.Context, r api.OperationRequest) (api.Summary, error) {
+	e.mode, e.override = r.Mode, r.Override
 	e.deadline(ctx)
-	return api.Summary{Domain: d, Trigger: m, Refused: map[string]uint64{"x": 1}}, e.err
+	return api.Summary{Domain: r.Domain, Trigger: r.Mode, Refused: map[string]uint64{"x": 1}}, e.err
 }
 func (e *echo) deadline(ctx context.Context) {
 	e.timeout = 0
@@ -72,9 +74,20 @@ func serve(t *testing.T, h http.Handler) *api.Client {
 	return api.NewClient(socket)
 }
 
+// serveAll serves a Service and its operations.
+func serveAll(t *testing.T, s interface {
+	api.Service
+	Doer
+}) *api.Client {
+	t.Helper()
+	m := NewMemory(s)
+	t.Cleanup(m.Stop)
+	return serve(t, Handler(s, ServeOperations(m)))
+}
+
 func TestRoundTrip(t *testing.T) {
 	e := &echo{}
-	c := serve(t, Handler(e))
+	c := serveAll(t, e)
 	ctx, cancel := context.WithTimeout(context.Background(), 90*time.Second)
 	defer cancel()
 	const name = "dom U?x=1&%41"
@@ -98,7 +111,7 @@ func TestRoundTrip(t *testing.T) {
 	if r, err := c.Drop(ctx, name); err != nil || r.Pages != 7 {
 		t.Errorf("%+v, %v", r, err)
 	}
-	if p, err := c.Plan(ctx, name, api.Force); err != nil || p.Mode != api.Force || p.Domain != name {
+	if p, err := c.Plan(ctx, api.OperationRequest{Kind: api.KindReboot, Domain: name, Mode: api.Force}); err != nil || p.Mode != api.Force || p.Domain != name {
 		t.Errorf("%+v, %v", p, err)
 	}
 	if s, err := c.Reboot(ctx, name, api.Cold); err != nil || s.Trigger != api.Cold || e.timeout != 90*time.Second {
@@ -112,7 +125,7 @@ func TestRoundTrip(t *testing.T) {
 // TestErrors: an error keeps its code, and what came with it.
 func TestErrors(t *testing.T) {
 	e := &echo{}
-	c := serve(t, Handler(e))
+	c := serveAll(t, e)
 	ctx := context.Background()
 	for _, code := range []api.Code{api.Failed, api.BadRequest, api.NotFound, api.NoWarmcache, api.NotTracked, api.CameBackCold, api.TimedOut, api.Locked, api.VersionSkew} {
 		e.err = api.Errorf(code, "about %s", code)

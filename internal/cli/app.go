@@ -28,13 +28,14 @@ type env struct {
 	stdout, stderr io.Writer
 	rawOut, rawErr io.Writer
 	// terminal: stderr is one, so that progress is shown.
-	terminal bool
-	service  func(socket string) api.Service
-	history  func(socket string) api.History
-	runs     func(socket string) api.Schedules
-	pages    func(socket string) web.Source
-	host     func(ctx context.Context, socket string) (api.Host, error)
-	local    func() (local, error)
+	terminal   bool
+	service    func(socket string) api.Service
+	history    func(socket string) api.History
+	operations func(socket string) api.Operations
+	runs       func(socket string) api.Schedules
+	pages      func(socket string) web.Source
+	host       func(ctx context.Context, socket string) (api.Host, error)
+	local      func() (local, error)
 	// screen returns the width and height of the terminal that stdout is; nil if
 	// it is none.
 	screen func() (width, height int)
@@ -46,10 +47,11 @@ func Main(args []string, stdout, stderr *os.File) int {
 	defer stop()
 	context.AfterFunc(ctx, stop) // a second signal ends the program at once
 	e := &env{stdout: text.Writer(stdout), stderr: text.Writer(stderr), rawOut: stdout, rawErr: stderr, terminal: isTerminal(stderr),
-		service: func(socket string) api.Service { return api.NewClient(socket) },
-		history: func(socket string) api.History { return api.NewClient(socket) },
-		runs:    func(socket string) api.Schedules { return api.NewClient(socket) },
-		pages:   func(socket string) web.Source { return api.NewClient(socket) },
+		service:    func(socket string) api.Service { return api.NewClient(socket) },
+		history:    func(socket string) api.History { return api.NewClient(socket) },
+		operations: func(socket string) api.Operations { return api.NewClient(socket) },
+		runs:       func(socket string) api.Schedules { return api.NewClient(socket) },
+		pages:      func(socket string) web.Source { return api.NewClient(socket) },
 		host: func(ctx context.Context, socket string) (api.Host, error) {
 			return api.NewClient(socket).Host(ctx)
 		},
@@ -86,7 +88,7 @@ func (e *env) run(ctx context.Context, args []string) int {
 		if errors.Is(err, context.Canceled) {
 			err = fmt.Errorf("interrupted; what was asked of a domain may go on: warmreboot status shows it (%w)", err)
 		}
-		fmt.Fprintf(e.stderr, "warmreboot: %v\n", err)
+		fmt.Fprintf(e.stderr, "warmreboot: %v%s\n", err, hintOf(err))
 	}
 	return exitCode(err)
 }

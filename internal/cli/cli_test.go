@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"iter"
 	"strings"
 	"testing"
 	"time"
@@ -20,6 +21,7 @@ import (
 type fakeService struct {
 	asked    []string
 	policy   api.Policy
+	request  api.OperationRequest
 	deadline time.Duration
 
 	status   api.DomainStatus
@@ -68,22 +70,52 @@ func (f *fakeService) Drop(_ context.Context, d string) (api.DropResult, error) 
 	return f.drop, f.err
 }
 
-func (f *fakeService) Plan(_ context.Context, d string, m api.Trigger) (api.Plan, error) {
-	f.note("plan " + d + " " + string(m))
+func (f *fakeService) Plan(_ context.Context, r api.OperationRequest) (api.Plan, error) {
+	f.note("plan " + r.Domain + " " + string(r.Mode))
+	f.request = r
 	return f.plan, f.err
 }
 
-func (f *fakeService) Reboot(ctx context.Context, d string, m api.Trigger) (api.Summary, error) {
-	f.note("reboot " + d + " " + string(m))
-	if t, ok := ctx.Deadline(); ok {
-		f.deadline = time.Until(t).Round(time.Second)
-	}
-	select {
-	case <-time.After(f.wait):
-	case <-ctx.Done():
-	}
-	return f.summary, f.err
+func (f *fakeService) Begin(_ context.Context, r api.OperationRequest) (api.Operation, error) {
+	f.note("reboot " + r.Domain + " " + string(r.Mode))
+	f.request = r
+	f.deadline = time.Duration(r.TimeoutSeconds * float64(time.Second)).Round(time.Second)
+	return api.Operation{ID: "1", Request: r, State: api.OperationRunning}, nil
 }
+
+func (f *fakeService) Follow(ctx context.Context, id string) iter.Seq2[api.Operation, error] {
+	return func(yield func(api.Operation, error) bool) {
+		o := api.Operation{ID: id, State: api.OperationRunning}
+		if !yield(o, nil) {
+			return
+		}
+		select {
+		case <-time.After(f.wait):
+		case <-ctx.Done():
+			yield(o, ctx.Err())
+			return
+		}
+		o.State = api.OperationDone
+		if f.summary.Trigger != "" {
+			o.Summary = &f.summary
+		}
+		if f.err != nil {
+			var e *api.Error
+			if !errors.As(f.err, &e) { // it cannot be sent
+				yield(o, f.err)
+				return
+			}
+			o.State, o.Error = api.OperationFailed, e
+		}
+		yield(o, nil)
+	}
+}
+
+func (f *fakeService) Operation(context.Context, string) (api.Operation, error) {
+	return api.Operation{}, f.err
+}
+
+func (f *fakeService) Operations(context.Context) ([]api.Operation, error) { return nil, f.err }
 
 func (f *fakeService) History(_ context.Context, q api.HistoryQuery) ([]api.HistoryEntry, error) {
 	f.note("history")
@@ -131,11 +163,12 @@ type result struct {
 func runCLI(s *fakeService, l *local, args ...string) result {
 	var out, stderr bytes.Buffer
 	e := &env{stdout: text.Writer(&out), stderr: text.Writer(&stderr), rawOut: &out, rawErr: &stderr,
-		service: func(string) api.Service { return s },
-		history: func(string) api.History { return s },
-		runs:    func(string) api.Schedules { return s },
-		pages:   func(string) web.Source { return s },
-		host:    func(context.Context, string) (api.Host, error) { return s.host, s.err },
+		service:    func(string) api.Service { return s },
+		history:    func(string) api.History { return s },
+		operations: func(string) api.Operations { return s },
+		runs:       func(string) api.Schedules { return s },
+		pages:      func(string) web.Source { return s },
+		host:       func(context.Context, string) (api.Host, error) { return s.host, s.err },
 		local: func() (local, error) {
 			if l == nil {
 				return local{}, xenctl.ErrNotXen

@@ -38,6 +38,23 @@ var exitCodes = map[api.Code]int{
 	api.VersionSkew:   ExitVersionSkew,
 }
 
+// hints say how this program is asked for what an error hints at.
+var hints = map[api.Hint]string{
+	api.TryForce:    "--force reboots it without the guest's help",
+	api.TryCold:     "--cold reboots it normally",
+	api.TryOverride: "--override reboots it all the same",
+	api.TryWait:     "warmreboot status DOMAIN --wait waits until it is back",
+}
+
+// hintOf returns what could be done about an error, to be put behind it.
+func hintOf(err error) string {
+	var e *api.Error
+	if errors.As(err, &e) && hints[e.Hint] != "" {
+		return "; " + hints[e.Hint]
+	}
+	return ""
+}
+
 // exitCode returns the exit code of an error.
 func exitCode(err error) int {
 	if err == nil {

@@ -56,18 +56,15 @@ func (e *env) reboot(c *cli.Context) error {
 	if durationOf(c, "timeout") <= 0 {
 		return usagef("--timeout must be more than 0")
 	}
-	s := e.service(p.string("socket"))
-	ctx := c.Context
-	if c.Bool("override") {
-		ctx = api.WithOverride(ctx)
-	}
+	o := e.operations(p.string("socket"))
+	request := api.OperationRequest{Kind: api.KindReboot, Domain: p.args[0], Mode: mode, Override: c.Bool("override"), Owner: operator()}
 	if c.Bool("dry-run") {
-		return e.plan(ctx, s, p, mode)
+		return e.plan(c.Context, o, p, request)
 	}
-	ctx, cancel := context.WithTimeout(ctx, durationOf(c, "timeout"))
+	ctx, cancel := context.WithTimeout(c.Context, durationOf(c, "timeout"))
 	defer cancel()
-	stop := e.progress(ctx, s, p.args[0])
-	sum, err := s.Reboot(ctx, p.args[0], mode)
+	stop := e.progress(ctx, e.service(p.string("socket")), p.args[0])
+	sum, err := api.Await(ctx, o, request)
 	stop()
 	if sum.Trigger == "" { // it was not even begun
 		return err
@@ -84,8 +81,8 @@ func (e *env) reboot(c *cli.Context) error {
 	return err
 }
 
-func (e *env) plan(ctx context.Context, s api.Service, p call, mode api.Trigger) error {
-	plan, err := s.Plan(ctx, p.args[0], mode)
+func (e *env) plan(ctx context.Context, o api.Operations, p call, r api.OperationRequest) error {
+	plan, err := o.Plan(ctx, r)
 	if p.json && plan.Domain != "" {
 		if jsonErr := e.printJSON(plan); jsonErr != nil {
 			return errors.Join(err, jsonErr)

@@ -37,7 +37,7 @@ func daemonFor(t *testing.T, s *fakeService) string {
 	if err != nil {
 		t.Fatal(err)
 	}
-	server := &http.Server{Handler: apiserver.Handler(s, apiserver.ServeHistory(s), apiserver.ServeSamples(s))}
+	server := &http.Server{Handler: apiserver.Handler(s, apiserver.ServeOperations(s), apiserver.ServeHistory(s), apiserver.ServeSamples(s))}
 	go server.Serve(l)
 	t.Cleanup(func() { server.Close() })
 	return socket

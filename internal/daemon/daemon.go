@@ -160,9 +160,11 @@ func run(ctx context.Context, o settings.Daemon, log *slog.Logger) error {
 	}
 	beside.Add(1)
 	go func() { defer beside.Done(); schedules.Run(ctx) }()
+	operations := apiserver.NewMemory(schedules.Guard())
+	defer operations.Stop() // before the agent, which they ask
 	served := make(chan error, 1)
 	go func() {
-		served <- serve(ctx, listener, apiserver.Handler(schedules.Guard(), apiserver.ServeSchedules(schedules), apiserver.ServeSamples(all), apiserver.ServeHost(host)))
+		served <- serve(ctx, listener, apiserver.Handler(schedules.Guard(), apiserver.ServeOperations(operations), apiserver.ServeSchedules(schedules), apiserver.ServeSamples(all), apiserver.ServeHost(host)))
 	}()
 	tell := func(messages ...string) {
 		if err := manager.Send(messages...); err != nil {

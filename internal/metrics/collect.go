@@ -322,7 +322,7 @@ func (c *Collector) collectDomain(to *sender, s *api.DomainStatus) {
 	c.collectReboots(to, s, id)
 	if l := s.Last; l != nil {
 		gauge(lastTime, float64(l.Started.UnixMilli())/1e3)
-		gauge(lastWarm, number(l.Outcome == "warm"), string(l.Trigger))
+		gauge(lastWarm, number(l.Outcome == api.OutcomeWarm), string(l.Trigger))
 		gauge(lastDown, l.DownSeconds)
 		gauge(lastRestore, l.RestoredSeconds)
 		gauge(lastBefore, float64(l.PagesBefore))
@@ -335,7 +335,7 @@ func (c *Collector) collectDomain(to *sender, s *api.DomainStatus) {
 // that was not there is one that Prometheus does not see.
 var (
 	kinds   = []api.Trigger{api.Graceful, api.Force, api.Cold, api.Guest, api.Crash, api.Unknown}
-	results = []string{"warm", "cold", "failed"}
+	results = api.Outcomes
 )
 
 func (c *Collector) collectReboots(to *sender, s *api.DomainStatus, id []string) {
@@ -345,7 +345,7 @@ func (c *Collector) collectReboots(to *sender, s *api.DomainStatus, id []string)
 	}
 	for _, k := range kinds {
 		for _, r := range results {
-			count(reboots, f.reboots[kind{k, r}], string(k), r)
+			count(reboots, f.reboots[kind{k, r}], string(k), string(r))
 		}
 	}
 	for reason, n := range f.refused {

@@ -91,7 +91,7 @@ type finished struct {
 
 type kind struct {
 	trigger api.Trigger
-	outcome string
+	outcome api.Outcome
 }
 
 // bounds are those of both histograms, in seconds.
@@ -142,7 +142,7 @@ func (c *Collector) Finished(s api.Summary) {
 	if s.DownSeconds > 0 {
 		f.down.observe(s.DownSeconds)
 	}
-	if s.RestoredSeconds > 0 && s.Outcome == "warm" {
+	if s.RestoredSeconds > 0 && s.Outcome == api.OutcomeWarm {
 		f.restored.observe(s.RestoredSeconds)
 	}
 }

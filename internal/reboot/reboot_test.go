@@ -344,7 +344,7 @@ func TestRandomLives(t *testing.T) {
 		h.settle()
 		for _, all := range h.history {
 			for _, s := range all {
-				outcomes[s.Outcome]++
+				outcomes[string(s.Outcome)]++
 			}
 			if len(all) != 1 {
 				h.fail("entered %d times: %+v", len(all), all)

@@ -526,5 +526,5 @@ func (n *run) outcome() string {
 	if n.err != nil {
 		return "failed"
 	}
-	return n.summary.Outcome
+	return string(n.summary.Outcome)
 }

@@ -35,6 +35,7 @@ import (
 // Agent is what the runner needs of the agent.
 type Agent interface {
 	api.Service
+	Plan(ctx context.Context, domain string, mode api.Trigger) (api.Plan, error)
 	RebootFor(ctx context.Context, by agent.Asker, domain string, mode api.Trigger) (api.Summary, error)
 }
 

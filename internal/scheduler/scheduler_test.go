@@ -530,18 +530,18 @@ func TestOperator(t *testing.T) {
 			t.Errorf("%v, want %q", err, says)
 		}
 	}
-	if _, err := g.Reboot(ctx, "web", api.Graceful); err != nil {
+	if _, err := g.Reboot(ctx, api.OperationRequest{Domain: "web", Mode: api.Graceful}); err != nil {
 		t.Error(err)
 	}
 	h.pass(time.Hour)
-	_, err := g.Reboot(ctx, "web", api.Graceful)
+	_, err := g.Reboot(ctx, api.OperationRequest{Domain: "web", Mode: api.Graceful})
 	locked(err, "opens at 2026-11-22 11:30")
-	_, err = g.Plan(ctx, "web", api.Graceful)
+	_, err = g.Plan(ctx, api.OperationRequest{Domain: "web", Mode: api.Graceful})
 	locked(err, "opens at")
-	if _, err := g.Reboot(api.WithOverride(ctx), "web", api.Graceful); err != nil {
+	if _, err := g.Reboot(ctx, api.OperationRequest{Domain: "web", Mode: api.Graceful, Override: true}); err != nil {
 		t.Error(err)
 	}
-	if _, err := g.Reboot(ctx, "mail", api.Graceful); err != nil {
+	if _, err := g.Reboot(ctx, api.OperationRequest{Domain: "mail", Mode: api.Graceful}); err != nil {
 		t.Error(err)
 	}
 	if _, err := r.Lock(ctx, "mail", api.LockRequest{Owner: "ann", Reason: "backup", TTLSeconds: 3600}); err != nil {
@@ -549,9 +549,9 @@ func TestOperator(t *testing.T) {
 	}
 	_, err = r.Lock(ctx, "mail", api.LockRequest{Owner: "bob", TTLSeconds: 3600})
 	locked(err, "locked by ann (backup)")
-	_, err = g.Reboot(ctx, "mail", api.Graceful)
+	_, err = g.Reboot(ctx, api.OperationRequest{Domain: "mail", Mode: api.Graceful})
 	locked(err, "locked by ann (backup)")
-	if _, err := g.Reboot(api.WithOverride(ctx), "mail", api.Graceful); err != nil {
+	if _, err := g.Reboot(ctx, api.OperationRequest{Domain: "mail", Mode: api.Graceful, Override: true}); err != nil {
 		t.Error(err)
 	}
 	if l, err := r.Unlock(ctx, "mail"); err != nil || l.Owner != "ann" {
@@ -598,7 +598,7 @@ func TestUnkept(t *testing.T) {
 		t.Errorf("%+v", all)
 	}
 	// One that was asked for is there already.
-	if _, err := r.Guard().Reboot(context.Background(), "web", api.Cold); err != nil {
+	if _, err := r.Guard().Reboot(context.Background(), api.OperationRequest{Domain: "web", Mode: api.Cold}); err != nil {
 		t.Fatal(err)
 	}
 	h.look(r)
@@ -742,7 +742,7 @@ func TestNobodyWaits(t *testing.T) {
 	if _, err := r.Config(ctx); err != nil {
 		t.Error(err)
 	}
-	if _, err := r.Guard().Reboot(ctx, "web", api.Graceful); err != nil {
+	if _, err := r.Guard().Reboot(ctx, api.OperationRequest{Domain: "web", Mode: api.Graceful}); err != nil {
 		t.Error(err)
 	}
 	if _, err := r.Lock(ctx, "web", api.LockRequest{Owner: "ann", TTLSeconds: 60}); err != nil {
@@ -789,7 +789,7 @@ func TestLocksLost(t *testing.T) {
 		t.Errorf("%+v, %v", f, err)
 	}
 	var e *api.Error
-	if _, err := r.Guard().Reboot(ctx, "web", api.Graceful); !errors.As(err, &e) || e.Code != api.Locked {
+	if _, err := r.Guard().Reboot(ctx, api.OperationRequest{Domain: "web", Mode: api.Graceful}); !errors.As(err, &e) || e.Code != api.Locked {
 		t.Errorf("%v", err)
 	}
 	if got := h.asked(); len(got) != 0 {

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/warmreboot/warmreboot/api"
+	"github.com/warmreboot/warmreboot/internal/agent"
 	"github.com/warmreboot/warmreboot/internal/schedule"
 	"github.com/warmreboot/warmreboot/internal/state"
 )
@@ -165,8 +166,8 @@ func (r *Runner) Resume(_ context.Context, rule string) (api.HaltedRules, error)
 	return api.HaltedRules{Schedule: rule, Why: why}, nil
 }
 
-// Guard is an api.Service that lets operators reboot only what is not locked,
-// and only when one of the windows of the domain's schedules is open.
+// Guard does what operators ask for: it reboots only what is not locked, and only
+// when one of the windows of the domain's schedules is open.
 type Guard struct {
 	Agent
 	r *Runner
@@ -175,13 +176,14 @@ type Guard struct {
 // Guard returns the agent as operators may use it.
 func (r *Runner) Guard() Guard { return Guard{r.Agent, r} }
 
-// Reboot implements api.Service.
-func (g Guard) Reboot(ctx context.Context, domain string, mode api.Trigger) (api.Summary, error) {
-	s, err := g.Agent.Status(ctx, domain, false)
+// Reboot returns when the reboot has ended, or ctx has. In the latter case the error
+// is TimedOut and the summary says how far it got.
+func (g Guard) Reboot(ctx context.Context, q api.OperationRequest) (api.Summary, error) {
+	s, err := g.Agent.Status(ctx, q.Domain, false)
 	if err != nil {
 		return api.Summary{}, err
 	}
-	if err := g.may(ctx, s); err != nil {
+	if err := g.may(q, s); err != nil {
 		return api.Summary{}, err
 	}
 	ttl := 10 * time.Minute
@@ -198,30 +200,31 @@ func (g Guard) Reboot(ctx context.Context, domain string, mode api.Trigger) (api
 				g.r.Log.Error("lock", "op", "lock", "domain", l.Domain, "uuid", l.UUID, "err", err)
 			}
 		}()
-	case !api.Overrides(ctx):
+	case !q.Override:
 		return api.Summary{}, asLocked(err)
 	}
-	return g.Agent.Reboot(ctx, s.UUID.String(), mode) // the one that is locked, whatever the name means now
+	by := agent.Asker{By: api.ByOperator}
+	return g.Agent.RebootFor(ctx, by, s.UUID.String(), q.Mode) // the one that is locked, whatever the name means now
 }
 
-// Plan implements api.Service.
-func (g Guard) Plan(ctx context.Context, domain string, mode api.Trigger) (api.Plan, error) {
-	p, err := g.Agent.Plan(ctx, domain, mode)
+// Plan returns what Reboot would do.
+func (g Guard) Plan(ctx context.Context, q api.OperationRequest) (api.Plan, error) {
+	p, err := g.Agent.Plan(ctx, q.Domain, q.Mode)
 	if err != nil {
 		return p, err
 	}
-	return p, g.may(ctx, api.DomainStatus{Domain: p.Domain, UUID: p.UUID})
+	return p, g.may(q, api.DomainStatus{Domain: p.Domain, UUID: p.UUID})
 }
 
 // may returns why an operator may not reboot a domain now, or nil.
-func (g Guard) may(ctx context.Context, s api.DomainStatus) error {
-	if api.Overrides(ctx) {
+func (g Guard) may(q api.OperationRequest, s api.DomainStatus) error {
+	if q.Override {
 		return nil
 	}
 	r := g.r
 	now := r.moment()
 	if l, ok := r.State.LockOf(s.UUID, now); ok && l.Owner != "warmreboot "+s.Domain {
-		return api.Errorf(api.Locked, "domain %s is %s; warmreboot unlock %s releases it, --override reboots it all the same", s.Domain, l, s.Domain)
+		return api.Errorf(api.Locked, "domain %s is %s; warmreboot unlock %s releases it", s.Domain, l, s.Domain).Try(api.TryOverride)
 	}
 	r.mu.Lock()
 	conf := r.conf
@@ -243,6 +246,6 @@ func (g Guard) may(ctx context.Context, s api.DomainStatus) error {
 	if next.IsZero() {
 		return nil
 	}
-	return api.Errorf(api.Locked, "domain %s is outside its windows; the next, of schedule %s, opens at %s; --override reboots it all the same",
-		s.Domain, of, next.Format("2006-01-02 15:04 MST"))
+	return api.Errorf(api.Locked, "domain %s is outside its windows; the next, of schedule %s, opens at %s",
+		s.Domain, of, next.Format("2006-01-02 15:04 MST")).Try(api.TryOverride)
 }

@@ -1,0 +1,157 @@
+package api
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"iter"
+	"net/url"
+	"strconv"
+	"time"
+
+	"github.com/warmreboot/warmreboot/ident"
+)
+
+// OperationKind is what an operation does.
+type OperationKind string
+
+// Kinds.
+const KindReboot OperationKind = "reboot"
+
+// OperationRequest asks for something that takes long.
+type OperationRequest struct {
+	Kind   OperationKind `json:"kind"`
+	Domain string        `json:"domain"` // a name, a domid or a UUID
+	Mode   Trigger       `json:"mode"`   // graceful, force or cold
+	// Override: in spite of locks and windows.
+	Override bool `json:"override,omitempty"`
+	// TimeoutSeconds is how long the operation waits for its end; then it has
+	// failed, with code TimedOut, though the domain may still come back. 0: no end.
+	TimeoutSeconds float64 `json:"timeout_seconds,omitempty"`
+	// Owner is who asks, for those who look at what is going on.
+	Owner string `json:"owner,omitempty"`
+	// Key makes it one request, however often it is asked: who asks again with the
+	// same key, after a lost connection, gets the operation that there is. "" is
+	// no key.
+	Key string `json:"key,omitempty"`
+}
+
+// OperationState is how far an operation is.
+type OperationState string
+
+// States. Those other than Running are the last.
+const (
+	OperationRunning OperationState = "running"
+	OperationDone    OperationState = "done"
+	OperationFailed  OperationState = "failed" // Error says why
+)
+
+// Operation is something that takes long, which somebody asked for.
+type Operation struct {
+	ID      string           `json:"id"`
+	Request OperationRequest `json:"request"`
+	UUID    ident.UUID       `json:"uuid,omitzero"` // of the domain, once that is known
+	By      Origin           `json:"by"`
+	State   OperationState   `json:"state"`
+	Begun   time.Time        `json:"begun"`
+	Ended   time.Time        `json:"ended,omitzero"`
+	// Summary is the account of the reboot, as far as it got.
+	Summary *Summary `json:"summary,omitempty"`
+	Error   *Error   `json:"error,omitempty"`
+}
+
+// Operations is what a daemon does that takes long. Nothing of it depends on who
+// asked: he may hang up.
+type Operations interface {
+	// Plan returns what an operation would do, and does nothing.
+	Plan(ctx context.Context, r OperationRequest) (Plan, error)
+	// Begin returns at once, with the operation that was begun or, by its key, found.
+	Begin(ctx context.Context, r OperationRequest) (Operation, error)
+	// Operation fails with NotFound if there is none of that ID, or if it was long ago.
+	Operation(ctx context.Context, id string) (Operation, error)
+	// Operations are those that run, and the latest that have ended, in the order in
+	// which they were begun.
+	Operations(ctx context.Context) ([]Operation, error)
+	// Follow yields an operation as it is and whenever it changes, until it has
+	// ended. An error is the last.
+	Follow(ctx context.Context, id string) iter.Seq2[Operation, error]
+}
+
+var _ Operations = (*Client)(nil)
+
+// Plan implements Operations.
+func (c *Client) Plan(ctx context.Context, r OperationRequest) (Plan, error) {
+	q := url.Values{"domain": {r.Domain}, "kind": {string(r.Kind)}, "mode": {string(r.Mode)}, "override": {strconv.FormatBool(r.Override)}}
+	return call[Plan](ctx, c, "GET", "/v1/plan", q, nil)
+}
+
+// Begin implements Operations.
+func (c *Client) Begin(ctx context.Context, r OperationRequest) (Operation, error) {
+	// JSON has no place for bytes that are no text: a domain of such a name has to be
+	// called by its UUID.
+	if u := ident.UTF8(r.Domain); u != r.Domain {
+		s, err := c.Status(ctx, r.Domain, false)
+		if err != nil {
+			return Operation{}, err
+		}
+		r.Domain = s.UUID.String()
+	}
+	return call[Operation](ctx, c, "POST", "/v1/operations", nil, r)
+}
+
+// Operation implements Operations.
+func (c *Client) Operation(ctx context.Context, id string) (Operation, error) {
+	return call[Operation](ctx, c, "GET", "/v1/operations/"+segment(id), nil, nil)
+}
+
+// Operations implements Operations.
+func (c *Client) Operations(ctx context.Context) ([]Operation, error) {
+	return call[[]Operation](ctx, c, "GET", "/v1/operations", nil, nil)
+}
+
+// Follow implements Operations.
+func (c *Client) Follow(ctx context.Context, id string) iter.Seq2[Operation, error] {
+	return follow[Operation](ctx, c, "/v1/operations/"+segment(id)+"/events", nil)
+}
+
+// Reboot reboots a domain and returns when that has ended. The deadline of ctx is
+// the operation's. When ctx is cancelled, what was begun goes on.
+func (c *Client) Reboot(ctx context.Context, domain string, mode Trigger) (Summary, error) {
+	return Await(ctx, c, OperationRequest{Kind: KindReboot, Domain: domain, Mode: mode})
+}
+
+// Await begins an operation and waits for its end. With an error, the summary says
+// how far it got. The deadline of ctx is the operation's, unless the request has one.
+func Await(ctx context.Context, o Operations, r OperationRequest) (Summary, error) {
+	if r.TimeoutSeconds == 0 {
+		r.TimeoutSeconds = secondsLeft(ctx)
+	}
+	if r.Key == "" {
+		r.Key = rand.Text()
+	}
+	ctx, cancel := patience(ctx)
+	defer cancel()
+	op, err := o.Begin(ctx, r)
+	if err != nil {
+		return Summary{}, err
+	}
+	for op, err = range o.Follow(ctx, op.ID) {
+		if err != nil {
+			return op.result(err)
+		}
+		if op.State != OperationRunning {
+			if op.Error != nil {
+				return op.result(op.Error)
+			}
+			return op.result(nil)
+		}
+	}
+	return op.result(errors.New("the agent said nothing of its end"))
+}
+
+func (o Operation) result(err error) (Summary, error) {
+	if o.Summary == nil {
+		return Summary{}, err
+	}
+	return *o.Summary, err
+}
