@@ -15,7 +15,6 @@ import (
 	"os/signal"
 	"path/filepath"
 	"strings"
-	"sync"
 	"syscall"
 	"time"
 
@@ -78,11 +77,19 @@ func Main(args []string, stderr io.Writer) int {
 	return 0
 }
 
-func run(ctx context.Context, o settings.Daemon, log *slog.Logger) error {
+// run starts what the daemon consists of, part by part, waits for ctx or for a part
+// to fail, and stops all in the reverse order: nobody is asked any more when those
+// who answer stop, and the history is closed when nobody enters anything.
+func run(ctx context.Context, o settings.Daemon, log *slog.Logger) (err error) {
 	manager, err := sdnotify.FromEnvironment()
 	if err != nil {
 		return err
 	}
+	s := newSupervisor(log)
+	defer func() {
+		s.stop()
+		log.Info("stopped", "err", err)
+	}()
 	journal, err := agent.OpenJournal(o.StateDir)
 	if err != nil {
 		return err
@@ -91,17 +98,17 @@ func run(ctx context.Context, o settings.Daemon, log *slog.Logger) error {
 	if err != nil {
 		return err
 	}
-	defer unlock()
+	s.started("lock", unlock)
 	xen, err := xenctl.Open()
 	if err != nil {
 		return err
 	}
-	defer xen.Close()
+	s.started("xen", func() { xen.Close() })
 	store, err := xenstore.Open()
 	if err != nil {
 		return err
 	}
-	defer store.Close()
+	s.started("xenstore", func() { store.Close() })
 	life, err := openLifecycle(store, xen)
 	if err != nil {
 		return err
@@ -110,10 +117,10 @@ func run(ctx context.Context, o settings.Daemon, log *slog.Logger) error {
 	if history == nil {
 		return err
 	}
+	s.started("history", func() { history.Close() })
 	if err != nil {
 		log.Error("a file of the state directory was damaged", "op", "state", "err", err, "next", "what was set aside is beside it, as .corrupt; what was locked and stopped is in warmreboot plan")
 	}
-	defer history.Close()
 	boot, err := os.ReadFile("/proc/sys/kernel/random/boot_id")
 	if err != nil {
 		return err
@@ -125,8 +132,6 @@ func run(ctx context.Context, o settings.Daemon, log *slog.Logger) error {
 	a := agent.New(agent.Options{Xen: hypervisor.Real{Handle: xen}, Store: store, Lifecycle: life,
 		Disks: agent.HostDisks{System: disk.Host}, Owners: toolstack.Here, Journal: journal, History: record, Log: log,
 		Boot: strings.TrimSpace(string(boot))})
-	ctx, cancel := context.WithCancel(ctx)
-	defer cancel()
 	schedules := scheduler.New(scheduler.Options{Agent: a, State: history, History: record, Store: store, Dir: o.ConfigDir, DryRun: o.DryRun, Log: log,
 		Boot: strings.TrimSpace(string(boot)), Sys: "/sys", Console: "/var/log/xen/console",
 		Operations: filepath.Join(o.StateDir, "operations")})
@@ -134,60 +139,69 @@ func run(ctx context.Context, o settings.Daemon, log *slog.Logger) error {
 	scrubber := &scrub.Scrubber{Source: a.Scrubbed(), Memory: hypervisor.Real{Handle: xen}, Loaded: scrub.Load("/proc"), Log: log,
 		Limits: scrub.Limits{Rate: o.ScrubRate * (1 << 20), Share: o.ScrubShare / 100}}
 	all, pages := show(a, history, record, schedules, scrubber, o, host, xen.ProbeWarmcache, log)
-	if err := forward(ctx, store, a.Wake); err != nil {
+
+	// Without events there is nobody to vouch in time: then the service manager starts
+	// over.
+	watching, stopEvents := context.WithCancel(context.Background())
+	s.started("events", stopEvents)
+	if err := forward(watching, store, a.Wake); err != nil {
 		return err
 	}
+	s.run("connection to xenstored", func(ctx context.Context) error {
+		select {
+		case <-store.Done():
+			return errors.New("it has ended")
+		case <-ctx.Done():
+			return nil
+		}
+	})
 	if err := a.Start(); err != nil {
 		return err
 	}
-	defer a.Stop()
-	var beside sync.WaitGroup
-	defer func() { cancel(); beside.Wait() }() // before the history is closed
-	beside.Add(1)
-	go func() { defer beside.Done(); all.Run(ctx) }()
-	beside.Add(1)
-	go func() { defer beside.Done(); scrubber.Run(ctx) }()
+	s.started("agent", a.Stop)
+	s.run("samples", func(ctx context.Context) error { all.Run(ctx); return nil })
+	s.run("scrubber", func(ctx context.Context) error { scrubber.Run(ctx); <-ctx.Done(); return nil }) // it may be switched off
 	listener, err := listen(o.Socket)
 	if err != nil {
 		return err
 	}
-	if err := schedules.Start(ctx); err != nil {
+	config, stopConfig := context.WithCancel(context.Background())
+	s.started("configuration", stopConfig)
+	if err := schedules.Start(config); err != nil {
+		listener.Close()
 		return err
 	}
-	if o.Listen != "" {
-		beside.Add(1)
-		go func() { defer beside.Done(); serveWeb(ctx, o.Listen, pages) }()
-	}
-	beside.Add(1)
-	go func() { defer beside.Done(); schedules.Run(ctx) }()
+	s.run("schedules", func(ctx context.Context) error { schedules.Run(ctx); return nil })
 	operations := apiserver.NewMemory(schedules.Guard())
-	defer operations.Stop() // before the agent, which they ask
-	served := make(chan error, 1)
-	go func() {
-		served <- serve(ctx, listener, apiserver.Handler(schedules.Guard(), apiserver.ServeOperations(operations), apiserver.ServeSchedules(schedules), apiserver.ServeSamples(all), apiserver.ServeHost(host)))
-	}()
+	s.started("operations", operations.Stop)
+	if o.Listen != "" {
+		s.run("pages", func(ctx context.Context) error { serveWeb(ctx, o.Listen, pages); <-ctx.Done(); return nil })
+	}
+	s.run("api", func(ctx context.Context) error {
+		return serve(ctx, listener, apiserver.Handler(schedules.Guard(), apiserver.ServeOperations(operations), apiserver.ServeSchedules(schedules),
+			apiserver.ServeSamples(all), apiserver.ServeHost(host), apiserver.ServeDebug()))
+	})
 	tell := func(messages ...string) {
 		if err := manager.Send(messages...); err != nil {
 			log.Warn("the service manager cannot be told", "op", "notify", "err", err)
 		}
 	}
+	s.run("watchdog", func(ctx context.Context) error {
+		manager.Watch(ctx, func() error { return errors.Join(a.Alive(manager.Interval/2), schedules.Alive(manager.Interval/2)) },
+			func(err error) {
+				log.Error("no sign of life for the service manager", "op", "alive", "err", err, "next", "it restarts warmrebootd, which goes on where it was")
+			})
+		<-ctx.Done()
+		return nil
+	})
 	tell(sdnotify.Ready, sdnotify.Status(fmt.Sprintf("Xen's warm cache: %v", feature)))
-	go manager.Watch(ctx, func() error { return errors.Join(a.Alive(manager.Interval/2), schedules.Alive(manager.Interval/2)) },
-		func(err error) {
-			log.Error("no sign of life for the service manager", "op", "alive", "err", err, "next", "it restarts warmrebootd, which goes on where it was")
-		})
-	context.AfterFunc(ctx, func() { tell(sdnotify.Stopping) })
+	defer tell(sdnotify.Stopping)
 	select {
-	case err = <-served:
-	case <-store.Done():
-		// Without events there is nobody to vouch in time: let the service
-		// manager start over.
-		err = errors.New("the connection to xenstored has ended")
-		cancel()
-		_ = <-served // the cause is known
+	case err := <-s.failed:
+		return err
+	case <-ctx.Done():
+		return nil
 	}
-	log.Info("stopped", "err", err)
-	return err
 }
 
 // events are the nodes whose changes the agent looks into: domains that come
@@ -263,19 +277,29 @@ func removeDead(socket string) error {
 	return os.Remove(socket)
 }
 
-// serve answers at the listener until ctx ends.
+// serve answers at the listener until ctx ends, and returns when no handler runs any
+// more: what they ask may be stopped then. Their requests end with ctx.
 func serve(ctx context.Context, l net.Listener, h http.Handler) error {
-	s := &http.Server{Handler: h, ReadHeaderTimeout: 10 * time.Second,
+	g := &gate{h: h, idle: make(chan struct{})}
+	s := &http.Server{Handler: g, ReadHeaderTimeout: 10 * time.Second,
 		BaseContext: func(net.Listener) context.Context { return ctx }}
-	stopped := context.AfterFunc(ctx, func() {
+	closed := make(chan struct{})
+	stop := context.AfterFunc(ctx, func() {
+		defer close(closed)
 		wait, cancel := context.WithTimeout(context.Background(), stopWait)
 		defer cancel()
 		if s.Shutdown(wait) != nil {
-			s.Close()
+			s.Close() // which waits for nobody
 		}
 	})
-	defer stopped()
-	if err := s.Serve(l); !errors.Is(err, http.ErrServerClosed) {
+	err := s.Serve(l)
+	if stop() { // it has ended by itself
+		s.Close()
+	} else {
+		<-closed
+	}
+	g.close()
+	if !errors.Is(err, http.ErrServerClosed) {
 		return err
 	}
 	return nil
