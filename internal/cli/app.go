@@ -29,6 +29,7 @@ type env struct {
 	rawOut, rawErr io.Writer
 	// terminal: stderr is one, so that progress is shown.
 	terminal   bool
+	pace       pace
 	service    func(socket string) api.Service
 	history    func(socket string) api.History
 	operations func(socket string) api.Operations
@@ -42,11 +43,13 @@ type env struct {
 }
 
 // Main runs the command line and returns the exit code.
-func Main(args []string, stdout, stderr *os.File) int {
+func Main(args []string, stdout, stderr *os.File) int { return runAt(humanPace, args, stdout, stderr) }
+
+func runAt(p pace, args []string, stdout, stderr *os.File) int {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
 	context.AfterFunc(ctx, stop) // a second signal ends the program at once
-	e := &env{stdout: text.Writer(stdout), stderr: text.Writer(stderr), rawOut: stdout, rawErr: stderr, terminal: isTerminal(stderr),
+	e := &env{stdout: text.Writer(stdout), stderr: text.Writer(stderr), rawOut: stdout, rawErr: stderr, terminal: isTerminal(stderr), pace: p,
 		service:    func(socket string) api.Service { return api.NewClient(socket) },
 		history:    func(socket string) api.History { return api.NewClient(socket) },
 		operations: func(socket string) api.Operations { return api.NewClient(socket) },

@@ -163,12 +163,12 @@ func checkVBD(ctx context.Context, l local, vbd ident.VBD, r *checkResult, show 
 func (e *env) counter(total uint64) func(int) {
 	start, last := time.Now(), time.Time{}
 	return func(n int) {
-		if !e.terminal || time.Since(start) < progressAfter {
+		if !e.terminal || time.Since(start) < e.pace.after {
 			return
 		}
 		if n < 0 {
 			fmt.Fprint(e.rawErr, "\r\033[K")
-		} else if time.Since(last) >= progressEvery {
+		} else if time.Since(last) >= e.pace.every {
 			last = time.Now()
 			fmt.Fprintf(e.rawErr, "\r\033[K%d of %d pages", n, total)
 		}

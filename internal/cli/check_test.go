@@ -2,9 +2,10 @@ package cli
 
 import (
 	"bytes"
-	"context"
 	"strings"
+	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/warmreboot/warmreboot/cachemap"
@@ -156,17 +157,44 @@ func TestCheckMistakes(t *testing.T) {
 	}
 }
 
-// TestProgress: on a terminal, something is shown once it takes long.
+// lockedBuffer is a bytes.Buffer for several goroutines.
+type lockedBuffer struct {
+	mu sync.Mutex
+	b  bytes.Buffer
+}
+
+func (l *lockedBuffer) Write(p []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.b.Write(p)
+}
+
+func (l *lockedBuffer) String() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.b.String()
+}
+
+// TestProgress: on a terminal, something is shown once it takes long, and not before.
 func TestProgress(t *testing.T) {
-	if testing.Short() {
-		t.Skip("takes seconds")
-	}
-	var stderr bytes.Buffer
-	e := &env{rawErr: &stderr, terminal: true}
-	stop := e.progress(context.Background(), &fakeService{}, "web")
-	time.Sleep(progressAfter + progressEvery/2)
-	stop()
-	if !strings.Contains(stderr.String(), "waiting for the guest to go down") {
-		t.Errorf("%q", stderr.String())
-	}
+	synctest.Test(t, func(t *testing.T) {
+		var stderr lockedBuffer
+		e := &env{rawErr: &stderr, terminal: true, pace: humanPace}
+		stop := e.progress(t.Context(), &fakeService{}, "web")
+		time.Sleep(humanPace.after - time.Millisecond)
+		synctest.Wait()
+		if stderr.String() != "" {
+			t.Errorf("shown already: %q", stderr.String())
+		}
+		time.Sleep(2 * time.Millisecond)
+		synctest.Wait()
+		if n := strings.Count(stderr.String(), "waiting for the guest to go down"); n != 1 {
+			t.Errorf("%q", stderr.String())
+		}
+		time.Sleep(4 * humanPace.every)
+		stop()
+		if n := strings.Count(stderr.String(), "waiting for the guest to go down"); n != 5 || !strings.HasSuffix(stderr.String(), "\r\033[K") {
+			t.Errorf("%d times: %q", n, stderr.String())
+		}
+	})
 }

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"iter"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -19,6 +20,7 @@ import (
 
 // fakeService answers what it is told to, and notes what it was asked.
 type fakeService struct {
+	mu       sync.Mutex // what a server's goroutines use
 	asked    []string
 	policy   api.Policy
 	request  api.OperationRequest
@@ -39,7 +41,23 @@ type fakeService struct {
 	err      error
 }
 
-func (f *fakeService) note(s string) { f.asked = append(f.asked, s) }
+func (f *fakeService) note(s string) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.asked = append(f.asked, s)
+}
+
+func (f *fakeService) takes(d time.Duration) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.wait = d
+}
+
+func (f *fakeService) time() time.Duration {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.wait
+}
 
 func (f *fakeService) List(context.Context) ([]api.DomainStatus, error) {
 	f.note("list")
@@ -78,6 +96,8 @@ func (f *fakeService) Plan(_ context.Context, r api.OperationRequest) (api.Plan,
 
 func (f *fakeService) Begin(_ context.Context, r api.OperationRequest) (api.Operation, error) {
 	f.note("reboot " + r.Domain + " " + string(r.Mode))
+	f.mu.Lock()
+	defer f.mu.Unlock()
 	f.request = r
 	f.deadline = time.Duration(r.TimeoutSeconds * float64(time.Second)).Round(time.Second)
 	return api.Operation{ID: "1", Request: r, State: api.OperationRunning}, nil
@@ -90,7 +110,7 @@ func (f *fakeService) Follow(ctx context.Context, id string) iter.Seq2[api.Opera
 			return
 		}
 		select {
-		case <-time.After(f.wait):
+		case <-time.After(f.time()):
 		case <-ctx.Done():
 			yield(o, ctx.Err())
 			return

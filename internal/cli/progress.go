@@ -9,10 +9,11 @@ import (
 	"github.com/warmreboot/warmreboot/ident"
 )
 
-const (
-	progressAfter = 2 * time.Second
-	progressEvery = 500 * time.Millisecond
-)
+// pace is when progress is shown first, and how often then.
+type pace struct{ after, every time.Duration }
+
+// humanPace is what people are shown: nothing of what is quickly done.
+var humanPace = pace{2 * time.Second, 500 * time.Millisecond}
 
 // progress shows on a terminal how far a reboot is, if it takes long, until the
 // returned function is called.
@@ -26,7 +27,7 @@ func (e *env) progress(ctx context.Context, s api.Service, domain string) (stop 
 		defer close(ended)
 		shown := false
 		start := time.Now()
-		timer := time.NewTimer(progressAfter)
+		timer := time.NewTimer(e.pace.after)
 		defer timer.Stop()
 		for {
 			select {
@@ -41,7 +42,7 @@ func (e *env) progress(ctx context.Context, s api.Service, domain string) (stop 
 				fmt.Fprintf(e.rawErr, "\r\033[K%s: %s (%.0f s)", ident.Printable(st.Domain), phase(st), time.Since(start).Seconds())
 				shown = true
 			}
-			timer.Reset(progressEvery)
+			timer.Reset(e.pace.every)
 		}
 	}()
 	return func() { cancel(); <-ended }

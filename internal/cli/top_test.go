@@ -24,7 +24,7 @@ const asProgram = "WARMREBOOT_TEST_AS_PROGRAM"
 
 func TestMain(m *testing.M) {
 	if os.Getenv(asProgram) != "" {
-		os.Exit(Main(os.Args, os.Stdout, os.Stderr))
+		os.Exit(runAt(pace{100 * time.Millisecond, 50 * time.Millisecond}, os.Args, os.Stdout, os.Stderr))
 	}
 	os.Exit(m.Run())
 }
@@ -218,7 +218,7 @@ func TestTopInPipe(t *testing.T) {
 // again; Ctrl-C ends the waiting with the code that shells know.
 func TestProgressOnTerminal(t *testing.T) {
 	s := exampleService()
-	s.wait = 3 * time.Second
+	s.takes(500 * time.Millisecond)
 	s.summary = warmSummary()
 	socket := daemonFor(t, s)
 	m := onTerminal(t, 100, 30, "web", "--socket", socket)
@@ -231,7 +231,7 @@ func TestProgressOnTerminal(t *testing.T) {
 	if err != nil || strings.Contains(string(raw), "\033") || !strings.Contains(string(raw), "came back warm") {
 		t.Errorf("%v: %q", err, raw)
 	}
-	s.wait = time.Minute
+	s.takes(time.Minute)
 	m = onTerminal(t, 100, 30, "web", "--socket", socket)
 	m.until("waiting for the guest")
 	if _, err := m.file.Write([]byte{3}); err != nil {
