@@ -511,7 +511,7 @@ func coldReason(s *api.Summary) string {
 	case s.PagesBefore == 0 && s.PagesPreserved == 0:
 		return "the domain had no reusable pages"
 	case s.PagesPreserved == 0:
-		return "Xen preserved none of the pages"
+		return "Xen preserved none of the pages, or gave them up: for memory that was needed, or because the new domain gets its memory on demand (memory below maxmem)"
 	case s.PagesAdopted == 0:
 		return "no preserved page found its place in the new domain, which has other memory, or gets it on demand (memory below maxmem)"
 	case s.PagesApproved == 0:

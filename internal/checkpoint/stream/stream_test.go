@@ -102,7 +102,7 @@ func TestRoundTrip(t *testing.T) {
 func TestAgainstXen(t *testing.T) {
 	found, _ := filepath.Glob("/usr/lib/xen-*/bin/verify-stream-v2")
 	if len(found) == 0 {
-		t.Skip("xen-utils is not installed here; tests/checkpoint restores on the lab's Xen")
+		t.Skip("xen-utils is not installed here")
 	}
 	cmd := exec.Command(found[0], "-f", "xl", "-i", "/dev/stdin")
 	cmd.Stdin = bytes.NewReader(write(t, sample(), Page{PFN: 1, Kind: Data, Data: filled(1)}))
