@@ -760,12 +760,3 @@ func (t testWriter) Write(p []byte) (int, error) {
 var _ api.Service = (*Agent)(nil)
 
 func testLog(t *testing.T) *slog.Logger { return slog.New(slog.NewTextHandler(testWriter{t}, nil)) }
-
-// noJournal keeps nothing.
-type noJournal struct{}
-
-func (noJournal) Load() ([]*Record, error) { return nil, nil }
-func (noJournal) Save(*Record) error       { return nil }
-func (noJournal) Remove(ident.UUID) error  { return nil }
-
-func (noJournal) Add(api.HistoryEntry) (uint64, error) { return 0, nil }

@@ -341,7 +341,7 @@ func BenchmarkMillion(b *testing.B) {
 				b.Fatal(failed)
 			}
 			if v, _ := rd.At(Epoch(got+1), 0); got < *million-1 && v != Epoch(got+1) {
-				b.Fatal(fmt.Sprintf("checkpoint %d does not change the page", got+1))
+				b.Fatalf("checkpoint %d does not change the page", got+1)
 			}
 		}
 	})
