@@ -3,7 +3,6 @@ package store
 import (
 	"bytes"
 	"flag"
-	"fmt"
 	"math/rand/v2"
 	"os"
 	"runtime"
