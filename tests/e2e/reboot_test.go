@@ -68,7 +68,10 @@ func TestFiveWarmReboots(t *testing.T) {
 			first, baseline = reboot, now
 			continue
 		}
-		if float64(reboot.PagesRestored) < 0.99*float64(first.PagesRestored) {
+		// The demo's bound: what the booting guest reads before the verdict, up to
+		// some MiB of its programs, comes from the disk, in one boot more than in
+		// another.
+		if float64(reboot.PagesRestored) < 0.98*float64(first.PagesRestored) {
 			t.Errorf("reboot %d: %d pages restored, %d after the first", i, reboot.PagesRestored, first.PagesRestored)
 		}
 		if err := baseline.leak(now); err != nil {
