@@ -296,9 +296,9 @@ func (b *packageBuild) describe(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	changes := "  * Built from commit " + b.what + ".\n"
+	changes := change("Built from commit " + b.what + ".")
 	for _, lacks := range b.lacks() {
-		changes += "  * SECURITY: " + lacks + ".\n"
+		changes += change("SECURITY: " + lacks + ".")
 	}
 	changelog := fmt.Sprintf("warmreboot (%s) unstable; urgency=medium\n\n%s\n -- warmreboot <warmreboot@localhost>  %s\n",
 		b.version, changes, b.commit.Format(time.RFC1123Z))
@@ -306,6 +306,19 @@ func (b *packageBuild) describe(ctx context.Context) error {
 		b.xenRelease, upstreamPart(b.xen.Upstream.Version)+"+warmreboot"+b.version, b.release, upstreamPart(b.kernel.Upstream.Version)+"+warmreboot"+b.version)
 	return errors.Join(os.WriteFile(filepath.Join(target, "changelog"), []byte(changelog), 0o644),
 		os.WriteFile(filepath.Join(b.source, "packaging.mk"), []byte(variables), 0o644))
+}
+
+// change is an entry of a Debian changelog, in lines of at most 80 columns where
+// its words allow that.
+func change(text string) string {
+	entry, column := "  *", len("  *")
+	for word := range strings.FieldsSeq(text) {
+		if column+1+len(word) > 80 {
+			entry, column = entry+"\n   ", len("   ")
+		}
+		entry, column = entry+" "+word, column+1+len(word)
+	}
+	return entry + "\n"
 }
 
 // upstreamPart is what comes before the first dash of a version: without

@@ -32,3 +32,20 @@ func TestOverlay(t *testing.T) {
 		}
 	}
 }
+
+// TestChange: a long list of fixes that are missing is wrapped.
+func TestChange(t *testing.T) {
+	if got, want := change("Built from commit 0123."), "  * Built from commit 0123.\n"; got != want {
+		t.Errorf("%q", got)
+	}
+	text := "SECURITY: xen lacks " + strings.Repeat("XSA-509, ", 40) + "XSA-523."
+	got := change(text)
+	for line := range strings.Lines(got) {
+		if n := len(strings.TrimSuffix(line, "\n")); n > 80 {
+			t.Errorf("%d columns: %s", n, line)
+		}
+	}
+	if words := strings.Fields(got); strings.Join(words[1:], " ") != text {
+		t.Errorf("%q", got)
+	}
+}
