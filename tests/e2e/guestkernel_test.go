@@ -167,14 +167,18 @@ echo $(cat /sys/hypervisor/warmcache/restored) $(writes) $(dirty)`, spareRoot, f
 // The other disks come back, and the deadline is kept.
 func (b *bed) mountHangs(t *testing.T) {
 	// What is known of xvdc cannot come back: it is mounted by way of the mapper.
-	b.domU(t, "cat "+spareRoot+"/big >/dev/null")
-	b.atBoot(t, `dmsetup create --noudevrules --noudevsync hung --table "0 $(cat /sys/block/xvdc/size) linear /dev/xvdc 0" && dmsetup suspend --noudevsync hung && { /bin/busybox mount -t ext4 /dev/mapper/hung `+spareRoot+` & }`)
+	b.domU(t, fmt.Sprintf("grep -q ' %s ' /proc/mounts || { mke2fs -q -F -t ext4 /dev/xvdc && busybox mount -t ext4 /dev/xvdc %[1]s; }; dd if=/dev/urandom of=%[1]s/big bs=1M count=50 2>/dev/null; sync; cat %[1]s/big >/dev/null", spareRoot))
+	b.atBoot(t, `dmsetup create --noudevrules --noudevsync hung --table "0 $(cat /sys/block/xvdc/size) linear /dev/xvdc 0" && dmsetup suspend --nolockfs --noudevsync hung && { /bin/busybox mount -t ext4 /dev/dm-0 `+spareRoot+` & }`)
 	b.domU(t, "cat /srv/img/* >/dev/null; sync")
 	domid := b.dom0(t, "xl domid domU-web")
 	b.dom0(t, "xl reboot domU-web")
 	b.awaitNewDomid(t, domid)
 	b.awaitDomU(t)
-	b.domU(t, "dmsetup info hung | grep SUSPENDED")
+	hangs := func() {
+		t.Helper()
+		b.domU(t, "dmsetup info hung | grep SUSPENDED && busybox ps | grep 'mount -t ext4 [/]dev/dm-0'")
+	}
+	hangs()
 	// By the guest's clock, as its deadline is.
 	state := strings.Fields(b.domU(t, fmt.Sprintf(`while [ $(cut -d. -f1 /proc/uptime) -lt %d ] && [ $(cat /sys/hypervisor/warmcache/done) = 0 ]; do sleep 1; done
 echo $(cat /sys/hypervisor/warmcache/done) $(cat /sys/hypervisor/warmcache/restored) $(cat /sys/hypervisor/warmcache/refused/no_mount) $(cut -d. -f1 /proc/uptime)`, deadlineSeconds+15)))
@@ -182,10 +186,14 @@ echo $(cat /sys/hypervisor/warmcache/done) $(cat /sys/hypervisor/warmcache/resto
 	if len(state) != 4 || state[0] != "1" {
 		t.Errorf("%d s after boot, with a deadline of %d, pages are still held", deadlineSeconds+15, deadlineSeconds)
 	}
+	hangs()
 	before := b.sectors(t, "xvdb")
 	b.domU(t, "cat /srv/img/* >/dev/null")
 	if read := b.sectors(t, "xvdb") - before; read > 1000 {
 		t.Errorf("%d sectors of the XFS on xvdb were read after the reboot", read)
 	}
-	b.domU(t, "dmsetup resume --noudevsync hung; until grep -q ' "+spareRoot+" ' /proc/mounts; do sleep 1; done; busybox umount "+spareRoot+"; dmsetup remove --noudevsync hung")
+	b.domU(t, "dmsetup resume --noudevsync hung")
+	await(t, "the mount ends", func() bool {
+		return b.domU(t, "grep -c ' "+spareRoot+" ' /proc/mounts || true") == "1"
+	})
 }
