@@ -55,7 +55,7 @@ test-handlers: deps ## Xen's handlers, in user space and under sanitizers; needs
 # lab as they are, and that fit into 90 minutes on two processors where all has to
 # be built first. test-lab-all runs the others too.
 LAB_TESTS = TestDemo TestFiveWarmReboots TestOrderlyShutdown TestNoAgent TestNotEnabled TestGuestSwitchedOff TestXenWithoutPatches TestPVGuest \
-	TestABIReference TestHostileCallers TestHostileGuestsOwnIO TestOthersPages TestDiskChangedWhileRunning \
+	TestABIReference TestHostileCallers TestHostileGuestsOwnIO TestOthersPages TestImagesGiveWay TestDiskChangedWhileRunning \
 	TestDiskChangedBehind TestPowerCuts TestBlockErrors TestManyReboots \
 	TestRolledBackBelow TestAgentKilled TestAgentAwayAndDisk TestLeftInTheRing TestMemoryPressure TestMemorySizes TestLargeGuest TestGuestUnharmed TestSchedule TestSeeing TestService TestPackages TestLibvirt
 
