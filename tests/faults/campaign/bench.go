@@ -161,14 +161,15 @@ func (b *Bench) prepare(ctx context.Context, key string) error {
 	if err := b.install(ctx); err != nil {
 		return err
 	}
-	if err := b.StartAgent(ctx); err != nil {
+	// Without the comparisons in dom0, in the background and at the reboot, which
+	// would hide what gets past Xen.
+	if err := b.StartAgent(ctx, "--scrub-rate 0"); err != nil {
 		return err
 	}
 	text, err := json.Marshal(order)
 	if err != nil {
 		return err
 	}
-	// Without the comparison in dom0, which would hide what gets past Xen.
 	for _, line := range []string{"xl create -p " + configPath, "warmreboot enable --content none " + lab.Domain, "xl unpause " + lab.Domain,
 		hand.Program + " prepare '" + string(text) + "'"} {
 		if _, err := dom0.Shell(ctx, line); err != nil {
