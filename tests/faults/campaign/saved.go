@@ -57,6 +57,6 @@ func copyState(from, to string) error {
 // key identifies what the state is made from: only the QEMU that has saved it can
 // load it.
 func (b *Bench) key() (string, error) {
-	key, err := b.parts.Key([]string{b.tools.Hand, b.tools.Guest, b.tools.Module}, "state 4", config, blockScriptText, order)
+	key, err := b.parts.Key([]string{b.tools.Hand, b.tools.Guest, b.tools.Module}, "state 5", config, blockScriptText, order)
 	return key.String(), err
 }
