@@ -376,7 +376,7 @@ var variants = []variant{
 	{name: "the image of another UUID", file: "warmcache-image.c",
 		old: "if ( !memcmp(img->handle, handle, sizeof(img->handle)) )", new: "if ( true )"},
 	{name: "an image is leaked when it expires", file: "warmcache-image.c",
-		old: "            free_domheap_page(pdx_to_page(*pdx));\n", new: ""},
+		old: "        /* No owner: the page is scrubbed before anyone gets it. */\n        free_domheap_page(page);\n", new: ""},
 	{name: "held is not counted down", file: "warmcache.c",
 		old: "                vbd->held--;\n", new: "                ;\n"},
 	{name: "the guest's own grant is taken for the backend's", file: "warmcache.c",
