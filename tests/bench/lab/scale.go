@@ -60,7 +60,7 @@ func (b *bench) preserve(ctx context.Context, r *Round) error {
 	// Judging, and restoring, take as long as they take; what goes on beside is
 	// measured afterwards.
 	judged, err := b.steps(ctx, 0,
-		here(true, "run", "sh", "-c", "setsid warmrebootd >>/var/log/warmrebootd.log 2>&1 </dev/null & "+
+		here(true, "run", "sh", "-c", "setsid warmrebootd "+noScrubbing+" >>/var/log/warmrebootd.log 2>&1 </dev/null & "+
 			fmt.Sprintf("until warmreboot plan >/dev/null 2>&1; do sleep 0.2; done; until warmreboot status -o json %s | grep -q '\"sequence\": *%d\\b'; do sleep 0.2; done; ", lab.Domain, sequence+1)+
 			"warmreboot status --wait --timeout 10m "+lab.Domain),
 		step(true, "sleep", 1000),
