@@ -97,17 +97,22 @@ func pick(r *store.Reader, name, which string) (store.Info, error) {
 	return r.Find(store.Epoch(n))
 }
 
+// openDomain opens the store of a domain.
+func openDomain(root, domain string) (*store.Reader, error) {
+	dir, err := domainDir(root, domain)
+	if err != nil {
+		return nil, err
+	}
+	return store.Open(dir)
+}
+
 // openOne opens a domain's store and finds a checkpoint in it.
 func openOne(root, name string) (*store.Reader, store.Info, error) {
 	domain, which, err := splitName(name)
 	if err != nil {
 		return nil, store.Info{}, err
 	}
-	dir, err := domainDir(root, domain)
-	if err != nil {
-		return nil, store.Info{}, err
-	}
-	r, err := store.Open(dir)
+	r, err := openDomain(root, domain)
 	if err != nil {
 		return nil, store.Info{}, err
 	}

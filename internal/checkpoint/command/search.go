@@ -136,11 +136,7 @@ func (e *env) log(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
-	dir, err := domainDir(c.String("store"), a[0])
-	if err != nil {
-		return err
-	}
-	r, err := store.Open(dir)
+	r, err := openDomain(c.String("store"), a[0])
 	if err != nil {
 		return err
 	}
@@ -199,11 +195,7 @@ func (e *env) grep(c *cli.Context) error {
 	if len(pattern) == 0 || len(pattern) > store.PageSize {
 		return usagef("the pattern has to have 1 to %d bytes", store.PageSize)
 	}
-	dir, err := domainDir(c.String("store"), a[0])
-	if err != nil {
-		return err
-	}
-	r, err := store.Open(dir)
+	r, err := openDomain(c.String("store"), a[0])
 	if err != nil {
 		return err
 	}
