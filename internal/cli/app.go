@@ -10,6 +10,7 @@ import (
 	"io"
 	"os"
 	"os/signal"
+	"slices"
 	"syscall"
 
 	"github.com/urfave/cli/v2"
@@ -77,7 +78,7 @@ func screenSize(f *os.File) (width, height int) {
 }
 
 func (e *env) run(ctx context.Context, args []string) int {
-	err := e.app().RunContext(ctx, args)
+	err := e.app().RunContext(ctx, markEnd(args))
 	var verdict severity
 	if errors.As(err, &verdict) {
 		return int(verdict) // it has said what there is to say
@@ -111,7 +112,7 @@ func (e *env) app() *cli.App {
 		Usage:     "reboot a Xen domU and give it its page cache back",
 		UsageText: "warmreboot [options] DOMAIN [--force | --cold] [--timeout 5m] [--dry-run]\nwarmreboot [options] COMMAND ...",
 		Description: "DOMAIN is a name, a domid or a UUID. One that is called like a command is rebooted by\n" +
-			"warmreboot reboot DOMAIN. Exit codes: 0 ok (warm), 1 failure, 2 usage,\n" +
+			"warmreboot reboot DOMAIN; names that begin with - come after --. Exit codes: 0 ok (warm), 1 failure, 2 usage,\n" +
 			"3 rebooted but cold, 4 this Xen has no warm cache, 5 not enabled or not tracked,\n" +
 			"6 agent not running, 8 timeout, 9 check found mismatches, 10 no such domain,\n" +
 			"11 locked or outside its window, 12 version skew, 130 interrupted.",
@@ -144,6 +145,19 @@ func socketFlag() cli.Flag {
 	return &cli.StringFlag{Name: "socket", Value: api.DefaultSocket, Usage: "`SOCKET` of the agent"}
 }
 
+// endOfOptions follows the first "--" of a command line on its way through the
+// library, which drops that, or not, by where it comes. No argument has a NUL.
+const endOfOptions = "\x00"
+
+// markEnd marks where the options end, if that is given.
+func markEnd(args []string) []string {
+	i := slices.Index(args, "--")
+	if i < 0 || len(args) > 1 && args[1] == completeName {
+		return args
+	}
+	return slices.Insert(slices.Clone(args), i+1, endOfOptions)
+}
+
 // call is one command as it was called: urfave/cli stops looking for flags at
 // the first argument, operators do not.
 type call struct {
@@ -158,6 +172,13 @@ func parse(c *cli.Context, least, most int) (call, error) {
 	p := call{c: c}
 	rest := c.Args().Slice()
 	for i := 0; i < len(rest); i++ {
+		if rest[i] == "--" && i+1 < len(rest) && rest[i+1] == endOfOptions {
+			i++
+		}
+		if rest[i] == endOfOptions { // what follows are names, whatever they begin with
+			p.args = append(p.args, rest[i+1:]...)
+			break
+		}
 		name, value, ok := flagOf(rest[i])
 		if !ok {
 			p.args = append(p.args, rest[i])

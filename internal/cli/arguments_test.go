@@ -10,7 +10,7 @@ import (
 // TestAnyArgument: whatever a domain is called, it is that domain that is meant,
 // and what is no name is said to be none.
 func TestAnyArgument(t *testing.T) {
-	for _, name := range []string{".", "..", "a/b", "a b", "%", "?", "ümlaut", "caf\xe9", "a\nb", "plan"} {
+	for _, name := range []string{".", "..", "a/b", "a b", "%", "?", "ümlaut", "caf\xe9", "a\nb", "plan", "-"} {
 		for _, args := range [][]string{{"status"}, {"enable"}, {"disable"}, {"drop"}, {"lock"}, {"unlock"}, {"reboot"}} {
 			s := &fakeService{}
 			r := runCLI(s, nil, append(args, name)...)
@@ -21,6 +21,22 @@ func TestAnyArgument(t *testing.T) {
 			if r.code != 0 || !slices.Contains(s.asked, want) {
 				t.Errorf("%s %q: %+v, asked %q", args[0], name, r, s.asked)
 			}
+		}
+	}
+	// After "--" all are names, wherever it comes.
+	for _, args := range [][]string{{"status", "--", "--all"}, {"--socket", "x", "status", "-o", "json", "--", "--all"}, {"disable", "--dry-run", "--", "--all"}, {"--", "--all"},
+		{"--force", "--", "--all"}, {"reboot", "--", "--all"}, {"--", "status"}, {"lock", "--ttl", "1h", "--", "-h"}, {"status", "--", "--"}} {
+		s := &fakeService{}
+		name := args[len(args)-1]
+		r := runCLI(s, nil, args...)
+		if r.code != 0 || len(s.asked) == 0 || !slices.ContainsFunc(s.asked, func(q string) bool { return strings.Contains(q+" ", " "+name+" ") }) {
+			t.Errorf("%q: %+v, asked %q", args, r, s.asked)
+		}
+	}
+	for _, args := range [][]string{{"--all"}, {"status", "--all"}, {"status", "web", "--", "db"}, {"--"}} {
+		s := &fakeService{}
+		if r := runCLI(s, nil, args...); r.code != ExitUsage || len(s.asked) != 0 {
+			t.Errorf("%q: %+v, asked %q", args, r, s.asked)
 		}
 	}
 	for _, args := range [][]string{{""}, {"status", ""}, {"enable", ""}, {"disable", ""}, {"drop", ""}, {"history", ""}, {"plan", ""}, {"lock", ""}, {"resume", ""},

@@ -16,12 +16,15 @@ import (
 // completeWait is how long a shell's prompt may wait for the names of domains.
 const completeWait = time.Second
 
+// completeName is how a shell calls it.
+const completeName = "__complete"
+
 // completeCommand answers the shells' completion scripts. Its arguments are the
 // words after the program's name up to the cursor, the last of which is to be
 // completed; it prints what that could become, a line each.
 func (e *env) completeCommand() *cli.Command {
 	return &cli.Command{
-		Name: "__complete", Hidden: true, SkipFlagParsing: true,
+		Name: completeName, Hidden: true, SkipFlagParsing: true,
 		Action: func(c *cli.Context) error {
 			for _, candidate := range e.candidates(c.Context, c.App, c.Args().Slice()) {
 				fmt.Fprintln(e.stdout, candidate)
