@@ -72,6 +72,7 @@ const (
 	Cold     Trigger = "cold"     // a normal reboot was asked for
 	Guest    Trigger = "guest"    // the guest rebooted on its own, or xl asked it
 	Crash    Trigger = "crash"
+	Off      Trigger = "off"     // it switched itself off, or xl shutdown had it do so
 	Unknown  Trigger = "unknown" // the agent did not see it
 )
 

@@ -37,6 +37,8 @@ type Store interface {
 // Owners finds out who would create a domain again after a reboot.
 type Owners interface {
 	Owner(domid ident.Domid, uuid ident.UUID, name string) (toolstack.Owner, error)
+	// Ends returns what is to become of a domain when it ends; nothing if nobody says.
+	Ends(domid ident.Domid, uuid ident.UUID) (toolstack.Ends, error)
 }
 
 // Options are what an agent needs.
@@ -228,6 +230,12 @@ func (a *Agent) find(ctx context.Context, domain string) (target, error) {
 			return absent(s), nil
 		}
 	}
+	// One that is down, and that its toolstack has kept under another name.
+	for _, k := range a.all() {
+		if s := k.status(); s.Domid == 0 && ref.Matches(s.Domain, s.UUID, 0) {
+			return absent(s), nil
+		}
+	}
 	return target{}, inventory.NotFound(domain)
 }
 
@@ -335,8 +343,14 @@ func (a *Agent) describe(t target) api.DomainStatus {
 	}
 	s.Twin = t.twin
 	inventory.Describe(a.Xen, t.info, &s)
+	if s.Resumed && s.Enabled && !s.Attached && s.Message == "" {
+		s.Message = resumed
+	}
 	return s
 }
+
+// resumed says why a domain that was suspended, and not booted since, is not tracked.
+const resumed = "it was restored, or has come from another host: its kernel tracks its page cache again from its next boot on"
 
 // describeOne also says who has created the domain, which takes a look at all
 // processes: too much for what is asked of all domains every second.

@@ -17,6 +17,7 @@ import (
 	"github.com/warmreboot/warmreboot/internal/custody"
 	"github.com/warmreboot/warmreboot/internal/reboot"
 	"github.com/warmreboot/warmreboot/internal/scrub"
+	"github.com/warmreboot/warmreboot/internal/toolstack"
 	"github.com/warmreboot/warmreboot/xenctl"
 )
 
@@ -44,7 +45,10 @@ type keeper struct {
 	unresolved map[ident.VBD]error
 	// next are the accounts of the new domain's disks while the last ones are
 	// still being judged.
-	next      map[ident.VBD]*custody.Account
+	next map[ident.VBD]*custody.Account
+	// ends are what is to become of the domain endsOf.
+	ends      toolstack.Ends
+	endsOf    ident.Domid
 	gone      bool      // the goroutine is to end
 	newDisks  bool      // there may be backends that are not in disks
 	lookAgain time.Time // when to look for them even without an event
@@ -312,18 +316,54 @@ func (k *keeper) see(ctx context.Context) (reboot.Observation, error) {
 		case d.UUID == r.UUID:
 			seen := reboot.Domain{DomainInfo: d, Built: d.Domid == r.Domid || k.a.built(ctx, d)}
 			seen.Status, seen.Err = x.WarmcacheStatus(d.Domid)
+			seen.End = k.end(d)
 			if seen.Built && d.Alive() {
 				seen.Name = k.a.name(ctx, d.Domid)
 			}
 			o.Domains = append(o.Domains, seen)
-		case r.Reboot != nil && d.Domid == r.Reboot.Summary.DomidBefore && d.Domid != 0:
-			o.Preserved = true
+			if b := r.Reboot; b != nil && d.Shutdown && d.Domid == b.Summary.DomidBefore {
+				name := k.a.name(ctx, d.Domid)
+				o.Preserved = name != "" && name != r.Name
+			}
 		}
 	}
 	if len(o.Domains) == 0 && r.Reboot != nil {
 		o.Image, o.ImageErr = x.Image(r.UUID)
 	}
 	return o, nil
+}
+
+// end is what the toolstack does with a domain that has shut down, "" if that is not
+// known. It is read while the domain runs: the toolstack forgets it when it takes the
+// domain away.
+func (k *keeper) end(d xenctl.DomainInfo) string {
+	if k.a.Owners == nil {
+		return ""
+	}
+	if k.endsOf != d.Domid {
+		ends, err := k.a.Owners.Ends(d.Domid, d.UUID)
+		if err != nil {
+			k.log.Warn("what is to become of the domain when it ends cannot be told", "op", "toolstack", "domid", d.Domid, "err", err)
+		}
+		if ends == (toolstack.Ends{}) {
+			return "" // not yet, or nobody's
+		}
+		k.ends, k.endsOf = ends, d.Domid
+	}
+	if !d.Shutdown {
+		return ""
+	}
+	switch d.Reason {
+	case xenctl.ShutdownPoweroff:
+		return k.ends.Poweroff
+	case xenctl.ShutdownReboot:
+		return k.ends.Reboot
+	case xenctl.ShutdownCrash:
+		return k.ends.Crash
+	case xenctl.ShutdownWatchdog:
+		return k.ends.Watchdog
+	}
+	return ""
 }
 
 // advance asks what is next after what was seen, and does it.

@@ -12,6 +12,10 @@ import (
 
 type fakeOwner toolstack.Owner
 
+func (f *fakeOwner) Ends(ident.Domid, ident.UUID) (toolstack.Ends, error) {
+	return toolstack.Ends{Poweroff: "destroy", Reboot: f.OnReboot, Crash: f.OnReboot, Watchdog: f.OnReboot}, nil
+}
+
 func (f *fakeOwner) Owner(ident.Domid, ident.UUID, string) (toolstack.Owner, error) {
 	return toolstack.Owner(*f), nil
 }

@@ -91,8 +91,11 @@ func TestSuspendIsNoReboot(t *testing.T) {
 			}
 			time.Sleep(5 * time.Second)
 			s := now(t, a, "domU-web")
-			if s.State != "running" || s.Domid != 2 || !s.Resumed || !s.Enabled || s.Current != nil || s.Last != nil || s.Message != "" {
+			if s.State != "running" || s.Domid != 2 || !s.Resumed || !s.Enabled || s.Current != nil || s.Last != nil || s.Message != resumed {
 				t.Errorf("%+v", s)
+			}
+			if _, err := a.Reboot(ctx(t, time.Second), "domU-web", api.Graceful); code(err) != api.NotTracked || !strings.Contains(err.Error(), resumed) {
+				t.Errorf("%v", err)
 			}
 			if h := w.state(dir).history(); len(h) != 0 {
 				t.Errorf("%+v", h)
@@ -340,9 +343,76 @@ func TestStubDomain(t *testing.T) {
 	})(t)
 }
 
-// TestRenameRestart: a toolstack that keeps the old domain under another name and
-// UUID keeps its memory, too: that is not tried, and said if a guest does it by
-// itself. A creation that fails before the domain runs ends no reboot.
+// TestRestoredAndCold: a domain that was restored was not tracked, which is why it
+// comes back cold.
+func TestRestoredAndCold(t *testing.T) {
+	bubble(func(t *testing.T) {
+		w, a, d, _ := running(t, 20, api.Policy{})
+		time.Sleep(time.Second)
+		w.suspend(d)
+		time.Sleep(time.Second)
+		w.take(d)
+		time.Sleep(time.Second)
+		w.mu.Lock()
+		d = w.create("domU-web", webUUID)
+		w.mu.Unlock()
+		time.Sleep(time.Second)
+		w.die(d, xenctl.ShutdownCrash)
+		time.Sleep(10 * time.Second)
+		if s := now(t, a, "domU-web"); s.Last == nil || s.Last.Outcome != "cold" || !strings.Contains(s.Last.Reason, "restored") || s.Resumed || s.Message != "" {
+			t.Errorf("%+v, %+v", s, s.Last)
+		}
+	})(t)
+}
+
+// TestNotCreatedAgain: whether a domain is waited for is up to what its configuration
+// says of how it went down.
+func TestNotCreatedAgain(t *testing.T) {
+	for name, c := range map[string]struct {
+		end     string
+		reason  xenctl.ShutdownReason
+		off     bool
+		trigger api.Trigger
+	}{
+		"a crash, destroy":     {"destroy", xenctl.ShutdownCrash, true, api.Crash},
+		"a crash, core dump":   {"coredump-destroy", xenctl.ShutdownCrash, true, api.Crash},
+		"a watchdog, preserve": {"preserve", xenctl.ShutdownWatchdog, true, api.Crash},
+		"a crash, restart":     {"coredump-restart", xenctl.ShutdownCrash, false, api.Crash},
+		"a reboot, destroy":    {"destroy", xenctl.ShutdownReboot, true, api.Guest},
+		"nobody says":          {"", xenctl.ShutdownReboot, false, api.Guest},
+		"switched off":         {"restart", xenctl.ShutdownPoweroff, true, api.Off},
+	} {
+		t.Run(name, bubble(func(t *testing.T) {
+			w := newWorld(t)
+			w.recreate = false
+			owner := &fakeOwner{Toolstack: toolstack.XL, Process: "xl (3)", OnReboot: c.end}
+			a := w.start("kept", func(o *Options) { o.Owners = owner })
+			d := w.create("domU-web", webUUID)
+			if _, err := a.Enable(ctx(t, time.Second), "domU-web", api.Policy{}); err != nil {
+				t.Fatal(err)
+			}
+			w.load(d, 20)
+			time.Sleep(time.Second)
+			*owner = fakeOwner{} // libxl forgets it before the agent looks
+			w.die(d, c.reason)
+			time.Sleep(5 * time.Second)
+			if s := now(t, a, webUUID.String()); s.Current == nil != c.off || s.State != "down" || s.ImagePages != 40 {
+				t.Errorf("%+v", s)
+			}
+			w.mu.Lock()
+			w.boots(w.create("domU-web", webUUID))
+			w.mu.Unlock()
+			time.Sleep(5 * time.Second)
+			if s := now(t, a, "domU-web"); s.Last == nil || s.Last.Outcome != "warm" || s.Last.Trigger != c.trigger {
+				t.Errorf("%+v", s.Last)
+			}
+		}))
+	}
+}
+
+// TestRenameRestart: a toolstack that keeps the old domain under another name (its UUID
+// in Xen stays what it was) keeps its memory, too: that is not tried, and said if a
+// guest does it by itself. A creation that fails before the domain runs ends no reboot.
 func TestRenameRestart(t *testing.T) {
 	bubble(func(t *testing.T) {
 		w := newWorld(t)
@@ -363,13 +433,15 @@ func TestRenameRestart(t *testing.T) {
 		d.info.Shutdown, d.info.Reason = true, xenctl.ShutdownReboot
 		w.mu.Unlock()
 		time.Sleep(time.Second)
-		w.mu.Lock()
-		d.info.UUID = ident.UUID{8}
-		w.mu.Unlock()
-		w.store.Set("/local/domain/1/name", "domU-web-1764504000")
-		time.Sleep(time.Second)
-		if s := now(t, a, webUUID.String()); s.Current == nil || !strings.Contains(s.Message, "rename-restart") {
+		if s := now(t, a, webUUID.String()); s.Current == nil || s.Message != "" { // every domain that reboots is like that at first
 			t.Errorf("%+v", s)
+		}
+		w.store.Set("/local/domain/1/name", "domU-web-20261130T1522Z")
+		time.Sleep(time.Second)
+		for _, word := range []string{webUUID.String(), "domU-web"} {
+			if s := now(t, a, word); s.Current == nil || !strings.Contains(s.Message, "rename-restart") {
+				t.Errorf("%s: %+v", word, s)
+			}
 		}
 		w.mu.Lock()
 		n := w.create("domU-web", webUUID)
@@ -379,7 +451,7 @@ func TestRenameRestart(t *testing.T) {
 		w.take(n)
 		time.Sleep(time.Second)
 		s := now(t, a, webUUID.String())
-		if s.Current == nil || s.Current.Sequence != 1 || s.Last != nil {
+		if s.Current == nil || s.Current.Sequence != 1 || s.Last != nil || !strings.Contains(s.Message, "xl destroy 1 ") {
 			t.Errorf("%+v, %+v", s.Current, s.Last)
 		}
 		w.mu.Lock()

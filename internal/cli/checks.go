@@ -130,6 +130,8 @@ func (d *diagnosis) checkDomain(ctx context.Context, l local, s api.DomainStatus
 	case s.Current != nil:
 		d.add("domain", s.Domain, sevOK, "warmreboot status "+s.Domain+" --wait", "a reboot is under way")
 		return
+	case !s.Attached && s.Resumed:
+		d.add("guest kernel", s.Domain, sevWarning, "warmreboot "+s.Domain+" --cold, when it suits", "it was restored, or has come from another host: it is tracked from its next boot on, which is a cold one")
 	case !s.Attached:
 		d.add("guest kernel", s.Domain, sevWarning, "boot a kernel with CONFIG_XEN_WARMCACHE, after it was enabled", "its kernel does not track its page cache: the next reboot is a cold one")
 	case !s.Armed:
@@ -204,7 +206,7 @@ func (d *diagnosis) checkDisk(ctx context.Context, l local, s api.DomainStatus, 
 	// The guest writes its own node, and harms nobody but itself by it.
 	ours, _ := l.store.Read(ctx, be.Path+"/feature-persistent")
 	theirs, _ := l.store.Read(ctx, front+"/feature-persistent")
-	if ours == "1" && theirs == "1" {
+	if ours == "1" && theirs == "1" && (s.Attached || !s.Resumed) { // a restored guest has not asked for others yet
 		d.add(check, s.Domain, sevWarning, "boot the guest's patched kernel after it was enabled, or with xen_blkfront.feature_persistent=0",
 			"persistent grants are on: its I/O goes through copies, and is not tracked")
 	}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"text/tabwriter"
 	"time"
 
@@ -130,7 +131,11 @@ func (e *env) printList(p call, all []api.DomainStatus, err error) error {
 
 func (e *env) printStatus(s api.DomainStatus) {
 	s = text.Printable(s)
-	fmt.Fprintf(e.stdout, "domain %s (%s), domid %d, %s %s", s.Domain, s.UUID, s.Domid, s.State, s.Type)
+	fmt.Fprintf(e.stdout, "domain %s (%s), ", s.Domain, s.UUID)
+	if s.Domid != 0 {
+		fmt.Fprintf(e.stdout, "domid %d, ", s.Domid)
+	}
+	fmt.Fprint(e.stdout, strings.TrimSpace(s.State+" "+s.Type))
 	if s.Toolstack != "" {
 		fmt.Fprintf(e.stdout, ", created by %s", s.Toolstack)
 	}

@@ -334,7 +334,7 @@ func (c *Collector) collectDomain(to *sender, s *api.DomainStatus) {
 // Every kind and result is there from the start: the first increment of a series
 // that was not there is one that Prometheus does not see.
 var (
-	kinds   = []api.Trigger{api.Graceful, api.Force, api.Cold, api.Guest, api.Crash, api.Unknown}
+	kinds   = []api.Trigger{api.Graceful, api.Force, api.Cold, api.Guest, api.Crash, api.Off, api.Unknown}
 	results = api.Outcomes
 )
 

@@ -139,6 +139,9 @@ func (c *Collector) Finished(s api.Summary) {
 	for reason, n := range s.Refused {
 		f.refused[reason] += n
 	}
+	if s.Trigger == api.Off {
+		return // how long it was away is up to whoever switched it off
+	}
 	if s.DownSeconds > 0 {
 		f.down.observe(s.DownSeconds)
 	}

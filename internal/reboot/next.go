@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"log/slog"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/warmreboot/warmreboot/api"
@@ -18,9 +19,21 @@ type Domain struct {
 	Name string
 	// Built: it has its memory. Before, it must be left alone.
 	Built bool
+	// End is what its toolstack does now that it has shut down, as xl.cfg(5) names it;
+	// "" if that is not known.
+	End string
 	// Status is what Xen says of its warm cache, or Err why it does not.
 	Status xenctl.WarmcacheStatus
 	Err    error
+}
+
+// stays reports whether a domain that has shut down is not created again. If nobody
+// says, one that was switched off is not.
+func (d *Domain) stays() bool {
+	if d.End == "" {
+		return d.Reason == xenctl.ShutdownPoweroff
+	}
+	return !strings.Contains(d.End, "restart")
 }
 
 // Observation is what is seen at one look.
@@ -31,7 +44,7 @@ type Observation struct {
 	// that is not known: xenctl.ErrNoImage if there is nothing.
 	Image    xenctl.Image
 	ImageErr error
-	// Preserved: the domain that went down is still there, under another UUID.
+	// Preserved: the domain that went down is still there, under another name.
 	Preserved bool
 	// Judged: what Judge asked for is done.
 	Judged bool
@@ -250,8 +263,10 @@ func (m *machine) down(cur *Domain) {
 		PagesBefore: m.Before.Committed, Trigger: api.Unknown, By: api.ByGuest, Refused: map[string]uint64{}, VBDs: []api.VBDSummary{}}
 	off := false
 	if own {
-		off = cur.Reason == xenctl.ShutdownPoweroff
+		off = cur.stays()
 		switch cur.Reason {
+		case xenctl.ShutdownPoweroff:
+			s.Trigger = api.Off
 		case xenctl.ShutdownCrash, xenctl.ShutdownWatchdog:
 			s.Trigger = api.Crash
 		case xenctl.ShutdownReboot:
@@ -267,7 +282,7 @@ func (m *machine) down(cur *Domain) {
 	}
 	m.Sequence++
 	s.Sequence = m.Sequence
-	m.Reboot = &Reboot{Summary: s, Off: off, Untracked: m.Before.Enabled && !m.Before.Attached, Fuse: m.Fuse}
+	m.Reboot = &Reboot{Summary: s, Off: off, Untracked: m.Before.Enabled && !m.Before.Attached, Resumed: m.Resumed && m.Before.Committed == 0, Fuse: m.Fuse}
 	if m.Fuse != nil {
 		m.log.Warn("nothing will be restored when the domain is back", "sequence", s.Sequence, "why", m.Fuse.Why)
 		m.Fuse = nil
@@ -326,9 +341,25 @@ func (m *machine) absent(none bool) {
 	if !m.Enabled && m.Reboot == nil {
 		m.do(Effect{Kind: Retire})
 	}
-	if b := m.Reboot; none && b != nil && b.Lost == "" {
+	switch b := m.Reboot; {
+	case b == nil:
+	case m.o.Preserved:
+		m.preserved(b)
+	case none && b.Lost == "":
 		m.watchImage(b)
 	}
+}
+
+// preserved is that the toolstack has kept the domain that went down: its pages are
+// still in use. The next one may have been tried in vain.
+func (m *machine) preserved(b *Reboot) {
+	why := fmt.Sprintf("the toolstack has kept the old domain as domid %d (on_reboot or on_crash is rename-restart), with its memory and its disks: xl destroy %d when it is no longer needed", b.Summary.DomidBefore, b.Summary.DomidBefore)
+	if b.Lost == why {
+		return
+	}
+	b.Lost = why
+	m.log.Warn("the old domain is preserved: nothing comes back of it", "domid", b.Summary.DomidBefore, "why", b.Lost)
+	m.save()
 }
 
 // watchImage sees whether Xen still keeps the pages of a domain that is not there. A
@@ -342,11 +373,6 @@ func (m *machine) watchImage(b *Reboot) {
 	case errors.Is(m.o.ImageErr, xenctl.ErrNoImage) && b.ImagePages > 0:
 		b.Lost = fmt.Sprintf("Xen gave up the %d pages that it had kept: their time was over, or a new domain needed the memory, or somebody dropped them (xl dmesg says which)", b.ImagePages)
 		m.log.Warn("image gone: the domain comes back cold", "pages", b.ImagePages, "why", b.Lost)
-		m.save()
-	case m.o.Preserved:
-		// The toolstack has kept the domain that went down: its pages are still in use.
-		b.Lost = fmt.Sprintf("the toolstack has kept the old domain as domid %d (on_reboot or on_crash is rename-restart or preserve), with its memory and its disks: xl destroy %d when it is no longer needed", b.Summary.DomidBefore, b.Summary.DomidBefore)
-		m.log.Warn("the old domain is preserved: nothing comes back of it", "domid", b.Summary.DomidBefore, "why", b.Lost)
 		m.save()
 	}
 }
@@ -492,6 +518,8 @@ func (m *machine) progress(st xenctl.WarmcacheStatus) {
 			s.Reason = b.Fuse.String()
 		case s.PagesAdopted == 0 && b.Lost != "":
 			s.Reason = b.Lost
+		case s.PagesAdopted == 0 && b.Resumed:
+			s.Reason = "the domain had been restored, or had come from another host: it is tracked from this boot on"
 		}
 	}
 	if b.Attempted && !st.Report.Done && st.Adopted > 0 {

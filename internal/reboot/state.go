@@ -107,7 +107,7 @@ type Reboot struct {
 	// why it does not any more.
 	ImagePages uint64 `json:"image_pages,omitempty"`
 	Lost       string `json:"lost,omitempty"`
-	// Off: it was switched off, and did not ask to come back.
+	// Off: it was switched off, or is not to be created again after what it did.
 	Off bool `json:"off,omitempty"`
 	// Attempted: pages have been approved, or are about to be. It is written down
 	// before, so that a restore that takes the guest down is never forgotten.
@@ -116,6 +116,8 @@ type Reboot struct {
 	Fuse *Fuse `json:"fuse,omitempty"`
 	// Untracked: the guest that went down did not track.
 	Untracked bool `json:"untracked,omitempty"`
+	// Resumed: it had not been booted here, and so not been tracked.
+	Resumed bool `json:"resumed,omitempty"`
 	// Seen is when the new domain was first seen, Ran when it first ran.
 	Seen time.Time `json:"seen"`
 	Ran  time.Time `json:"ran"`

@@ -11,6 +11,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 
@@ -28,16 +29,22 @@ type Owner struct {
 	Toolstack string // XL, Libvirt, or "" for somebody else
 	// Process is who would create the domain again; "" if it does not run.
 	Process string
-	// OnReboot is what is to become of a domain that reboots, as libxl names
-	// it: restart, destroy and so on; "" if nobody says.
+	// OnReboot is Ends.Reboot.
 	OnReboot string
 }
+
+// Ends are what is to become of a domain that ends, by how it does, as xl.cfg(5)
+// names it: restart, destroy and so on; "" if nobody says.
+type Ends struct{ Poweroff, Reboot, Crash, Watchdog string }
+
+// Restarts reports whether the domain is created again after that.
+func Restarts(end string) bool { return strings.Contains(end, "restart") }
 
 // Recreates returns nil if the domain will be created again when it reboots, as
 // far as can be told, else why not and what to do.
 func (o Owner) Recreates() error {
 	switch {
-	case o.OnReboot != "" && !strings.Contains(o.OnReboot, "restart"):
+	case o.OnReboot != "" && !Restarts(o.OnReboot):
 		return fmt.Errorf(`its on_reboot is %q, so it would not come back: set it to "restart" and create it again`, o.OnReboot)
 	case o.Toolstack == Libvirt && o.Process == "":
 		return errors.New("libvirt has created it, but neither libvirtd nor virtxend runs, so nobody would create it again: start libvirtd")
@@ -48,7 +55,7 @@ func (o Owner) Recreates() error {
 // Releases returns nil if what a domain has in memory is let go of when it reboots,
 // else why not: then nothing of it can come back.
 func (o Owner) Releases() error {
-	if o.OnReboot == "rename-restart" {
+	if o.OnReboot == renameRestart {
 		return errors.New(`its on_reboot is "rename-restart": the old domain stays, with its memory and its disks; set it to "restart" and create it again`)
 	}
 	return nil
@@ -64,27 +71,57 @@ type Host struct {
 // Here is this machine.
 var Here = Host{State: "/var/lib/xen", Log: "/var/log/xen", Proc: "/proc"}
 
-// Owner looks for who has created a domain. What libxl keeps for its users is in
-// files named after domid and UUID; libvirt's is registered in libxl.h.
+// userdata is what libxl keeps for its users, in files named after domid and UUID.
+func (h Host) userdata(domid ident.Domid, uuid ident.UUID, id string) string {
+	return filepath.Join(h.State, fmt.Sprintf("userdata-d.%d.%s.%s", domid, uuid, id))
+}
+
+const renameRestart = "rename-restart"
+
+// end is an action of libxl's (libxl_action_on_shutdown), as xl.cfg(5) spells it. What
+// libxl does not write is its default.
+func end(action string) string {
+	switch action {
+	case "":
+		return "destroy"
+	case "restart_rename":
+		return renameRestart
+	}
+	return strings.ReplaceAll(action, "_", "-")
+}
+
+// Ends returns what is to become of a domain, whoever has created it by means of
+// libxl. libxl forgets it when the domain is destroyed.
+func (h Host) Ends(domid ident.Domid, uuid ident.UUID) (Ends, error) {
+	path := h.userdata(domid, uuid, "libxl-json")
+	raw, err := os.ReadFile(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return Ends{}, nil
+	}
+	if err != nil {
+		return Ends{}, err
+	}
+	var config struct {
+		Poweroff string `json:"on_poweroff"`
+		Reboot   string `json:"on_reboot"`
+		Crash    string `json:"on_crash"`
+		Watchdog string `json:"on_watchdog"`
+	}
+	if err := json.Unmarshal(bytes.TrimRight(raw, "\x00"), &config); err != nil {
+		return Ends{}, fmt.Errorf("%s: %w", path, err)
+	}
+	return Ends{end(config.Poweroff), end(config.Reboot), end(config.Crash), end(config.Watchdog)}, nil
+}
+
+// Owner looks for who has created a domain. libvirt's userdata is registered in
+// libxl.h.
 func (h Host) Owner(domid ident.Domid, uuid ident.UUID, name string) (Owner, error) {
-	var o Owner
-	userdata := func(id string) string {
-		return filepath.Join(h.State, fmt.Sprintf("userdata-d.%d.%s.%s", domid, uuid, id))
+	ends, err := h.Ends(domid, uuid)
+	if err != nil {
+		return Owner{}, err
 	}
-	raw, err := os.ReadFile(userdata("libxl-json"))
-	switch {
-	case err == nil:
-		var config struct {
-			OnReboot string `json:"on_reboot"`
-		}
-		if err := json.Unmarshal(bytes.TrimRight(raw, "\x00"), &config); err != nil {
-			return o, fmt.Errorf("%s: %w", userdata("libxl-json"), err)
-		}
-		o.OnReboot = config.OnReboot
-	case !errors.Is(err, fs.ErrNotExist):
-		return o, err
-	}
-	switch _, err := os.Stat(userdata("libvirt-xml")); {
+	o := Owner{OnReboot: ends.Reboot}
+	switch _, err := os.Stat(h.userdata(domid, uuid, "libvirt-xml")); {
 	case err == nil:
 		o.Toolstack = Libvirt
 		o.Process, err = h.process(func(command, _ string) bool {
@@ -94,14 +131,16 @@ func (h Host) Owner(domid ident.Domid, uuid ident.UUID, name string) (Owner, err
 	case !errors.Is(err, fs.ErrNotExist):
 		return o, err
 	}
-	// xl leaves nothing but the process, which writes to a log of its own.
-	log := filepath.Join(h.Log, "xl-"+name+".log")
+	// xl leaves nothing but the process, which writes to a log of its own, named as the
+	// domain was when it began: one that was migrated here was not called by its name yet.
+	// Logs are rotated, by xl too.
+	log := regexp.MustCompile("^" + regexp.QuoteMeta(filepath.Join(h.Log, "xl-"+name)) + `(-{2}incoming)?\.log([.-][0-9]+)*( \(deleted\))?$`)
 	o.Process, err = h.process(func(command, dir string) bool {
 		if command != "xl" {
 			return false
 		}
 		target, err := os.Readlink(filepath.Join(dir, "fd", "2"))
-		return err == nil && target == log
+		return err == nil && log.MatchString(target)
 	})
 	if o.Process != "" {
 		o.Toolstack = XL

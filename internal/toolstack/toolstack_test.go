@@ -54,6 +54,13 @@ func TestOwner(t *testing.T) {
 			Owner{"", "", "restart"}, ""},
 		"destroy": {map[string]string{of("libxl-json"): `{"on_reboot": "destroy"}`}, map[string]string{"12": "xl /var/log/xen/xl-web.log"},
 			Owner{XL, "xl (12)", "destroy"}, `on_reboot is "destroy"`},
+		"destroy, which is libxl's default and not written": {map[string]string{of("libxl-json"): `{"c_info": {"name": "web"}, "on_crash": "restart"}` + "\x00"}, map[string]string{"12": "xl /var/log/xen/xl-web.log"},
+			Owner{XL, "xl (12)", "destroy"}, `on_reboot is "destroy"`},
+		"migrated in": {map[string]string{of("libxl-json"): restart}, map[string]string{"12": "xl /var/log/xen/xl-web--incoming.log"},
+			Owner{XL, "xl (12)", "restart"}, ""},
+		"its log was rotated": {map[string]string{of("libxl-json"): restart}, map[string]string{"12": "xl /var/log/xen/xl-web.log.1"},
+			Owner{XL, "xl (12)", "restart"}, ""},
+		"of a longer name": {nil, map[string]string{"12": "xl /var/log/xen/xl-web.log.db.log"}, Owner{}, ""},
 		"libvirt": {map[string]string{of("libxl-json"): restart, of("libvirt-xml"): "<domain/>"}, map[string]string{"3": "libvirtd"},
 			Owner{Libvirt, "libvirtd (3)", "restart"}, ""},
 		"libvirt's own daemon for Xen": {map[string]string{of("libvirt-xml"): "<domain/>"}, map[string]string{"3": "virtxend"},
@@ -74,5 +81,32 @@ func TestOwner(t *testing.T) {
 	}
 	if _, err := host(t, map[string]string{of("libxl-json"): "{"}, nil).Owner(7, uuid, "web"); err == nil {
 		t.Error("half a file is taken for one")
+	}
+}
+
+// TestEnds: libxl spells otherwise than xl.cfg, and leaves out its default.
+func TestEnds(t *testing.T) {
+	uuid := ident.UUID{0x5c, 0x0f}
+	path := "userdata-d.7." + uuid.String() + ".libxl-json"
+	for text, want := range map[string]Ends{
+		`{}`: {"destroy", "destroy", "destroy", "destroy"},
+		`{"on_reboot": "restart_rename", "on_crash": "coredump_restart", "on_poweroff": "preserve", "on_watchdog": "soft_reset"}` + "\x00": {"preserve", "rename-restart", "coredump-restart", "soft-reset"},
+	} {
+		if got, err := host(t, map[string]string{path: text}, nil).Ends(7, uuid); err != nil || got != want {
+			t.Errorf("%s: %+v, %v", text, got, err)
+		}
+	}
+	h := host(t, map[string]string{path: `{"on_reboot": "restart_rename"}`}, nil)
+	if got, err := h.Ends(8, uuid); err != nil || got != (Ends{}) {
+		t.Errorf("%+v, %v", got, err)
+	}
+	o, err := h.Owner(7, uuid, "web")
+	if err != nil || o.Recreates() != nil || o.Releases() == nil {
+		t.Errorf("%+v, %v", o, err)
+	}
+	for end, want := range map[string]bool{"": false, "destroy": false, "preserve": false, "coredump-destroy": false, "restart": true, "rename-restart": true, "coredump-restart": true} {
+		if Restarts(end) != want {
+			t.Errorf("%s: %t", end, !want)
+		}
 	}
 }
