@@ -16,20 +16,26 @@ import (
 type OperationKind string
 
 // Kinds.
-const KindReboot OperationKind = "reboot"
+const (
+	KindReboot OperationKind = "reboot"
+	// KindSchedule is a run of a schedule, with its hooks, its health check and what
+	// follows. Nobody can ask for it.
+	KindSchedule OperationKind = "schedule"
+)
 
 // OperationRequest asks for something that takes long.
 type OperationRequest struct {
 	Kind   OperationKind `json:"kind"`
 	Domain string        `json:"domain"` // a name, a domid or a UUID
 	Mode   Trigger       `json:"mode"`   // graceful, force or cold
-	// Override: in spite of locks and windows.
+	// Override: in spite of locks, windows, groups and limits.
 	Override bool `json:"override,omitempty"`
 	// TimeoutSeconds is how long the operation waits for its end; then it has
 	// failed, with code TimedOut, though the domain may still come back. 0: no end.
 	TimeoutSeconds float64 `json:"timeout_seconds,omitempty"`
-	// Owner is who asks, for those who look at what is going on.
+	// Owner is who asks, and Cause why, for those who look at what is going on.
 	Owner string `json:"owner,omitempty"`
+	Cause string `json:"cause,omitempty"`
 	// Key makes it one request, however often it is asked: who asks again with the
 	// same key, after a lost connection, gets the operation that there is. "" is
 	// no key.
@@ -46,18 +52,39 @@ const (
 	OperationFailed  OperationState = "failed" // Error says why
 )
 
-// Operation is something that takes long, which somebody asked for.
+// Operation is something that takes long, which somebody asked for. It is journalled
+// step by step: a daemon that is started after one that was killed goes on with it.
 type Operation struct {
-	ID      string           `json:"id"`
-	Request OperationRequest `json:"request"`
-	UUID    ident.UUID       `json:"uuid,omitzero"` // of the domain, once that is known
-	By      Origin           `json:"by"`
-	State   OperationState   `json:"state"`
-	Begun   time.Time        `json:"begun"`
-	Ended   time.Time        `json:"ended,omitzero"`
-	// Summary is the account of the reboot, as far as it got.
+	ID   string        `json:"id"`
+	Kind OperationKind `json:"kind"`
+	// Domain was its name when the operation was begun; UUID is what it is known by.
+	Domain string     `json:"domain"`
+	UUID   ident.UUID `json:"uuid"`
+	By     Origin     `json:"by"`
+	// Owner is who asked for it, Cause why.
+	Owner string `json:"owner"`
+	Cause string `json:"cause,omitempty"`
+	// Request is what was asked for; nil if a schedule did.
+	Request *OperationRequest `json:"request,omitempty"`
+	State   OperationState    `json:"state"`
+	Begun   time.Time         `json:"begun"`
+	Ended   time.Time         `json:"ended,omitzero"`
+	// Steps are those that have begun, in that order.
+	Steps []OperationStep `json:"steps"`
+	// Taken is how often another daemon went on with it.
+	Taken int `json:"taken,omitempty"`
+	// Summary is the account of the reboot, as far as it got, once the operation has
+	// ended.
 	Summary *Summary `json:"summary,omitempty"`
 	Error   *Error   `json:"error,omitempty"`
+}
+
+// OperationStep is one of an operation.
+type OperationStep struct {
+	Name  string    `json:"name"`
+	Begun time.Time `json:"begun"`
+	Ended time.Time `json:"ended,omitzero"` // zero while it is being done
+	Error *Error    `json:"error,omitempty"`
 }
 
 // Operations is what a daemon does that takes long. Nothing of it depends on who
@@ -66,6 +93,7 @@ type Operations interface {
 	// Plan returns what an operation would do, and does nothing.
 	Plan(ctx context.Context, r OperationRequest) (Plan, error)
 	// Begin returns at once, with the operation that was begun or, by its key, found.
+	// It fails with NotFound if there is no such domain.
 	Begin(ctx context.Context, r OperationRequest) (Operation, error)
 	// Operation fails with NotFound if there is none of that ID, or if it was long ago.
 	Operation(ctx context.Context, id string) (Operation, error)

@@ -69,15 +69,16 @@ var allowed = map[string]string{
 	"cmd/warmcheckpoint":          "internal/checkpoint/command",
 	// The agent, and who has it do things.
 	"internal/agent":     "api ident cachemap internal/custody internal/disk internal/hypervisor internal/inventory internal/reboot internal/scrub internal/toolstack internal/validate xenctl xenctl/libxl golang.org/x/sys/unix",
-	"internal/scheduler": "api ident internal/agent internal/config internal/operation internal/schedule internal/state internal/store net/http os/exec",
+	"internal/operator":  "api ident internal/agent internal/operation internal/state",
+	"internal/scheduler": "api ident internal/agent internal/config internal/operation internal/operator internal/schedule internal/state net/http os/exec",
 	// Who is asked, and shows.
 	"internal/apiserver": "api ident internal/text net/http",
 	"internal/webserver": "api internal/web net/http",
 	"internal/metrics": "api ident internal/scrub xenctl net/http github.com/prometheus/client_golang/prometheus github.com/prometheus/client_golang/prometheus/collectors " +
 		"github.com/prometheus/client_golang/prometheus/promhttp",
 	// The programs. The command line links no daemon.
-	"internal/daemon": "api internal/agent internal/apiserver internal/disk internal/hypervisor internal/logonce internal/metrics internal/samples internal/scheduler internal/scrub internal/sdnotify " +
-		"internal/settings internal/state internal/toolstack internal/version internal/web internal/webserver xenctl xenctl/libxl xenstore net/http",
+	"internal/daemon": "api internal/agent internal/apiserver internal/disk internal/hypervisor internal/logonce internal/metrics internal/operation internal/operator internal/samples internal/scheduler internal/scrub internal/sdnotify " +
+		"internal/settings internal/state internal/store internal/toolstack internal/version internal/web internal/webserver xenctl xenctl/libxl xenstore net/http",
 	"internal/cli": "api ident cachemap internal/config internal/disk internal/hypervisor internal/inventory internal/schedule internal/settings internal/state internal/text " +
 		"internal/toolstack internal/validate internal/version internal/web xenctl xenstore github.com/urfave/cli/v2 golang.org/x/term",
 	"cmd/warmreboot":     "internal/cli",
@@ -274,7 +275,7 @@ func checkPicture(t *testing.T, want string) {
 }
 
 // What the command line must not link: a daemon, and what would come with it.
-var notInCLI = []string{"internal/agent", "internal/daemon", "internal/scheduler", "internal/apiserver", "internal/webserver", "internal/metrics", "internal/samples",
+var notInCLI = []string{"internal/agent", "internal/daemon", "internal/scheduler", "internal/operation", "internal/operator", "internal/apiserver", "internal/webserver", "internal/metrics", "internal/samples",
 	"xenctl/libxl", "net/http", "crypto/tls", "github.com/prometheus/client_golang/prometheus", "google.golang.org/protobuf/proto"}
 
 // What the api must not need of those who import it.

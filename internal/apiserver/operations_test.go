@@ -2,222 +2,89 @@ package apiserver
 
 import (
 	"context"
-	"errors"
 	"fmt"
+	"iter"
 	"net/http"
 	"net/http/httptest"
 	"strings"
-	"sync"
 	"testing"
-	"testing/synctest"
 	"time"
 
 	"github.com/warmreboot/warmreboot/api"
-	"github.com/warmreboot/warmreboot/ident"
 )
 
-// slow reboots when it is let, and counts.
-type slow struct {
-	echo
-	let   chan error
-	begun chan struct{} // one for each
-
-	mu     sync.Mutex
-	asked  []api.OperationRequest
-	ctxErr error
+// doer does what operations are about.
+type doer interface {
+	Plan(ctx context.Context, r api.OperationRequest) (api.Plan, error)
+	Reboot(ctx context.Context, r api.OperationRequest) (api.Summary, error)
 }
 
-func newSlow() *slow { return &slow{let: make(chan error), begun: make(chan struct{}, maxRunning)} }
-
-func (s *slow) Reboot(ctx context.Context, r api.OperationRequest) (api.Summary, error) {
-	s.mu.Lock()
-	s.asked = append(s.asked, r)
-	s.mu.Unlock()
-	s.begun <- struct{}{}
-	sum := api.Summary{Domain: r.Domain, UUID: ident.UUID{9}, Trigger: r.Mode, Outcome: api.OutcomeWarm}
-	select {
-	case err := <-s.let:
-		return sum, err
-	case <-ctx.Done():
-		s.mu.Lock()
-		s.ctxErr = ctx.Err()
-		s.mu.Unlock()
-		return sum, api.Errorf(api.TimedOut, "not yet")
-	}
+// instant is api.Operations that are done when they are begun. What they really are is
+// tested where they are done.
+type instant struct {
+	doer
+	all []api.Operation
 }
 
-func (s *slow) times() int {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return len(s.asked)
-}
-
-var rebootOfWeb = api.OperationRequest{Kind: api.KindReboot, Domain: "web", Mode: api.Graceful}
-
-// TestOperation: it is begun at once, can be asked for, followed, and asked again by
-// its key without being done again.
-func TestOperation(t *testing.T) {
-	s := newSlow()
-	c := serveAll(t, s)
-	ctx := context.Background()
-	r := rebootOfWeb
-	r.Key, r.Owner = "k", "ann"
-	op, err := c.Begin(ctx, r)
-	if err != nil || op.State != api.OperationRunning || op.ID == "" || op.Request != r || op.By != api.ByOperator || op.Begun.IsZero() {
-		t.Fatalf("%+v, %v", op, err)
-	}
-	if again, err := c.Begin(ctx, r); err != nil || again.ID != op.ID {
-		t.Errorf("again: %+v, %v", again, err)
-	}
-	other := r
-	other.Mode = api.Force
-	var e *api.Error
-	if v, err := c.Begin(ctx, other); !errors.As(err, &e) || e.Code != api.BadRequest {
-		t.Errorf("another request of that key: %+v, %v", v, err)
-	}
-	if all, err := c.Operations(ctx); err != nil || len(all) != 1 || all[0].ID != op.ID {
-		t.Errorf("%+v, %v", all, err)
-	}
-	var states []api.OperationState
-	for v, err := range c.Follow(ctx, op.ID) {
-		if err != nil {
-			t.Fatal(err)
-		}
-		if states = append(states, v.State); len(states) == 1 {
-			s.let <- nil
-		}
-		op = v
-	}
-	if fmt.Sprint(states) != "[running done]" || op.Summary == nil || op.Summary.Outcome != api.OutcomeWarm || op.UUID != (ident.UUID{9}) || op.Ended.IsZero() || op.Error != nil {
-		t.Errorf("%v, %+v", states, op)
-	}
-	if v, err := c.Operation(ctx, op.ID); err != nil || v.State != api.OperationDone {
-		t.Errorf("%+v, %v", v, err)
-	}
-	if again, err := c.Begin(ctx, r); err != nil || again.State != api.OperationDone || s.times() != 1 {
-		t.Errorf("after its end: %+v, %v, done %d times", again, err, s.times())
-	}
-	for _, err := range c.Follow(ctx, "none") {
-		if !errors.As(err, &e) || e.Code != api.NotFound {
-			t.Errorf("%v", err)
-		}
-	}
-	if _, err := c.Operation(ctx, "a/b"); !errors.As(err, &e) || e.Code != api.NotFound {
-		t.Errorf("%v", err)
-	}
-}
-
-// TestOperationOutlivesItsAsker: who asked may hang up; what he asked for goes on.
-func TestOperationOutlivesItsAsker(t *testing.T) {
-	s := newSlow()
-	c := serveAll(t, s)
-	ctx, cancel := context.WithCancel(context.Background())
-	go func() {
-		<-s.begun
-		cancel()
-	}()
-	if _, err := api.Await(ctx, c, rebootOfWeb); !errors.Is(err, context.Canceled) {
-		t.Errorf("%v", err)
-	}
-	all, err := c.Operations(context.Background())
-	if err != nil || len(all) != 1 || all[0].State != api.OperationRunning {
-		t.Fatalf("%+v, %v", all, err)
-	}
-	s.let <- api.Errorf(api.CameBackCold, "cold").Try(api.TryForce)
-	for v, err := range c.Follow(context.Background(), all[0].ID) {
-		if v.State == api.OperationFailed && (v.Error.Code != api.CameBackCold || v.Error.Hint != api.TryForce || v.Summary == nil) {
-			t.Errorf("%+v, %v", v, err)
-		}
-	}
-	if s.ctxErr != nil {
-		t.Errorf("the asker's end reached the operation: %v", s.ctxErr)
-	}
-}
-
-// TestOperationTimeout: the operation's own time ends its waiting, and the account so
-// far is handed over.
-func TestOperationTimeout(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		m := NewMemory(newSlow())
-		defer m.Stop()
-		r := rebootOfWeb
-		r.TimeoutSeconds = 300
-		begun := time.Now()
-		sum, err := api.Await(t.Context(), m, r)
-		var e *api.Error
-		if !errors.As(err, &e) || e.Code != api.TimedOut || sum.Domain != "web" || time.Since(begun) != 5*time.Minute {
-			t.Errorf("%+v, %v after %v", sum, err, time.Since(begun))
-		}
-		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+func (i *instant) Begin(ctx context.Context, r api.OperationRequest) (api.Operation, error) {
+	if r.TimeoutSeconds > 0 {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(context.WithoutCancel(ctx), time.Duration(r.TimeoutSeconds*float64(time.Second)))
 		defer cancel()
-		begun = time.Now()
-		if _, err := api.Await(ctx, m, rebootOfWeb); !errors.As(err, &e) || e.Code != api.TimedOut || time.Since(begun).Round(time.Second) != time.Minute {
-			t.Errorf("%v after %v", err, time.Since(begun))
-		}
-	})
-}
-
-// TestOperationsAreBounded: those that have ended are forgotten, the oldest first;
-// those that run never are.
-func TestOperationsAreBounded(t *testing.T) {
-	s := newSlow()
-	m := NewMemory(s)
-	ctx := context.Background()
-	first, err := m.Begin(ctx, rebootOfWeb)
+	}
+	s, err := i.Reboot(ctx, r)
+	op := api.Operation{ID: fmt.Sprint(len(i.all)), Kind: r.Kind, Domain: r.Domain, Request: &r, State: api.OperationDone, Steps: []api.OperationStep{}, Summary: &s}
 	if err != nil {
-		t.Fatal(err)
+		op.State, op.Error = api.OperationFailed, api.AsError(err)
 	}
-	quick := NewMemory(&echo{})
-	defer quick.Stop()
-	var last api.Operation
-	for range maxEnded + 20 {
-		op, err := quick.Begin(ctx, rebootOfWeb)
-		if err != nil {
-			t.Fatal(err)
-		}
-		for last = range quick.Follow(ctx, op.ID) {
-		}
-	}
-	all, _ := quick.Operations(ctx)
-	if len(all) != maxEnded || all[len(all)-1].ID != last.ID {
-		t.Errorf("%d are remembered", len(all))
-	}
-	for i := range maxRunning - 1 {
-		if _, err := m.Begin(ctx, rebootOfWeb); err != nil {
-			t.Fatalf("%d: %v", i, err)
-		}
-	}
-	if _, err := m.Begin(ctx, rebootOfWeb); err == nil {
-		t.Error("no end of operations")
-	}
-	if v, err := m.Operation(ctx, first.ID); err != nil || v.State != api.OperationRunning {
-		t.Errorf("%+v, %v", v, err)
-	}
-	m.Stop() // waits for all
-	if all, _ := m.Operations(ctx); len(all) != maxEnded {
-		t.Errorf("%d are remembered", len(all))
-	}
-	if _, err := m.Begin(ctx, rebootOfWeb); err == nil {
-		t.Error("begun after the end")
-	}
+	i.all = append(i.all, op)
+	return op, nil
 }
 
-func TestBadOperations(t *testing.T) {
-	s := newSlow()
-	m := NewMemory(s)
-	t.Cleanup(m.Stop)
-	h := Handler(s, ServeOperations(m))
-	for _, body := range []string{"", "{}", `{"kind":"reboot","domain":"web"}`, `{"kind":"reboot","domain":"","mode":"cold"}`, `{"kind":"kexec","domain":"web","mode":"cold"}`,
-		`{"kind":"reboot","domain":"web","mode":"warm"}`, `{"kind":"reboot","domain":"web","mode":"cold","timeout_seconds":-1}`, `{"kind":"reboot","domain":"web","mode":"cold","unknown":1}`} {
+func (i *instant) Operations(context.Context) ([]api.Operation, error) { return i.all, nil }
+
+func (i *instant) Operation(_ context.Context, id string) (api.Operation, error) {
+	for _, op := range i.all {
+		if op.ID == id {
+			return op, nil
+		}
+	}
+	return api.Operation{}, api.Errorf(api.NotFound, "there is no operation %q", id)
+}
+
+func (i *instant) Follow(ctx context.Context, id string) iter.Seq2[api.Operation, error] {
+	return func(yield func(api.Operation, error) bool) { yield(i.Operation(ctx, id)) }
+}
+
+// TestBegun: what was begun is accepted, and where it is found is said; what is no
+// request is not.
+func TestBegun(t *testing.T) {
+	e := &echo{}
+	h := Handler(e, ServeOperations(&instant{doer: e}))
+	ask := func(method, path, body string) *httptest.ResponseRecorder {
 		w := httptest.NewRecorder()
-		h.ServeHTTP(w, httptest.NewRequest("POST", "/v1/operations", strings.NewReader(body)))
-		if w.Code != http.StatusBadRequest || s.times() != 0 {
+		h.ServeHTTP(w, httptest.NewRequest(method, path, strings.NewReader(body)))
+		return w
+	}
+	for _, body := range []string{"", "x", `{"kind":"reboot","domain":"web","mode":"cold","unknown":1}`} {
+		if w := ask("POST", "/v1/operations", body); w.Code != http.StatusBadRequest || e.mode != "" {
 			t.Errorf("%s: %d %s", body, w.Code, w.Body)
 		}
 	}
-	w := httptest.NewRecorder()
-	h.ServeHTTP(w, httptest.NewRequest("POST", "/v1/operations", strings.NewReader(`{"kind":"reboot","domain":"web","mode":"cold"}`)))
-	if w.Code != http.StatusAccepted || !strings.HasPrefix(w.Header().Get("Location"), "/v1/operations/") {
+	w := ask("POST", "/v1/operations", `{"kind":"reboot","domain":"web","mode":"cold"}`)
+	at := w.Header().Get("Location")
+	if w.Code != http.StatusAccepted || at != "/v1/operations/0" {
 		t.Errorf("%d %v %s", w.Code, w.Header(), w.Body)
+	}
+	if w := ask("GET", at, ""); w.Code != http.StatusOK || !strings.Contains(w.Body.String(), `"mode":"cold"`) {
+		t.Errorf("%d %s", w.Code, w.Body)
+	}
+	for _, path := range []string{"/v1/operations/none", "/v1/operations/none/events"} {
+		if w := ask("GET", path, ""); w.Code != http.StatusNotFound || !strings.Contains(w.Body.String(), `"not_found"`) {
+			t.Errorf("%d %s", w.Code, w.Body)
+		}
+	}
+	if w := ask("GET", "/v1/plan?kind=reboot&domain=web&mode=cold&override=perhaps", ""); w.Code != http.StatusBadRequest {
+		t.Errorf("%d %s", w.Code, w.Body)
 	}
 }

@@ -100,7 +100,7 @@ func (f *fakeService) Begin(_ context.Context, r api.OperationRequest) (api.Oper
 	defer f.mu.Unlock()
 	f.request = r
 	f.deadline = time.Duration(r.TimeoutSeconds * float64(time.Second)).Round(time.Second)
-	return api.Operation{ID: "1", Request: r, State: api.OperationRunning}, nil
+	return api.Operation{ID: "1", Request: &r, State: api.OperationRunning}, nil
 }
 
 func (f *fakeService) Follow(ctx context.Context, id string) iter.Seq2[api.Operation, error] {

@@ -20,7 +20,7 @@ func rebootFlags() []cli.Flag {
 		&cli.BoolFlag{Name: "force", Usage: "take the domain down without the guest's help"},
 		&cli.BoolFlag{Name: "cold", Usage: "reboot normally, without the page cache"},
 		durationFlag("timeout", 5*time.Minute, "give up waiting after `TIME`"),
-		&cli.BoolFlag{Name: "override", Usage: "in spite of locks and maintenance windows"},
+		&cli.BoolFlag{Name: "override", Usage: "in spite of locks, maintenance windows, groups and limits"},
 		&cli.BoolFlag{Name: "dry-run", Usage: "say what would be done, and do nothing"},
 	}
 }

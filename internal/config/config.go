@@ -27,7 +27,10 @@ const DefaultDir = "/etc/warmreboot"
 
 // Config is what all files of a directory say.
 type Config struct {
-	Limits    schedule.Limits
+	Limits schedule.Limits
+	// Limited: how many at once was written down. What counts if it was not is meant for
+	// schedules alone.
+	Limited   bool
 	Groups    []schedule.Group
 	Schedules []*Schedule
 	Files     []string

@@ -55,7 +55,7 @@ func TestDocumentedExample(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if c.Limits != (schedule.Limits{AtOnce: 2, Stagger: 5 * time.Minute}) || len(c.Groups) != 1 || len(c.Schedules) != 1 {
+	if c.Limits != (schedule.Limits{AtOnce: 2, Stagger: 5 * time.Minute}) || !c.Limited || len(c.Groups) != 1 || len(c.Schedules) != 1 {
 		t.Fatalf("%+v", c)
 	}
 	s := c.Schedules[0]
@@ -81,7 +81,7 @@ func TestDefaults(t *testing.T) {
 		t.Fatal(err)
 	}
 	s := c.Schedule("small")
-	if c.Limits.AtOnce != 1 || s == nil || s.Distance != time.Hour || s.Retry != time.Hour || s.MissedAfter != time.Hour || s.CatchUp ||
+	if c.Limits.AtOnce != 1 || c.Limited || s == nil || s.Distance != time.Hour || s.Retry != time.Hour || s.MissedAfter != time.Hour || s.CatchUp ||
 		s.Timeout != 10*time.Minute || s.Mode != api.Graceful || s.Location == nil || s.Line != 1 || s.Longest() != 11*time.Minute {
 		t.Errorf("%+v", s)
 	}

@@ -175,7 +175,7 @@ func (l *loader) load(raw []byte) {
 		}
 		l.limited = fmt.Sprintf("%s:%d", l.file, line)
 		if n := f.Limits.AtOnce; n != nil {
-			l.config.Limits.AtOnce = *n
+			l.config.Limits.AtOnce, l.config.Limited = *n, true
 			if *n < 0 {
 				l.complain(line, "limits.at_once must not be negative")
 			}

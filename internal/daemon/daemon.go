@@ -23,6 +23,7 @@ import (
 	"github.com/warmreboot/warmreboot/internal/disk"
 	"github.com/warmreboot/warmreboot/internal/hypervisor"
 	"github.com/warmreboot/warmreboot/internal/logonce"
+	"github.com/warmreboot/warmreboot/internal/operator"
 	"github.com/warmreboot/warmreboot/internal/scheduler"
 	"github.com/warmreboot/warmreboot/internal/scrub"
 	"github.com/warmreboot/warmreboot/internal/sdnotify"
@@ -132,9 +133,14 @@ func run(ctx context.Context, o settings.Daemon, log *slog.Logger) (err error) {
 	a := agent.New(agent.Options{Xen: hypervisor.Real{Handle: xen}, Store: store, Lifecycle: life,
 		Disks: agent.HostDisks{System: disk.Host}, Owners: toolstack.Here, Journal: journal, History: record, Log: log,
 		Boot: strings.TrimSpace(string(boot))})
+	operations, stopOperations, err := openOperations(filepath.Join(o.StateDir, "operations"), history, strings.TrimSpace(string(boot)), log)
+	if err != nil {
+		return err
+	}
+	rebooter := operator.Rebooter{Agent: a, State: history, Moment: operations.moment}
 	schedules := scheduler.New(scheduler.Options{Agent: a, State: history, History: record, Store: store, Dir: o.ConfigDir, DryRun: o.DryRun, Log: log,
-		Boot: strings.TrimSpace(string(boot)), Sys: "/sys", Console: "/var/log/xen/console",
-		Operations: filepath.Join(o.StateDir, "operations")})
+		Boot: strings.TrimSpace(string(boot)), Sys: "/sys", Console: "/var/log/xen/console", Operations: operations.Engine, Rebooter: rebooter})
+	asked := operator.New(rebooter, operations.Engine, log)
 	host := hostOf(xen.ProbeWarmcache)
 	scrubber := &scrub.Scrubber{Source: a.Scrubbed(), Memory: hypervisor.Real{Handle: xen}, Loaded: scrub.Load("/proc"), Log: log,
 		Limits: scrub.Limits{Rate: o.ScrubRate * (1 << 20), Share: o.ScrubShare / 100}}
@@ -171,14 +177,15 @@ func run(ctx context.Context, o settings.Daemon, log *slog.Logger) (err error) {
 		listener.Close()
 		return err
 	}
+	// With the configuration, which they ask; and before anything else is begun.
+	s.started("operations", stopOperations)
+	operations.Resume()
 	s.run("schedules", func(ctx context.Context) error { schedules.Run(ctx); return nil })
-	operations := apiserver.NewMemory(schedules.Guard())
-	s.started("operations", operations.Stop)
 	if o.Listen != "" {
 		s.run("pages", func(ctx context.Context) error { serveWeb(ctx, o.Listen, pages); <-ctx.Done(); return nil })
 	}
 	s.run("api", func(ctx context.Context) error {
-		return serve(ctx, listener, apiserver.Handler(schedules.Guard(), apiserver.ServeOperations(operations), apiserver.ServeSchedules(schedules),
+		return serve(ctx, listener, apiserver.Handler(a, apiserver.ServeOperations(asked), apiserver.ServeSchedules(schedules),
 			apiserver.ServeSamples(all), apiserver.ServeHost(host), apiserver.ServeDebug()))
 	})
 	tell := func(messages ...string) {

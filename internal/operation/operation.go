@@ -9,15 +9,20 @@
 //
 // A step that had begun, and of which nobody knows whether it ended, is done again or
 // not, as its How says. None is done twice that must not be.
+//
+// What is done to a domain is admitted first, see Admit: all operations alike ask the
+// same blockers, and hold the domain's lock until they have ended.
 package operation
 
 import (
+	"bytes"
 	"context"
 	"crypto/rand"
 	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"iter"
 	"maps"
 	"slices"
 	"strings"
@@ -31,11 +36,14 @@ import (
 
 // Operation is one, as it is journalled.
 type Operation struct {
-	ID   string `json:"id"`
-	Kind string `json:"kind"` // whose body it is
+	ID   string            `json:"id"`
+	Kind api.OperationKind `json:"kind"` // whose body it is
 	// Key is the asker's own name for it: who asks with the same key again is given
 	// the same operation.
 	Key string `json:"key,omitempty"`
+	// By is what kind of an owner asked, Schedule which one if it was a schedule.
+	By       api.Origin `json:"by"`
+	Schedule string     `json:"schedule,omitempty"`
 	// Owner is who asked, Cause why.
 	Owner  string     `json:"owner"`
 	Cause  string     `json:"cause,omitempty"`
@@ -56,6 +64,8 @@ type Operation struct {
 	Ended  time.Time       `json:"ended,omitzero"`
 	Result json.RawMessage `json:"result,omitempty"`
 	Error  *api.Error      `json:"error,omitempty"`
+
+	rev uint64 // of what is shown: grows with each change
 }
 
 // Step is one of an operation.
@@ -69,11 +79,14 @@ type Step struct {
 	Error  *api.Error      `json:"error,omitempty"`
 }
 
-// Request is what is asked for.
+// Request is what is asked for; see Operation.
 type Request struct {
-	Kind, Key, Owner, Cause, Domain string
-	UUID                            ident.UUID
-	Spec                            any
+	Kind                 api.OperationKind
+	By                   api.Origin
+	Key, Schedule        string
+	Owner, Cause, Domain string
+	UUID                 ident.UUID
+	Spec                 any
 }
 
 // Body does an operation. If it returns because its context has ended, the operation
@@ -83,37 +96,46 @@ type Body func(ctx context.Context, r *Run) (result any, err error)
 // Options are what an engine needs.
 type Options struct {
 	// Dir is a folder of its own.
-	Dir    store.Dir
-	Bodies map[string]Body
-	Now    func() time.Time
+	Dir   store.Dir
+	Locks Locks
+	Now   func() time.Time
 	// Boot identifies the boot of the host, Uptime is the time since then.
 	Boot   string
 	Uptime func() time.Duration
-	// Failed is told of an operation that could not be journalled.
+	// Failed is told of an operation that could not be journalled, or not be unlocked.
 	Failed func(Operation, error)
 }
 
 // Engine does operations, each in a goroutine of its own.
 type Engine struct {
-	o  Options
-	wg sync.WaitGroup
+	o         Options
+	ctx       context.Context
+	wg        sync.WaitGroup
+	bodies    map[api.OperationKind]Body
+	blockers  []Blocker
+	starting  sync.Mutex // held while one is begun: nobody sees it before it is journalled
+	admitting sync.Mutex // held over an admission
 
 	mu      sync.Mutex
 	all     map[string]Operation // never changed, but replaced
 	changed chan struct{}        // is closed when one of all is
+	rev     uint64
 }
 
 const (
 	suffix = ".op"
-	// keep is how many operations that have ended are remembered.
-	keep = 200
+	// keep is how many operations that have ended are remembered, most how many may
+	// run.
+	keep = 256
+	most = 1000
 )
 
 var kind = store.Kind{Name: "operation", Version: 1, Limit: 1 << 20}
 
-// Open reads the journal. A file that is damaged is set aside and named in the
-// error, with which there is an engine nevertheless; otherwise it is nil.
-func Open(o Options) (*Engine, error) {
+// Open reads the journal; nothing is done before Resume. All is done until ctx ends.
+// A file that is damaged is set aside and named in the error, with which there is an
+// engine nevertheless; otherwise it is nil.
+func Open(ctx context.Context, o Options) (*Engine, error) {
 	if o.Now == nil {
 		o.Now = time.Now
 	}
@@ -123,7 +145,7 @@ func Open(o Options) (*Engine, error) {
 	if o.Uptime == nil {
 		o.Uptime = func() time.Duration { return 0 }
 	}
-	e := &Engine{o: o, all: map[string]Operation{}, changed: make(chan struct{})}
+	e := &Engine{o: o, ctx: ctx, bodies: map[api.OperationKind]Body{}, blockers: []Blocker{o.Locks}, all: map[string]Operation{}, changed: make(chan struct{})}
 	if err := o.Dir.Make(); err != nil {
 		return nil, err
 	}
@@ -154,52 +176,99 @@ func Open(o Options) (*Engine, error) {
 	return e, errors.Join(damaged...)
 }
 
+// Register says who does operations of a kind: before Resume, and before any is
+// begun.
+func (e *Engine) Register(kind api.OperationKind, body Body) { e.bodies[kind] = body }
+
+// Ask has all operations ask some blockers, after those that they ask already:
+// before Resume, and before any is begun.
+func (e *Engine) Ask(b ...Blocker) { e.blockers = append(e.blockers, b...) }
+
 // Resume takes up what has not ended.
-func (e *Engine) Resume(ctx context.Context) {
+func (e *Engine) Resume() {
 	for _, op := range e.List() {
 		if !op.Done {
 			op.Taken++
-			e.start(ctx, op)
+			e.start(op)
 		}
 	}
 }
 
+// Find returns the operation that there is of a request's key; ok is false if there is
+// none. That it was another request's is an error.
+func (e *Engine) Find(q Request) (op Operation, ok bool, err error) {
+	spec, err := json.Marshal(q.Spec)
+	if err != nil {
+		return op, false, err
+	}
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return e.find(q, spec)
+}
+
+// find is Find. e.mu is held.
+func (e *Engine) find(q Request, spec []byte) (op Operation, ok bool, err error) {
+	if q.Key == "" {
+		return op, false, nil
+	}
+	for _, o := range e.all {
+		switch {
+		case o.Key != q.Key:
+		case o.Kind != q.Kind || !bytes.Equal(o.Spec, spec):
+			return o, true, api.Errorf(api.BadRequest, "the key %q is that of operation %s, which is another request", q.Key, o.ID)
+		default:
+			return o, true, nil
+		}
+	}
+	return op, false, nil
+}
+
 // Start begins an operation and returns it at once; it is journalled then. If there
-// is one of that key, that is returned. It is done until ctx ends.
-func (e *Engine) Start(ctx context.Context, q Request) (op Operation, err error) {
-	if e.o.Bodies[q.Kind] == nil {
-		return op, fmt.Errorf("operation: there is no kind %q", q.Kind)
+// is one of that key, that is returned.
+func (e *Engine) Start(q Request) (Operation, error) {
+	if e.bodies[q.Kind] == nil {
+		return Operation{}, api.Errorf(api.BadRequest, "there is no kind of operations %q", q.Kind)
 	}
 	spec, err := json.Marshal(q.Spec)
 	if err != nil {
+		return Operation{}, err
+	}
+	e.starting.Lock()
+	defer e.starting.Unlock()
+	op, there, err := e.make(q, spec)
+	if there || err != nil {
 		return op, err
 	}
-	e.mu.Lock()
-	if q.Key != "" {
-		for _, o := range e.all {
-			if o.Key == q.Key {
-				e.mu.Unlock()
-				if o.Kind != q.Kind || o.UUID != q.UUID {
-					return o, api.Errorf(api.BadRequest, "the key %q is that of another operation, %s", q.Key, o.ID)
-				}
-				return o, nil
-			}
-		}
-	}
-	now := e.o.Now()
-	op = Operation{ID: newID(now), Kind: q.Kind, Key: q.Key, Owner: q.Owner, Cause: q.Cause, Domain: q.Domain, UUID: q.UUID,
-		Spec: spec, Made: now, Boot: e.o.Boot, Up: e.o.Uptime().Seconds(), Steps: []Step{}}
-	e.all[op.ID] = op // so that the key is taken
-	e.mu.Unlock()
 	if err := e.write(op); err != nil {
-		e.mu.Lock()
-		delete(e.all, op.ID)
-		e.mu.Unlock()
-		return Operation{}, fmt.Errorf("operation: it cannot be journalled, so it is not begun: %w", err)
+		return Operation{}, api.Errorf(api.Failed, "the operation cannot be journalled, so it is not begun: %v; make room in the state directory", err)
 	}
-	e.start(ctx, op)
+	e.start(op)
 	e.forget()
 	return op, nil
+}
+
+// make makes an operation, or returns the one that is there.
+func (e *Engine) make(q Request, spec []byte) (op Operation, there bool, err error) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if op, there, err = e.find(q, spec); there || err != nil {
+		return op, there, err
+	}
+	running := 0
+	for _, o := range e.all {
+		if !o.Done {
+			running++
+		}
+	}
+	switch {
+	case e.ctx.Err() != nil:
+		return op, false, api.Errorf(api.AgentDown, "warmrebootd stops")
+	case running >= most:
+		return op, false, api.Errorf(api.Locked, "%d operations run already", running)
+	}
+	now := e.o.Now()
+	return Operation{ID: newID(now), Kind: q.Kind, Key: q.Key, By: q.By, Schedule: q.Schedule, Owner: q.Owner, Cause: q.Cause,
+		Domain: q.Domain, UUID: q.UUID, Spec: spec, Made: now, Boot: e.o.Boot, Up: e.o.Uptime().Seconds(), Steps: []Step{}}, false, nil
 }
 
 func newID(now time.Time) string {
@@ -208,26 +277,34 @@ func newID(now time.Time) string {
 	return fmt.Sprintf("%015x-%s", uint64(now.UnixMilli()), hex.EncodeToString(b[:]))
 }
 
-func (e *Engine) start(ctx context.Context, op Operation) {
-	e.set(op)
+func (e *Engine) start(op Operation) {
+	op = e.set(op)
 	e.wg.Add(1)
 	go func() {
 		defer e.wg.Done()
 		r := &Run{e: e, op: op}
-		if err := e.write(op); err != nil && op.Taken > 0 {
-			e.o.Failed(op, err)
-		}
-		body := e.o.Bodies[op.Kind]
-		if body == nil {
-			body = func(context.Context, *Run) (any, error) {
-				return nil, api.Errorf(api.Failed, "this warmrebootd knows no operation %q", op.Kind)
+		if op.Taken > 0 {
+			if err := e.write(op); err != nil {
+				e.o.Failed(op, err)
 			}
 		}
-		result, err := body(ctx, r)
-		if ctx.Err() != nil && (err != nil || r.stopped) {
+		body := e.bodies[op.Kind]
+		if body == nil {
+			body = func(context.Context, *Run) (any, error) {
+				return nil, api.Errorf(api.VersionSkew, "this warmrebootd knows no operation %q", op.Kind)
+			}
+		}
+		result, err := body(e.ctx, r)
+		if e.ctx.Err() != nil && (err != nil || r.stopped) {
 			return // the next daemon goes on
 		}
+		if r.skew != nil {
+			err = r.skew
+		}
 		op := r.op
+		if err := e.o.Locks.Unlock(op); err != nil {
+			e.o.Failed(op, err)
+		}
 		op.Done, op.Ended, op.Error = true, e.o.Now(), asError(err)
 		if op.Result, err = json.Marshal(result); err != nil {
 			op.Result = nil
@@ -248,7 +325,7 @@ func asError(err error) *api.Error {
 	case errors.As(err, &e) && e.Message == err.Error():
 		return e
 	case e != nil:
-		return api.Errorf(e.Code, "%v", err)
+		return api.Errorf(e.Code, "%v", err).Try(e.Hint)
 	}
 	return api.Errorf(api.Failed, "%v", err)
 }
@@ -265,12 +342,15 @@ func (e *Engine) write(op Operation) error {
 	return e.o.Dir.Write(op.ID+suffix, kind, raw)
 }
 
-func (e *Engine) set(op Operation) {
+func (e *Engine) set(op Operation) Operation {
 	e.mu.Lock()
 	defer e.mu.Unlock()
+	e.rev++
+	op.rev = e.rev
 	e.all[op.ID] = op
 	close(e.changed)
 	e.changed = make(chan struct{})
+	return op
 }
 
 // forget forgets the first of those that have ended, if there are too many.
@@ -302,20 +382,33 @@ func (e *Engine) Get(id string) (op Operation, changed <-chan struct{}, ok bool)
 	return op, e.changed, ok
 }
 
-// Await returns an operation when it is done.
-func (e *Engine) Await(ctx context.Context, id string) (Operation, error) {
-	for {
-		op, changed, ok := e.Get(id)
-		switch {
-		case !ok:
-			return op, api.Errorf(api.NotFound, "there is no operation %q, or it is long done", id)
-		case op.Done:
-			return op, nil
-		}
-		select {
-		case <-changed:
-		case <-ctx.Done():
-			return op, ctx.Err()
+// Unknown says that there is no operation of that ID.
+func Unknown(id string) *api.Error {
+	return api.Errorf(api.NotFound, "there is no operation %q, or it was long ago", id)
+}
+
+// Follow yields an operation as it is and whenever it has changed, until it is done.
+// An error is the last.
+func (e *Engine) Follow(ctx context.Context, id string) iter.Seq2[Operation, error] {
+	return func(yield func(Operation, error) bool) {
+		for shown := uint64(0); ; {
+			op, changed, ok := e.Get(id)
+			if !ok {
+				yield(op, Unknown(id))
+				return
+			}
+			if op.rev != shown || shown == 0 {
+				if !yield(op, nil) || op.Done {
+					return
+				}
+				shown = op.rev
+			}
+			select {
+			case <-changed:
+			case <-ctx.Done():
+				yield(op, ctx.Err())
+				return
+			}
 		}
 	}
 }
@@ -340,6 +433,7 @@ type Run struct {
 	op      Operation
 	next    int // of its steps
 	stopped bool
+	skew    error // the journal is of another version's body: nothing is done any more
 }
 
 // Operation returns it as it is now.
@@ -355,8 +449,8 @@ func (r *Run) Resumed() bool {
 func (r *Run) Begun() bool { return r.next < len(r.op.Steps) }
 
 // Do does the next step of an operation, or returns what it returned to an earlier
-// daemon. The names of steps tell them apart: a body that does others than those in
-// the journal is of another version, and ends.
+// daemon. Steps are told apart by their order; a body that does others than those in
+// the journal, by their names, is of another version, and does nothing any more.
 //
 // That it has begun is journalled before, and what it returned after. If ctx ends
 // meanwhile, and do returns an error, the step has not ended; the body has to return.
@@ -366,13 +460,17 @@ func Do[T any](ctx context.Context, r *Run, name string, how How, do func(contex
 		r.stopped = true
 		return none, ctx.Err()
 	}
+	if r.skew != nil {
+		return none, r.skew
+	}
 	i := r.next
 	r.next++
 	interrupted := false
 	if i < len(r.op.Steps) {
 		s := r.op.Steps[i]
 		if s.Name != name {
-			return none, api.Errorf(api.VersionSkew, "operation %s is at step %q, where this version of warmrebootd has %q", r.op.ID, s.Name, name)
+			r.skew = api.Errorf(api.VersionSkew, "operation %s is at step %q, where this version of warmrebootd has %q: it ends here", r.op.ID, s.Name, name)
+			return none, r.skew
 		}
 		if s.Done {
 			var v T
@@ -426,7 +524,7 @@ func (r *Run) enter(i int, s Step) error {
 		r.op.Steps = was
 		return err
 	}
-	r.e.set(r.op)
+	r.op = r.e.set(r.op)
 	return nil
 }
 

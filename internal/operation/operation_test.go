@@ -29,6 +29,41 @@ type world struct {
 	dieAt   int // effect
 	dead    bool
 	did     []string
+	locks   map[ident.UUID]string // survive it: domain -> operation
+}
+
+// Blocks, Lock and Unlock implement Locks.
+
+func (w *world) Blocks(_ context.Context, t Target) error {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if by := w.locks[t.UUID]; by != "" && by != t.Operation {
+		return api.Errorf(api.Locked, "%s is locked by %s", t.Domain, by)
+	}
+	return nil
+}
+
+func (w *world) Lock(o Operation, _ time.Duration) error {
+	if err := w.Blocks(context.Background(), Target{Domain: o.Domain, UUID: o.UUID, Operation: o.ID}); err != nil {
+		return err
+	}
+	w.mu.Lock()
+	if !w.dead {
+		w.locks[o.UUID] = o.ID
+	}
+	w.mu.Unlock()
+	w.effect()
+	return nil
+}
+
+func (w *world) Unlock(o Operation) error {
+	w.mu.Lock()
+	if !w.dead && w.locks[o.UUID] == o.ID {
+		delete(w.locks, o.UUID)
+	}
+	w.mu.Unlock()
+	w.effect()
+	return nil
 }
 
 // effect is called after something has happened.
@@ -70,6 +105,9 @@ func (w *world) trip(ctx context.Context, r *Run) (any, error) {
 	if err := Spec(r, &spec); err != nil {
 		return nil, err
 	}
+	if err := Admit(ctx, r, Admission{TTL: time.Hour}); err != nil {
+		return nil, err
+	}
 	n, err := Do(ctx, r, "pack", Again, func(context.Context) (int, error) { w.do("pack"); return 3, nil })
 	if err != nil {
 		return nil, err
@@ -86,14 +124,28 @@ func (w *world) trip(ctx context.Context, r *Run) (any, error) {
 	return fmt.Sprintf("%s, %d, interrupted %v", said, n, interrupted), nil
 }
 
-func (w *world) open(t *testing.T) *Engine {
+func (w *world) open(ctx context.Context, t *testing.T) *Engine {
 	t.Helper()
-	e, err := Open(Options{Dir: store.Dir{Path: w.dir, Step: func(string) error { w.effect(); return nil }}, Now: func() time.Time { return start },
-		Bodies: map[string]Body{"trip": w.trip}, Failed: func(op Operation, err error) { t.Errorf("%s: %v", op.ID, err) }})
+	if w.locks == nil {
+		w.locks = map[ident.UUID]string{}
+	}
+	e, err := Open(ctx, Options{Dir: store.Dir{Path: w.dir, Step: func(string) error { w.effect(); return nil }}, Now: func() time.Time { return start },
+		Locks: w, Failed: func(op Operation, err error) { t.Errorf("%s: %v", op.ID, err) }})
 	if err != nil {
 		t.Fatal(err)
 	}
+	e.Register("trip", w.trip)
 	return e
+}
+
+// await waits for an operation's end.
+func await(e *Engine, id string) (op Operation, err error) {
+	for op, err = range e.Follow(context.Background(), id) {
+		if err != nil {
+			return op, err
+		}
+	}
+	return op, err
 }
 
 var request = Request{Kind: "trip", Key: "k1", Owner: "ann", Cause: "holidays", Domain: "web", UUID: ident.UUID{1}, Spec: map[string]string{"To": "Rome"}}
@@ -108,8 +160,8 @@ func TestKilledAfterEveryEffect(t *testing.T) {
 		done := make(chan struct{})
 		go func() {
 			defer close(done)
-			e := w.open(t)
-			if _, err := e.Start(context.Background(), request); err != nil {
+			e := w.open(context.Background(), t)
+			if _, err := e.Start(request); err != nil {
 				t.Error(err)
 			}
 			e.Wait()
@@ -120,13 +172,13 @@ func TestKilledAfterEveryEffect(t *testing.T) {
 			w.mu.Lock()
 			w.dead, w.dieAt = false, 0
 			w.mu.Unlock()
-			e := w.open(t)
-			e.Resume(context.Background())
-			op, err := e.Start(context.Background(), request) // who asked does not know, and asks again
+			e := w.open(context.Background(), t)
+			e.Resume()
+			op, err := e.Start(request) // who asked does not know, and asks again
 			if err != nil {
 				t.Fatal(err)
 			}
-			if op, err = e.Await(context.Background(), op.ID); err != nil || op.Error != nil {
+			if op, err = await(e, op.ID); err != nil || op.Error != nil {
 				t.Fatalf("killed after effect %d: %v, %+v", at, err, op)
 			}
 			e.Wait()
@@ -139,6 +191,9 @@ func TestKilledAfterEveryEffect(t *testing.T) {
 			}
 			if strings.Contains(said, "interrupted false") != strings.Contains(said, "left for Rome, 3") || w.count("pack") == 0 || w.count("unpack") == 0 {
 				t.Errorf("killed after effect %d: %v, says %s", at, w.did, said)
+			}
+			if len(w.locks) != 0 {
+				t.Errorf("killed after effect %d: left %v", at, w.locks)
 			}
 		}
 		if !died {
@@ -157,12 +212,12 @@ func TestKilledAfterEveryEffect(t *testing.T) {
 func TestStopped(t *testing.T) {
 	w := &world{dir: t.TempDir()}
 	ctx, cancel := context.WithCancel(context.Background())
-	e := w.open(t)
+	e := w.open(ctx, t)
 	begun := make(chan struct{})
-	e.o.Bodies["trip"] = func(ctx context.Context, r *Run) (any, error) {
+	e.bodies["trip"] = func(ctx context.Context, r *Run) (any, error) {
 		return Do(ctx, r, "wait", Again, func(ctx context.Context) (int, error) { close(begun); <-ctx.Done(); return 0, ctx.Err() })
 	}
-	op, err := e.Start(ctx, request)
+	op, err := e.Start(request)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -172,51 +227,56 @@ func TestStopped(t *testing.T) {
 	if op, _, ok := e.Get(op.ID); !ok || op.Done {
 		t.Errorf("%+v", op)
 	}
-	e = w.open(t)
-	e.o.Bodies["trip"] = func(ctx context.Context, r *Run) (any, error) {
+	var code *api.Error
+	if _, err := e.Start(Request{Kind: "trip"}); !errors.As(err, &code) || code.Code != api.AgentDown {
+		t.Errorf("begun after the end: %v", err)
+	}
+	e = w.open(context.Background(), t)
+	e.bodies["trip"] = func(ctx context.Context, r *Run) (any, error) {
 		if !r.Resumed() || !r.Begun() {
 			t.Error("it does not know that it was begun")
 		}
 		return Do(ctx, r, "wait", Again, func(context.Context) (int, error) { return 7, nil })
 	}
-	e.Resume(context.Background())
-	if op, err = e.Await(context.Background(), op.ID); err != nil || string(op.Result) != "7" || op.Taken != 1 || op.Owner != "ann" || op.Cause != "holidays" {
+	e.Resume()
+	if op, err = await(e, op.ID); err != nil || string(op.Result) != "7" || op.Taken != 1 || op.Owner != "ann" || op.Cause != "holidays" {
 		t.Errorf("%+v, %v", op, err)
 	}
-	short, cancel := context.WithCancel(context.Background())
-	cancel()
-	if _, err := e.Await(short, "none"); err == nil {
+	if _, err := await(e, "none"); err == nil {
 		t.Error("there is none")
 	}
 }
 
 func TestErrorsAndKeys(t *testing.T) {
 	w := &world{dir: t.TempDir()}
-	e := w.open(t)
-	e.o.Bodies["trip"] = func(ctx context.Context, r *Run) (any, error) {
+	ctx := context.Background()
+	e := w.open(ctx, t)
+	e.bodies["trip"] = func(ctx context.Context, r *Run) (any, error) {
 		return Do(ctx, r, "fail", Once, func(context.Context) (string, error) { return "half", api.Errorf(api.TimedOut, "the train is late") })
 	}
-	ctx := context.Background()
-	op, err := e.Start(ctx, request)
+	op, err := e.Start(request)
 	if err != nil {
 		t.Fatal(err)
 	}
 	for range 2 { // also as the next daemon reads it
-		if op, err = e.Await(ctx, op.ID); err != nil || op.Error == nil || op.Error.Code != api.TimedOut || string(op.Result) != `"half"` {
+		if op, err = await(e, op.ID); err != nil || op.Error == nil || op.Error.Code != api.TimedOut || string(op.Result) != `"half"` {
 			t.Errorf("%+v, %v", op, err)
 		}
-		if again, err := e.Start(ctx, request); err != nil || again.ID != op.ID {
+		if again, err := e.Start(request); err != nil || again.ID != op.ID {
 			t.Errorf("asked again: %+v, %v", again, err)
 		}
 		other := request
-		other.UUID = ident.UUID{2}
-		if _, err := e.Start(ctx, other); err == nil {
-			t.Error("one key for two domains")
+		other.Spec = map[string]string{"To": "Oslo"}
+		if _, err := e.Start(other); err == nil {
+			t.Error("one key for two requests")
+		}
+		if _, ok, err := e.Find(other); !ok || err == nil {
+			t.Error("one key for two requests")
 		}
 		e.Wait()
-		e = w.open(t)
+		e = w.open(ctx, t)
 	}
-	if _, err := e.Start(ctx, Request{Kind: "none"}); err == nil {
+	if _, err := e.Start(Request{Kind: "none"}); err == nil {
 		t.Error("no kind")
 	}
 }
@@ -224,19 +284,19 @@ func TestErrorsAndKeys(t *testing.T) {
 // TestAnotherVersion: a body that does other steps than the journal has ends.
 func TestAnotherVersion(t *testing.T) {
 	w := &world{dir: t.TempDir()}
-	e := w.open(t)
 	ctx, cancel := context.WithCancel(context.Background())
-	e.o.Bodies["trip"] = func(ctx context.Context, r *Run) (any, error) {
+	e := w.open(ctx, t)
+	e.bodies["trip"] = func(ctx context.Context, r *Run) (any, error) {
 		return Do(ctx, r, "old", Again, func(ctx context.Context) (int, error) { cancel(); return 0, ctx.Err() })
 	}
-	op, err := e.Start(ctx, request)
+	op, err := e.Start(request)
 	if err != nil {
 		t.Fatal(err)
 	}
 	e.Wait()
-	e = w.open(t)
-	e.Resume(context.Background())
-	if op, err = e.Await(context.Background(), op.ID); err != nil || op.Error == nil || op.Error.Code != api.VersionSkew || len(w.did) != 0 {
+	e = w.open(context.Background(), t)
+	e.Resume()
+	if op, err = await(e, op.ID); err != nil || op.Error == nil || op.Error.Code != api.VersionSkew || len(w.did) != 0 {
 		t.Errorf("%+v, %v, %v", op, err, w.did)
 	}
 }
@@ -245,7 +305,7 @@ func TestAnotherVersion(t *testing.T) {
 // one that is damaged costs no other.
 func TestBoundAndDamage(t *testing.T) {
 	w := &world{dir: t.TempDir()}
-	e := w.open(t)
+	e := w.open(context.Background(), t)
 	e.o.Dir.Step = nil
 	for i := range keep + 5 {
 		op := Operation{ID: fmt.Sprintf("%015x-00000000", i), Kind: "trip", Done: i != 3}
@@ -262,7 +322,7 @@ func TestBoundAndDamage(t *testing.T) {
 	if err := os.WriteFile(filepath.Join(w.dir, name), []byte("x"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	again, err := Open(e.o)
+	again, err := Open(context.Background(), e.o)
 	if again == nil || err == nil || !strings.Contains(err.Error(), name) || len(again.List()) != keep {
 		t.Errorf("%v", err)
 	}
@@ -274,10 +334,10 @@ func TestBoundAndDamage(t *testing.T) {
 // TestFull: what cannot be journalled is not begun.
 func TestFull(t *testing.T) {
 	w := &world{dir: t.TempDir()}
-	e := w.open(t)
+	e := w.open(context.Background(), t)
 	full := errors.New("no space left")
 	e.o.Dir.Step = func(string) error { return full }
-	if _, err := e.Start(context.Background(), request); !errors.Is(err, full) {
+	if _, err := e.Start(request); err == nil || !strings.Contains(err.Error(), full.Error()) {
 		t.Errorf("%v", err)
 	}
 	e.Wait()
@@ -285,7 +345,7 @@ func TestFull(t *testing.T) {
 		t.Errorf("%v, %v", w.did, e.List())
 	}
 	e.o.Dir.Step = nil
-	if _, err := e.Start(context.Background(), request); err != nil {
+	if _, err := e.Start(request); err != nil {
 		t.Error(err)
 	}
 	e.Wait()
@@ -294,14 +354,96 @@ func TestFull(t *testing.T) {
 	}
 }
 
-func TestBlocked(t *testing.T) {
+// TestAdmission: all operations ask the same blockers and hold the domain until they
+// have ended; those that insist are in nobody's way, and take nobody's lock.
+func TestAdmission(t *testing.T) {
+	w := &world{dir: t.TempDir()}
+	e := w.open(context.Background(), t)
 	asked := 0
-	yes := BlockerFunc(func(Target) error { asked++; return nil })
-	no := BlockerFunc(func(q Target) error { return errors.New(q.Domain + " is locked") })
-	if err := Blocked(Target{Domain: "web"}, yes, no, yes); err == nil || err.Error() != "web is locked" || asked != 1 {
-		t.Errorf("%v, %d asked", err, asked)
+	closed := false
+	e.Ask(BlockerFunc(func(_ context.Context, q Target) error {
+		asked++
+		if closed {
+			return api.Errorf(api.Locked, "%s is closed", q.Domain).Try(api.TryOverride)
+		}
+		return nil
+	}), BlockerFunc(func(context.Context, Target) error { asked++; return nil }))
+	let := make(chan struct{})
+	stay := func(override bool) Body {
+		return func(ctx context.Context, r *Run) (any, error) {
+			if err := Admit(ctx, r, Admission{Override: override, TTL: time.Hour}); err != nil {
+				return nil, err
+			}
+			return Do(ctx, r, "stay", Again, func(context.Context) (bool, error) { <-let; return true, nil })
+		}
 	}
-	if err := Blocked(Target{}, yes, yes); err != nil {
+	e.Register("stay", stay(false))
+	e.Register("insist", stay(true))
+	begin := func(kind api.OperationKind, owner string) Operation {
+		t.Helper()
+		op, err := e.Start(Request{Kind: kind, Owner: owner, Domain: "web", UUID: ident.UUID{1}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return op
+	}
+	first := begin("stay", "ann")
+	for op, err := range e.Follow(context.Background(), first.ID) {
+		if err != nil {
+			t.Fatal(err)
+		}
+		if op.Admitted() {
+			break
+		}
+	}
+	if asked != 2 {
+		t.Errorf("%d blockers were asked", asked)
+	}
+	// Another of the same owner is not the first.
+	op, err := await(e, begin("stay", "ann").ID)
+	if err != nil || op.Error == nil || op.Error.Code != api.Locked || op.Admitted() || w.locks[op.UUID] != first.ID {
+		t.Errorf("%+v, %v, %v", op, err, w.locks)
+	}
+	asked = 0
+	closed = true
+	insisting := begin("insist", "bob")
+	close(let)
+	for _, id := range []string{insisting.ID, first.ID} {
+		if op, err := await(e, id); err != nil || op.Error != nil || op.Admitted() {
+			t.Errorf("%+v, %v", op, err)
+		}
+	}
+	if asked != 0 || len(w.locks) != 0 {
+		t.Errorf("%d asked, left %v", asked, w.locks)
+	}
+	op, err = await(e, begin("stay", "ann").ID)
+	if err != nil || op.Error == nil || op.Error.Message != "web is closed" || op.Error.Hint != api.TryOverride || asked != 1 || len(w.locks) != 0 {
+		t.Errorf("%+v, %v, %d asked, %v", op, err, asked, w.locks)
+	}
+}
+
+// TestManyRun: there is an end of operations that run; none of them is forgotten.
+func TestManyRun(t *testing.T) {
+	w := &world{dir: t.TempDir()}
+	ctx, cancel := context.WithCancel(context.Background())
+	e := w.open(ctx, t)
+	e.o.Dir.Step = nil
+	e.Register("stay", func(ctx context.Context, _ *Run) (any, error) { <-ctx.Done(); return nil, ctx.Err() })
+	for i := range most {
+		e.all[fmt.Sprint(i)] = Operation{ID: fmt.Sprint(i)}
+	}
+	var code *api.Error
+	if _, err := e.Start(Request{Kind: "stay"}); !errors.As(err, &code) || code.Code != api.Locked {
+		t.Errorf("%v", err)
+	}
+	e.forget()
+	if n := len(e.List()); n != most {
+		t.Errorf("%d are left", n)
+	}
+	delete(e.all, "0")
+	if _, err := e.Start(Request{Kind: "stay"}); err != nil {
 		t.Error(err)
 	}
+	cancel()
+	e.Wait()
 }

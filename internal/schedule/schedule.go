@@ -475,10 +475,8 @@ func (r *Rule) NeverRuns(c Cron) bool {
 
 // queue decides which of those that are due, and may, begin now.
 func queue(in Input, items []Item) []Item {
-	byUUID := map[ident.UUID]Domain{}
 	busy, ofRule := 0, map[string]int{}
 	for _, d := range in.Domains {
-		byUUID[d.UUID] = d
 		if d.Busy != "" {
 			busy++
 		}
@@ -505,8 +503,8 @@ func queue(in Input, items []Item) []Item {
 		switch {
 		case begun[it.UUID] != "":
 			wait("schedule %s reboots it now", begun[it.UUID])
-		case in.Limits.AtOnce > 0 && busy >= in.Limits.AtOnce:
-			wait("%d being rebooted, at most %d at once", busy, in.Limits.AtOnce)
+		case in.Limits.Full(busy) != "":
+			wait("%s", in.Limits.Full(busy))
 		case r.AtOnce > 0 && ofRule[r.Name] >= r.AtOnce:
 			wait("%d of this schedule being rebooted, at most %d at once", ofRule[r.Name], r.AtOnce)
 		case early("", in.Limits.Stagger):
@@ -514,7 +512,7 @@ func queue(in Input, items []Item) []Item {
 		case early(r.Name, r.Stagger):
 			wait("%s after the schedule's last one", FormatDuration(r.Stagger))
 		default:
-			if why := in.companions(*it, byUUID, begun); why != "" {
+			if why := Companion(in.Groups, in.Domains, it.Domain, it.UUID, begun); why != "" {
 				wait("%s", why)
 			}
 		}
@@ -534,14 +532,23 @@ func queue(in Input, items []Item) []Item {
 	return items
 }
 
-// companions returns why a domain has to wait for another of its groups.
-func (in Input) companions(it Item, byUUID map[ident.UUID]Domain, begun map[ident.UUID]string) string {
-	for _, g := range in.Groups {
-		if !g.Match.Of(it.Domain, it.UUID) {
+// Full returns why no other domain may be rebooted while so many are, or "".
+func (l Limits) Full(busy int) string {
+	if l.AtOnce > 0 && busy >= l.AtOnce {
+		return fmt.Sprintf("%d being rebooted, at most %d at once", busy, l.AtOnce)
+	}
+	return ""
+}
+
+// Companion returns why a domain has to wait for another of its groups, or "". begun
+// has those that a reboot was just begun of, if they are not yet busy.
+func Companion(groups []Group, domains []Domain, name string, uuid ident.UUID, begun map[ident.UUID]string) string {
+	for _, g := range groups {
+		if !g.Match.Of(name, uuid) {
 			continue
 		}
-		for _, o := range in.Domains {
-			if o.UUID == it.UUID || !g.Match.Of(o.Name, o.UUID) {
+		for _, o := range domains {
+			if o.UUID == uuid || !g.Match.Of(o.Name, o.UUID) {
 				continue
 			}
 			switch {

@@ -55,22 +55,23 @@ func TestRunKilledAfterEveryEffect(t *testing.T) {
 		ctx, cancel := context.WithCancel(context.Background())
 		k := &killer{at: at, cancel: cancel}
 		h.effect = k.effect
-		step := func(o *Options) { o.Step = func(string) error { k.effect(); return nil } }
-		r := h.runner(step)
+		h.ctx, h.step = ctx, func(string) error { k.effect(); return nil }
+		r := h.runner(nil)
 		h.pass(day - time.Minute)
 		h.look(r)
 		h.pass(time.Minute)
 		done := make(chan struct{})
 		go func() { defer close(done); r.Look(ctx) }()
 		<-done
-		r.wait()
+		wait(r)
 		cancel()
 		k.mu.Lock()
 		died := k.dead
 		k.at, k.dead = 0, false
 		k.mu.Unlock()
 		if died {
-			r = h.runner(step)
+			h.ctx = context.Background()
+			r = h.runner(nil)
 			for range 3 {
 				h.pass(5 * time.Second)
 				h.look(r)
@@ -83,10 +84,10 @@ func TestRunKilledAfterEveryEffect(t *testing.T) {
 		if asked > 1 || count("before") > 1 || count("after") > 1 || count("alert") > 1 {
 			t.Errorf("twice: %s", what)
 		}
-		if locks := h.kept.Locks(h.moment()); len(locks) != 0 || len(r.running) != 0 {
-			t.Errorf("left: %v, %v: %s", locks, r.running, what)
+		if locks, left := h.kept.Locks(h.moment()), r.atWork(underWay); len(locks) != 0 || len(left) != 0 {
+			t.Errorf("left: %v, %v: %s", locks, left, what)
 		}
-		ops := r.ops.List()
+		ops := r.Operations.List()
 		if len(ops) == 0 { // it was not journalled yet: nothing was begun
 			if asked+len(all)+len(raw) > 0 {
 				t.Errorf("not journalled: %s", what)

@@ -9,16 +9,12 @@ import (
 	"time"
 
 	"github.com/warmreboot/warmreboot/api"
-	"github.com/warmreboot/warmreboot/ident"
 	"github.com/warmreboot/warmreboot/internal/agent"
 	"github.com/warmreboot/warmreboot/internal/config"
 	"github.com/warmreboot/warmreboot/internal/operation"
+	"github.com/warmreboot/warmreboot/internal/operator"
 	"github.com/warmreboot/warmreboot/internal/schedule"
-	"github.com/warmreboot/warmreboot/internal/state"
 )
-
-// runKind is the kind of operation that a run of a schedule is.
-const runKind = "schedule"
 
 // runSpec is what a run has to know, also if the configuration is another one when
 // the next daemon takes it up.
@@ -47,18 +43,11 @@ type run struct {
 	followed []string
 	summary  api.Summary
 	err      error // why the reboot did not end well
-	number   int   // of steps, to tell apart those of one name
-}
-
-// step does a step of the operation. Those of one name are numbered.
-func step[T any](ctx context.Context, n *run, name string, how operation.How, do func(context.Context) (T, error)) (T, error) {
-	n.number++
-	return operation.Do(ctx, n.op, fmt.Sprintf("%d %s", n.number, name), how, do)
 }
 
 // effect is a step that returns nothing.
 func effect(ctx context.Context, n *run, name string, how operation.How, do func(context.Context) error) error {
-	_, err := step(ctx, n, name, how, func(ctx context.Context) (bool, error) { return true, do(ctx) })
+	_, err := operation.Do(ctx, n.op, name, how, func(ctx context.Context) (bool, error) { return true, do(ctx) })
 	return err
 }
 
@@ -72,9 +61,6 @@ func (r *Runner) runBody(ctx context.Context, op *operation.Run) (any, error) {
 	s := &spec.Schedule
 	n := &run{r: r, op: op, s: s, mode: s.Mode, it: schedule.Item{Rule: &s.Rule, Domain: o.Domain, UUID: o.UUID, Why: spec.Why},
 		log: r.Log.With("op", "schedule", "schedule", s.Name, "domain", o.Domain, "uuid", o.UUID)}
-	r.mu.Lock()
-	r.running[o.UUID] = s.Name
-	r.mu.Unlock()
 	if o.Taken > 0 {
 		n.log.Warn("run of a daemon that was stopped: it is taken up", "next", "warmreboot history "+o.Domain+" says what came of it")
 		n.followed = append(n.followed, "warmrebootd was stopped during this run, and took it up again")
@@ -87,39 +73,23 @@ func (r *Runner) runBody(ctx context.Context, op *operation.Run) (any, error) {
 		r.setBack(s, o.UUID) // before it may be begun again
 	}
 	r.count(n.it, n.result())
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	delete(r.running, o.UUID)
 	return n.summary, n.err
 }
 
 // do does all of it; failed means that it has to be tried again some time.
 func (n *run) do(ctx context.Context) (failed bool) {
-	// Checks come before locks.
-	mode, err := step(ctx, n, "check", operation.Again, func(ctx context.Context) (api.Trigger, error) {
-		err := n.check(ctx)
-		return n.mode, err
-	})
+	err := operation.Admit(ctx, n.op, operation.Admission{TTL: n.s.Longest()})
+	if err == nil {
+		n.mode, err = operation.Do(ctx, n.op, "check", operation.Again, func(ctx context.Context) (api.Trigger, error) {
+			err := n.check(ctx)
+			return n.mode, err
+		})
+	}
 	if err != nil {
 		n.fail(ctx, err)
 		return true
 	}
-	n.mode = mode
-	lock := state.Lock{UUID: n.it.UUID, Domain: n.it.Domain, Owner: runOwner(n.s.Name), Reason: n.it.Why,
-		TTL: n.s.Longest().Seconds(), Run: true, Schedule: n.s.Name}
-	if err := effect(ctx, n, "lock", operation.Again, func(context.Context) error { return n.r.State.Lock(lock, n.r.moment()) }); err != nil {
-		n.fail(ctx, err)
-		return true
-	}
-	failed = n.locked(ctx)
-	err = effect(ctx, n, "unlock", operation.Again, func(context.Context) error {
-		_, _, err := n.r.State.Unlock(n.it.UUID, lock.Owner, n.r.moment())
-		return err
-	})
-	if err != nil && ctx.Err() == nil {
-		n.log.Error("lock", "err", err)
-	}
-	return failed
+	return n.admitted(ctx)
 }
 
 // check asks whether the domain would come back warm; one that would not, but is
@@ -148,8 +118,8 @@ func (n *run) check(ctx context.Context) error {
 	return nil
 }
 
-// locked is what is done with the lock held.
-func (n *run) locked(ctx context.Context) (failed bool) {
+// admitted is what is done then.
+func (n *run) admitted(ctx context.Context) (failed bool) {
 	if err := n.before(ctx); err != nil {
 		if ctx.Err() == nil {
 			n.err = err
@@ -184,13 +154,16 @@ func (n *run) locked(ctx context.Context) (failed bool) {
 // fail records a reboot that did not take place.
 func (n *run) fail(ctx context.Context, err error) {
 	n.err = err
-	_ = effect(ctx, n, "record", operation.Again, func(context.Context) error {
+	bad := effect(ctx, n, "record", operation.Again, func(context.Context) error {
 		n.log.Error("reboot did not take place", "err", err, "next", "warmreboot plan "+n.it.Domain)
 		e := n.failedEntry(err)
 		e.Hooks, e.Followed = n.hooks, strings.Join(n.followed, "; ")
 		n.r.record(e)
 		return nil
 	})
+	if bad != nil && ctx.Err() == nil {
+		n.log.Error("history", "err", bad)
+	}
 	n.alert(ctx, "the reboot did not take place: "+err.Error())
 }
 
@@ -210,101 +183,10 @@ func (n *run) reboot(ctx context.Context) {
 	}
 }
 
-// once reboots, at most once: a daemon that finds that it was asked for looks what
-// became of that.
+// once reboots, at most once.
 func (n *run) once(ctx context.Context, mode api.Trigger) (api.Summary, error) {
-	was, err := step(ctx, n, "before "+string(mode), operation.Again, func(ctx context.Context) (ident.Domid, error) {
-		if why := n.over(); why != "" {
-			return 0, api.Errorf(api.Locked, "%s", why)
-		}
-		s, err := n.r.Agent.Status(ctx, n.it.UUID.String(), false)
-		return s.Domid, err
-	})
-	if err != nil {
-		return api.Summary{}, err
-	}
-	begun := n.op.Begun()
-	return step(ctx, n, string(mode), operation.Again, func(ctx context.Context) (api.Summary, error) {
-		if begun {
-			return n.became(ctx, mode, was)
-		}
-		return n.ask(ctx, mode)
-	})
-}
-
-// over says why a run that was taken up does not go on to its reboot; "" if it does.
-func (n *run) over() string {
-	o := n.op.Operation()
-	now := n.r.moment()
-	if o.Taken == 0 {
-		return ""
-	}
-	const stopped = "warmrebootd was stopped before the reboot, and "
-	if o.Boot != now.Boot || now.Up-time.Duration(o.Up*float64(time.Second)) > n.s.Longest() {
-		return stopped + "the time of the run is over"
-	}
-	n.r.mu.Lock()
-	s := n.r.conf.Schedule(n.s.Name)
-	n.r.mu.Unlock()
-	if s == nil {
-		return stopped + "the schedule is no more"
-	}
-	if opens, _ := schedule.Open(s.Windows, now.Wall, s.Location); opens.After(now.Wall) {
-		return stopped + "its windows are closed now"
-	}
-	return ""
-}
-
-// became waits for what became of a reboot that an earlier daemon has asked for, or
-// was about to: of the domain of that number.
-func (n *run) became(ctx context.Context, mode api.Trigger, was ident.Domid) (api.Summary, error) {
-	t := time.NewTicker(n.r.Poll)
-	defer t.Stop()
-	for idle := time.Duration(0); idle < n.r.Patience; {
-		s, err := n.r.Agent.Status(ctx, n.it.UUID.String(), false)
-		last := s.Last
-		if e, ok := n.r.State.Last(n.it.UUID); ok && (last == nil || last.DomidBefore != was) {
-			last = &e.Summary // of one that the agent does not keep
-		}
-		switch {
-		case err == nil && last != nil && last.DomidBefore == was && s.Current == nil:
-			if mode != api.Cold && last.Outcome != "warm" {
-				return *last, api.Errorf(api.CameBackCold, "domain %s came back cold: %s", n.it.Domain, last.Reason)
-			}
-			return *last, nil
-		case err != nil || s.Current == nil:
-			idle += n.r.Poll
-		}
-		select {
-		case <-t.C:
-		case <-ctx.Done():
-			return api.Summary{}, ctx.Err()
-		}
-	}
-	return api.Summary{}, api.Errorf(api.TimedOut, "warmrebootd was stopped when it asked for the reboot, and the domain has not gone down since; it is not asked again")
-}
-
-// ask asks the agent for a reboot and waits for its end.
-func (n *run) ask(ctx context.Context, mode api.Trigger) (api.Summary, error) {
-	type result struct {
-		sum api.Summary
-		err error
-	}
-	done := make(chan result, 1)
-	go func() {
-		// If the daemon stops, the agent is to remember what was asked of it: it
-		// would forget that if it were told that nobody waits any more.
-		limited, cancel := context.WithTimeout(context.WithoutCancel(ctx), n.s.Timeout)
-		defer cancel()
-		sum, err := n.r.Agent.RebootFor(limited, agent.Asker{By: api.BySchedule, Schedule: n.s.Name}, n.it.UUID.String(), mode)
-		done <- result{sum, err}
-	}()
-	select {
-	case r := <-done:
-		return r.sum, r.err
-	case <-ctx.Done():
-		return api.Summary{}, ctx.Err()
-	}
+	return n.r.Rebooter.Reboot(ctx, n.op, operator.Wanted{Asker: agent.Asker{By: api.BySchedule, Schedule: n.s.Name}, Mode: mode,
+		Timeout: n.s.Timeout, Longest: n.s.Longest()})
 }
 
 // wellAgain makes the health check, and what follows if it fails.
@@ -372,7 +254,7 @@ func (n *run) checkHealth(ctx context.Context) bool {
 	if what == "" {
 		what = strings.Join(h.Args, " ")
 	}
-	result, err := step(ctx, n, "health", operation.Again, func(ctx context.Context) (api.StepResult, error) {
+	result, err := operation.Do(ctx, n.op, "health", operation.Again, func(ctx context.Context) (api.StepResult, error) {
 		begun := time.Now()
 		err := healthy(ctx, h, n.expand, n.env())
 		if ctx.Err() != nil {
@@ -422,7 +304,7 @@ func (n *run) after(ctx context.Context) {
 func (n *run) hook(ctx context.Context, name string, c config.Command) api.StepResult {
 	args := expandAll(c.Args, n.expand)
 	what := strings.Join(args, " ")
-	res, err := step(ctx, n, name, operation.Once, func(ctx context.Context) (api.StepResult, error) {
+	res, err := operation.Do(ctx, n.op, name, operation.Once, func(ctx context.Context) (api.StepResult, error) {
 		res := api.StepResult{Name: name, What: what, Started: time.Now()}
 		_, output, err := command(ctx, args, n.env(), c.Timeout)
 		if ctx.Err() != nil {

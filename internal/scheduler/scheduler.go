@@ -1,6 +1,7 @@
 // Package scheduler does what the schedules say: it looks at the domains every few
 // seconds, asks package schedule what is to be done, and does it, hooks and
-// health checks included. It also keeps operators from rebooting what is locked.
+// health checks included. What the configuration says of windows, groups and limits it
+// has all operations obey, also those that operators ask for.
 //
 // What it has to remember is in package state before it acts on it: a run that
 // was begun is not begun again by the next daemon.
@@ -27,16 +28,16 @@ import (
 	"github.com/warmreboot/warmreboot/internal/agent"
 	"github.com/warmreboot/warmreboot/internal/config"
 	"github.com/warmreboot/warmreboot/internal/operation"
+	"github.com/warmreboot/warmreboot/internal/operator"
 	"github.com/warmreboot/warmreboot/internal/schedule"
 	"github.com/warmreboot/warmreboot/internal/state"
-	"github.com/warmreboot/warmreboot/internal/store"
 )
 
 // Agent is what the runner needs of the agent.
 type Agent interface {
-	api.Service
-	Plan(ctx context.Context, domain string, mode api.Trigger) (api.Plan, error)
-	RebootFor(ctx context.Context, by agent.Asker, domain string, mode api.Trigger) (api.Summary, error)
+	operator.Agent
+	List(ctx context.Context) ([]api.DomainStatus, error)
+	Drop(ctx context.Context, domain string) (api.DropResult, error)
 }
 
 // Store is the runner's use of xenstore.
@@ -62,14 +63,11 @@ type Options struct {
 	Now    func() time.Time
 	// Sys and Console are where the host's sysfs and the guests' consoles are.
 	Sys, Console string
-	// Operations is the folder in which runs are journalled; Step is called before
-	// each step of writing there, by tests.
-	Operations string
-	Step       func(string) error
-	// Tick is how often it looks, Poll how often for what became of a reboot that an
-	// earlier daemon has asked for; Patience is how long a domain may take then to go
-	// down.
-	Tick, Poll, Patience time.Duration
+	// Operations are what runs are. Reboots are asked for by Rebooter.
+	Operations *operation.Engine
+	Rebooter   operator.Rebooter
+	// Tick is how often it looks.
+	Tick time.Duration
 }
 
 // DefaultTick is Tick unless told otherwise.
@@ -91,13 +89,11 @@ func Uptime() time.Duration {
 type Runner struct {
 	Options
 	wg       sync.WaitGroup // of readings
-	ops      *operation.Engine
-	resumed  bool          // what an earlier daemon did not end is taken up; Look's alone
-	reading  chan struct{} // has a place for each figure that may be read at once
-	reloads  sync.Mutex    // held over reading the configuration: the last one counts
-	looked   atomic.Int64  // when Look was last done, in ns since born
-	born     time.Time     // by the monotonic clock
-	orphans  []state.Lock  // of runs that the last daemon did not end; Look's alone
+	reading  chan struct{}  // has a place for each figure that may be read at once
+	reloads  sync.Mutex     // held over reading the configuration: the last one counts
+	looked   atomic.Int64   // when Look was last done, in ns since born
+	born     time.Time      // by the monotonic clock
+	orphans  []state.Lock   // of runs that the last daemon did not end; Look's alone
 	unsure   map[ident.UUID]ident.Domid
 	saidLost bool
 	clock    schedule.Clock
@@ -109,7 +105,6 @@ type Runner struct {
 	zone    string
 	memory  map[schedule.Key]schedule.Memory
 	births  map[ident.UUID]state.Birth
-	running map[ident.UUID]string
 	busy    map[ident.UUID]time.Duration
 	figures map[figureKey]*figure
 	ended   map[api.RunCount]uint64 // with Times 0
@@ -118,16 +113,11 @@ type Runner struct {
 
 var _ api.Schedules = (*Runner)(nil)
 
-// New makes a runner. Nothing happens before Run.
+// New makes a runner, which does the operations that runs are, and has all operations
+// ask what its configuration says. Nothing happens before Run.
 func New(o Options) *Runner {
 	if o.Tick == 0 {
 		o.Tick = DefaultTick
-	}
-	if o.Poll == 0 {
-		o.Poll = time.Second
-	}
-	if o.Patience == 0 {
-		o.Patience = 2 * time.Minute
 	}
 	if o.History == nil {
 		o.History = o.State
@@ -138,8 +128,11 @@ func New(o Options) *Runner {
 	if o.Uptime == nil {
 		o.Uptime = Uptime
 	}
-	return &Runner{Options: o, conf: &config.Config{}, running: map[ident.UUID]string{}, reading: make(chan struct{}, mostReadings), born: time.Now(),
+	r := &Runner{Options: o, conf: &config.Config{}, reading: make(chan struct{}, mostReadings), born: time.Now(),
 		busy: map[ident.UUID]time.Duration{}, figures: map[figureKey]*figure{}, unsure: map[ident.UUID]ident.Domid{}, ended: map[api.RunCount]uint64{}}
+	o.Operations.Register(api.KindSchedule, r.runBody)
+	o.Operations.Ask(r.blockers()...)
+	return r
 }
 
 // moment is now.
@@ -151,25 +144,9 @@ func (r *Runner) moment() state.Moment {
 // wrong is no error: there are no schedules then, and it is said.
 func (r *Runner) Start(ctx context.Context) error {
 	r.memory, r.births = r.State.Memories(), r.State.Births()
-	var damaged error
-	r.ops, damaged = operation.Open(operation.Options{Dir: store.Dir{Path: r.Operations, Step: r.Step}, Bodies: map[string]operation.Body{runKind: r.runBody},
-		Now: r.Now, Boot: r.Boot, Uptime: r.Uptime, Failed: func(o operation.Operation, err error) {
-			r.Log.Error("operation cannot be journalled", "op", o.Kind, "domain", o.Domain, "uuid", o.UUID, "err", err, "next", "is there space left in the state directory?")
-		}})
-	if r.ops == nil {
-		return damaged
-	}
-	if damaged != nil {
-		r.Log.Error("operations", "op", "state", "err", damaged, "next", "see whether its domain is well, and do what the hooks would have done")
-	}
-	taken := map[ident.UUID]bool{}
-	for _, o := range r.ops.List() {
-		if !o.Done {
-			taken[o.UUID] = true
-		}
-	}
 	for _, l := range r.State.Locks(r.moment()) {
-		if l.Run && !taken[l.UUID] {
+		// Its operation is lost, or it is of a version in which there were none.
+		if o, _, ok := r.Operations.Get(l.Operation); l.Run && (!ok || o.Done) {
 			r.orphans = append(r.orphans, l)
 		}
 	}
@@ -214,8 +191,7 @@ func (r *Runner) hasSchedules() bool {
 	return len(r.conf.Files) > 0
 }
 
-// Run looks at the domains until ctx ends. A run under way is then left to the
-// next daemon.
+// Run looks at the domains until ctx ends. What was begun is the engine's.
 func (r *Runner) Run(ctx context.Context) {
 	t := time.NewTicker(r.Tick)
 	defer t.Stop()
@@ -223,17 +199,11 @@ func (r *Runner) Run(ctx context.Context) {
 		r.Look(ctx)
 		select {
 		case <-ctx.Done():
-			r.wait()
+			r.wg.Wait()
 			return
 		case <-t.C:
 		}
 	}
-}
-
-// wait waits for all that was begun; its context has ended, or it will.
-func (r *Runner) wait() {
-	r.wg.Wait()
-	r.ops.Wait()
 }
 
 // Alive returns an error if the domains have not been looked at for longer than
@@ -268,20 +238,9 @@ func (r *Runner) Look(ctx context.Context) {
 	r.mu.Lock()
 	r.trusted = now.Up + unsteady
 	r.mu.Unlock()
-	if !r.resumed {
-		r.resumed = true
-		for _, o := range r.ops.List() {
-			if !o.Done { // before anything else may be begun
-				r.mu.Lock()
-				r.running[o.UUID] = strings.TrimPrefix(o.Owner, "schedule ")
-				r.mu.Unlock()
-			}
-		}
-		r.ops.Resume(ctx)
-	}
 	r.adopt(all)
 	r.sample(ctx, all)
-	r.decide(ctx, all)
+	r.decide(all)
 }
 
 // list returns the domains that schedules may be about: not those that are there for
@@ -292,8 +251,8 @@ func (r *Runner) list(ctx context.Context) ([]api.DomainStatus, error) {
 }
 
 // decide decides, and begins.
-func (r *Runner) decide(ctx context.Context, all []api.DomainStatus) {
-	in, conf := r.input(all)
+func (r *Runner) decide(all []api.DomainStatus) {
+	in, conf := r.input(all, underWay)
 	changed := map[schedule.Key]schedule.Memory{}
 	items := schedule.Decide(in)
 	for _, it := range items {
@@ -323,7 +282,7 @@ func (r *Runner) decide(ctx context.Context, all []api.DomainStatus) {
 	}
 	for _, it := range items {
 		if s := conf.Schedule(it.Rule.Name); it.Start && s != nil {
-			r.begin(ctx, s, it)
+			r.begin(s, it)
 		}
 	}
 }
@@ -398,7 +357,7 @@ func (r *Runner) zoneStamp() string {
 }
 
 // begin begins a run.
-func (r *Runner) begin(ctx context.Context, s *config.Schedule, it schedule.Item) {
+func (r *Runner) begin(s *config.Schedule, it schedule.Item) {
 	log := r.Log.With("op", "schedule", "schedule", s.Name, "domain", it.Domain, "uuid", it.UUID)
 	if s.DryRun || r.DryRun {
 		log.Info("dry run: would reboot", "mode", s.Mode, "why", it.Why)
@@ -406,16 +365,11 @@ func (r *Runner) begin(ctx context.Context, s *config.Schedule, it schedule.Item
 		return
 	}
 	log.Info("begins", "mode", s.Mode, "why", it.Why)
-	r.mu.Lock()
-	r.running[it.UUID] = s.Name
-	r.mu.Unlock()
-	_, err := r.ops.Start(ctx, operation.Request{Kind: runKind, Owner: runOwner(s.Name), Cause: it.Why, Domain: it.Domain, UUID: it.UUID, Spec: specOf(s, it.Why)})
+	_, err := r.Operations.Start(operation.Request{Kind: api.KindSchedule, By: api.BySchedule, Schedule: s.Name, Owner: "schedule " + s.Name, Cause: it.Why,
+		Domain: it.Domain, UUID: it.UUID, Spec: specOf(s, it.Why)})
 	if err != nil {
 		log.Error("reboot did not take place", "err", err)
 		r.setBack(s, it.UUID)
-		r.mu.Lock()
-		defer r.mu.Unlock()
-		delete(r.running, it.UUID)
 	}
 }
 
@@ -437,23 +391,45 @@ func (r *Runner) setBack(s *config.Schedule, uuid ident.UUID) {
 // as being in one: some never come back.
 const busyWait = 20 * time.Minute
 
+// underWay is an operation that has not ended.
+func underWay(o operation.Operation) bool { return !o.Done }
+
+// atWork returns the operations that are of some kind, by domain.
+func (r *Runner) atWork(of func(operation.Operation) bool) map[ident.UUID]operation.Operation {
+	all := map[ident.UUID]operation.Operation{}
+	for _, o := range r.Operations.List() {
+		if of(o) {
+			all[o.UUID] = o
+		}
+	}
+	return all
+}
+
 // input is a copy of all that a decision depends on, and the configuration that
-// it is of.
-func (r *Runner) input(all []api.DomainStatus) (schedule.Input, *config.Config) {
+// it is of. A domain is busy if such an operation is under way.
+func (r *Runner) input(all []api.DomainStatus, busy func(operation.Operation) bool) (schedule.Input, *config.Config) {
 	now := r.moment()
 	began := r.State.Began(now)
+	atWork := r.atWork(busy)
+	running := map[ident.UUID]string{}
+	for u, o := range atWork {
+		if o.Schedule != "" {
+			running[u] = o.Schedule
+		}
+	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	in := schedule.Input{Now: now.Wall, Unsteady: max(0, r.trusted-now.Up), Rules: r.conf.Rules(), Groups: r.conf.Groups, Limits: r.conf.Limits, Memory: maps.Clone(r.memory),
-		Trends: map[schedule.Key][]schedule.Trend{}, Stopped: r.State.Stopped(r.conf.Names()...), Started: began, Running: maps.Clone(r.running)}
+		Trends: map[schedule.Key][]schedule.Trend{}, Stopped: r.State.Stopped(r.conf.Names()...), Started: began, Running: running}
 	for _, s := range all {
 		if s.State == "gone" || s.Twin != 0 {
 			continue // it is not one of those that are to run here; or nobody knows which one it is
 		}
 		d := schedule.Domain{Name: s.Domain, UUID: s.UUID, Up: s.State == "running", Age: r.age(s, now.Up)}
+		o, working := atWork[s.UUID]
 		switch {
-		case r.running[s.UUID] != "":
-			d.Busy = "schedule " + r.running[s.UUID] + " reboots it now"
+		case working:
+			d.Busy = o.Owner + " reboots it now"
 		case s.Current != nil:
 			if _, ok := r.busy[s.UUID]; !ok {
 				r.busy[s.UUID] = now.Up
@@ -542,9 +518,10 @@ func (r *Runner) noteBirths(ctx context.Context, all []api.DomainStatus) error {
 // is nothing to tell but that they happened, and ends the runs of the last
 // daemon.
 func (r *Runner) adopt(all []api.DomainStatus) {
+	atWork := r.atWork(underWay)
 	for _, s := range all {
 		before, ok := r.unsure[s.UUID]
-		if ok && s.Current == nil && !r.runs(s.UUID) {
+		if _, working := atWork[s.UUID]; ok && s.Current == nil && !working {
 			delete(r.unsure, s.UUID)
 			// The agent has recorded those that it was asked for.
 			if last, ok := r.State.Last(s.UUID); !ok || last.DomidAfter != s.Domid {
@@ -583,16 +560,9 @@ func (r *Runner) endOrphan(l state.Lock) {
 			r.record(failedEntry(l.Domain, l.UUID, l.Schedule, "", errors.New(why)))
 		}
 	}
-	if _, _, err := r.State.Unlock(l.UUID, l.Owner, r.moment()); err != nil {
+	if err := r.State.Release(l, r.moment()); err != nil {
 		r.Log.Error("lock", "op", "schedule", "domain", l.Domain, "uuid", l.UUID, "err", err)
 	}
-}
-
-// runs reports whether a schedule reboots a domain now.
-func (r *Runner) runs(uuid ident.UUID) bool {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	return r.running[uuid] != ""
 }
 
 func (r *Runner) record(e api.HistoryEntry) {
@@ -607,6 +577,3 @@ func failedEntry(domain string, uuid ident.UUID, rule string, mode api.Trigger, 
 	return api.HistoryEntry{Error: err.Error(), Summary: api.Summary{Domain: domain, UUID: uuid, Trigger: mode, By: api.BySchedule,
 		Schedule: rule, Outcome: "failed", Refused: map[string]uint64{}, VBDs: []api.VBDSummary{}}}
 }
-
-// runOwner is the owner of a run's lock.
-func runOwner(rule string) string { return fmt.Sprintf("schedule %s", rule) }

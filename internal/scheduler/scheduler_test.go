@@ -17,6 +17,7 @@ import (
 
 	"github.com/warmreboot/warmreboot/api"
 	"github.com/warmreboot/warmreboot/ident"
+	"github.com/warmreboot/warmreboot/internal/operation"
 	"github.com/warmreboot/warmreboot/internal/schedule"
 	"github.com/warmreboot/warmreboot/internal/state"
 )
@@ -319,17 +320,19 @@ func TestDaemonStopped(t *testing.T) {
 	h := newHost(t, cronNoon+"[[schedule.before]]\n"+hook("before")+"[[schedule.after]]\n"+hook("after"))
 	u := h.create("web", 10*day)
 	h.hold = make(chan struct{})
+	var cancel context.CancelFunc
+	h.ctx, cancel = context.WithCancel(context.Background())
 	r := h.runner(nil)
+	h.ctx = context.Background()
 	h.pass(day - time.Minute)
 	h.look(r)
 	h.pass(time.Minute)
-	ctx, cancel := context.WithCancel(context.Background())
-	r.Look(ctx)
+	r.Look(context.Background())
 	for len(h.asked()) == 0 {
 		time.Sleep(time.Millisecond)
 	}
 	cancel()
-	r.wait()
+	wait(r)
 	if locks := h.kept.Locks(h.moment()); len(locks) != 1 || !locks[0].Run {
 		t.Errorf("the lock is gone: %v", locks)
 	}
@@ -352,7 +355,7 @@ func TestDaemonStopped(t *testing.T) {
 	h.mu.Lock()
 	h.domains[0].Current = nil
 	h.mu.Unlock()
-	r.wait()
+	wait(r)
 	all := h.history()
 	if locks := h.kept.Locks(h.moment()); len(locks) != 0 || len(all) != 1 || !strings.Contains(all[0].Followed, "stopped during this run") || len(h.asked()) != 1 ||
 		len(all[0].Hooks) != 2 || !all[0].Hooks[1].OK {
@@ -363,7 +366,7 @@ func TestDaemonStopped(t *testing.T) {
 	}
 	// A lock of an older version's run, which was no operation.
 	h.pass(time.Second)
-	if err := h.kept.Lock(state.Lock{UUID: u, Domain: "web", Owner: runOwner("noon"), TTL: 600, Run: true, Schedule: "noon"}, h.moment()); err != nil {
+	if err := h.kept.Lock(state.Lock{UUID: u, Domain: "web", Owner: "schedule noon", TTL: 600, Run: true, Schedule: "noon"}, h.moment()); err != nil {
 		t.Fatal(err)
 	}
 	h.look(h.runner(nil))
@@ -522,7 +525,6 @@ func TestOperator(t *testing.T) {
 	h.create("web", 10*day)
 	h.create("mail", 10*day)
 	r := h.runner(nil)
-	g := r.Guard()
 	locked := func(err error, says string) {
 		t.Helper()
 		var e *api.Error
@@ -530,18 +532,18 @@ func TestOperator(t *testing.T) {
 			t.Errorf("%v, want %q", err, says)
 		}
 	}
-	if _, err := g.Reboot(ctx, api.OperationRequest{Domain: "web", Mode: api.Graceful}); err != nil {
+	if err := h.reboot("web", api.Graceful, false); err != nil {
 		t.Error(err)
 	}
 	h.pass(time.Hour)
-	_, err := g.Reboot(ctx, api.OperationRequest{Domain: "web", Mode: api.Graceful})
+	err := h.reboot("web", api.Graceful, false)
 	locked(err, "opens at 2026-11-22 11:30")
-	_, err = g.Plan(ctx, api.OperationRequest{Domain: "web", Mode: api.Graceful})
+	_, err = h.operator.Plan(ctx, api.OperationRequest{Kind: api.KindReboot, Domain: "web", Mode: api.Graceful})
 	locked(err, "opens at")
-	if _, err := g.Reboot(ctx, api.OperationRequest{Domain: "web", Mode: api.Graceful, Override: true}); err != nil {
+	if err := h.reboot("web", api.Graceful, true); err != nil {
 		t.Error(err)
 	}
-	if _, err := g.Reboot(ctx, api.OperationRequest{Domain: "mail", Mode: api.Graceful}); err != nil {
+	if err := h.reboot("mail", api.Graceful, false); err != nil {
 		t.Error(err)
 	}
 	if _, err := r.Lock(ctx, "mail", api.LockRequest{Owner: "ann", Reason: "backup", TTLSeconds: 3600}); err != nil {
@@ -549,9 +551,9 @@ func TestOperator(t *testing.T) {
 	}
 	_, err = r.Lock(ctx, "mail", api.LockRequest{Owner: "bob", TTLSeconds: 3600})
 	locked(err, "locked by ann (backup)")
-	_, err = g.Reboot(ctx, api.OperationRequest{Domain: "mail", Mode: api.Graceful})
+	err = h.reboot("mail", api.Graceful, false)
 	locked(err, "locked by ann (backup)")
-	if _, err := g.Reboot(ctx, api.OperationRequest{Domain: "mail", Mode: api.Graceful, Override: true}); err != nil {
+	if err := h.reboot("mail", api.Graceful, true); err != nil {
 		t.Error(err)
 	}
 	if l, err := r.Unlock(ctx, "mail"); err != nil || l.Owner != "ann" {
@@ -579,6 +581,104 @@ func TestOperator(t *testing.T) {
 	}
 }
 
+// TestOthers: groups and limits hold all up alike: operators, too, unless they insist,
+// and a run whose turn it was when it was decided upon.
+func TestOthers(t *testing.T) {
+	ctx := context.Background()
+	const group = "[[group]]\nname = \"pair\"\ndomains = [\"web\", \"mail\"]\ndistance = \"15m\"\n"
+	for what, c := range map[string]struct{ conf, says string }{
+		"group":       {group, "web of group pair is being rebooted"},
+		"limit":       {"[limits]\nat_once = 1\n", "1 being rebooted, at most 1 at once"},
+		"no limit":    {"[limits]\nat_once = 0\n", ""},
+		"the default": {"", ""}, // is for schedules
+	} {
+		h := newHost(t, c.conf+cronNoon)
+		h.create("web", 10*day)
+		h.create("mail", 10*day)
+		r := h.runner(nil)
+		h.look(r)
+		h.hold = make(chan struct{})
+		op, err := h.operator.Begin(ctx, api.OperationRequest{Kind: api.KindReboot, Domain: "web", Mode: api.Graceful, Owner: "ann"})
+		if err != nil {
+			t.Fatal(err)
+		}
+		for len(h.asked()) == 0 {
+			time.Sleep(time.Millisecond)
+		}
+		if f, err := r.Forecast(ctx, "web"); err != nil || len(f.Runs) != 1 || f.Runs[0].Running {
+			t.Errorf("%s: %+v, %v", what, f, err)
+		}
+		_, planned := h.operator.Plan(ctx, api.OperationRequest{Kind: api.KindReboot, Domain: "mail", Mode: api.Graceful})
+		other, err := h.operator.Begin(ctx, api.OperationRequest{Kind: api.KindReboot, Domain: "mail", Mode: api.Graceful})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if c.says == "" {
+			for len(h.asked()) == 1 {
+				time.Sleep(time.Millisecond)
+			}
+		} else {
+			for other, err = range h.operator.Follow(ctx, other.ID) {
+				if err != nil {
+					t.Fatal(err)
+				}
+			}
+			if e := other.Error; e == nil || e.Code != api.Locked || e.Hint != api.TryOverride || !strings.Contains(e.Message, c.says) || planned == nil || planned.Error() != e.Message {
+				t.Errorf("%s: %+v, planned %v", what, other, planned)
+			}
+			// A run that was decided upon just before, too.
+			if _, err := r.Operations.Start(operation.Request{Kind: api.KindSchedule, By: api.BySchedule, Schedule: "noon", Owner: "schedule noon", Domain: "mail", UUID: h.domains[1].UUID,
+				Spec: specOf(r.conf.Schedule("noon"), "cron")}); err != nil {
+				t.Fatal(err)
+			}
+			for len(h.history()) == 0 {
+				time.Sleep(time.Millisecond)
+			}
+			if e := h.history()[0]; e.Outcome != "failed" || !strings.Contains(e.Error, c.says) || e.Domain != "mail" {
+				t.Errorf("%s: %+v", what, e)
+			}
+			if len(h.asked()) != 1 {
+				t.Errorf("%s: %q", what, h.asked())
+			}
+		}
+		close(h.hold)
+		for _, err := range h.operator.Follow(ctx, op.ID) {
+			if err != nil {
+				t.Error(err)
+			}
+		}
+		wait(r)
+		if err := h.reboot("mail", api.Graceful, true); err != nil {
+			t.Errorf("%s: %v", what, err)
+		}
+		if left := h.kept.Locks(h.moment()); len(left) != 0 {
+			t.Errorf("%s: left %v", what, left)
+		}
+	}
+}
+
+// TestBothAtOnce: of two of a group that are begun at once one is admitted.
+func TestBothAtOnce(t *testing.T) {
+	h := newHost(t, "[[group]]\nname = \"pair\"\ndomains = [\"web\", \"mail\"]\n"+cronNoon)
+	h.create("web", 10*day)
+	h.create("mail", 10*day)
+	r := h.runner(nil)
+	h.look(r)
+	h.hold = make(chan struct{})
+	errs := make(chan error, 2)
+	for _, name := range []string{"web", "mail"} {
+		go func() { errs <- h.reboot(name, api.Graceful, false) }()
+	}
+	var e *api.Error
+	if err := <-errs; !errors.As(err, &e) || e.Code != api.Locked {
+		t.Errorf("%v", err)
+	}
+	close(h.hold)
+	if err := <-errs; err != nil || len(h.asked()) != 1 {
+		t.Errorf("%v, %q", err, h.asked())
+	}
+}
+
 // TestUnkept: of a domain that the agent does not keep, its own reboots are in
 // the history all the same.
 func TestUnkept(t *testing.T) {
@@ -598,7 +698,7 @@ func TestUnkept(t *testing.T) {
 		t.Errorf("%+v", all)
 	}
 	// One that was asked for is there already.
-	if _, err := r.Guard().Reboot(context.Background(), api.OperationRequest{Domain: "web", Mode: api.Cold}); err != nil {
+	if err := h.reboot("web", api.Cold, false); err != nil {
 		t.Fatal(err)
 	}
 	h.look(r)
@@ -742,7 +842,7 @@ func TestNobodyWaits(t *testing.T) {
 	if _, err := r.Config(ctx); err != nil {
 		t.Error(err)
 	}
-	if _, err := r.Guard().Reboot(ctx, api.OperationRequest{Domain: "web", Mode: api.Graceful}); err != nil {
+	if err := h.reboot("web", api.Graceful, false); err != nil {
 		t.Error(err)
 	}
 	if _, err := r.Lock(ctx, "web", api.LockRequest{Owner: "ann", TTLSeconds: 60}); err != nil {
@@ -789,7 +889,7 @@ func TestLocksLost(t *testing.T) {
 		t.Errorf("%+v, %v", f, err)
 	}
 	var e *api.Error
-	if _, err := r.Guard().Reboot(ctx, api.OperationRequest{Domain: "web", Mode: api.Graceful}); !errors.As(err, &e) || e.Code != api.Locked {
+	if err := h.reboot("web", api.Graceful, false); !errors.As(err, &e) || e.Code != api.Locked {
 		t.Errorf("%v", err)
 	}
 	if got := h.asked(); len(got) != 0 {

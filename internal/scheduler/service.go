@@ -9,7 +9,7 @@ import (
 	"time"
 
 	"github.com/warmreboot/warmreboot/api"
-	"github.com/warmreboot/warmreboot/internal/agent"
+	"github.com/warmreboot/warmreboot/internal/operator"
 	"github.com/warmreboot/warmreboot/internal/schedule"
 	"github.com/warmreboot/warmreboot/internal/state"
 )
@@ -45,7 +45,7 @@ func (r *Runner) Forecast(ctx context.Context, domain string) (api.Forecast, err
 	if err != nil {
 		return f, err
 	}
-	in, conf := r.input(all)
+	in, conf := r.input(all, underWay)
 	in.Forecast = true
 	r.mu.Lock()
 	f.Now, f.Config = in.Now, r.configStatus()
@@ -119,20 +119,15 @@ func (r *Runner) Lock(ctx context.Context, domain string, q api.LockRequest) (ap
 	l := state.Lock{UUID: s.UUID, Domain: s.Domain, Owner: q.Owner, Reason: q.Reason, TTL: q.TTLSeconds}
 	now := r.moment()
 	if err := r.State.Lock(l, now); err != nil {
-		return api.LockStatus{}, asLocked(err)
+		var held *state.HeldError
+		if errors.As(err, &held) {
+			err = operator.Held(held.Lock)
+		}
+		return api.LockStatus{}, err
 	}
 	l, _ = r.State.LockOf(s.UUID, now)
 	r.Log.Info("locked", "op", "lock", "domain", s.Domain, "uuid", s.UUID, "owner", q.Owner, "until", l.Until)
 	return lockStatus(l), nil
-}
-
-// asLocked gives a lock that somebody else has its code.
-func asLocked(err error) error {
-	var held *state.HeldError
-	if errors.As(err, &held) {
-		return api.Errorf(api.Locked, "%v; warmreboot unlock %s releases it", err, held.Lock.Domain)
-	}
-	return err
 }
 
 // Unlock implements api.Schedules.
@@ -141,7 +136,7 @@ func (r *Runner) Unlock(ctx context.Context, domain string) (api.LockStatus, err
 	if err != nil {
 		return api.LockStatus{}, err
 	}
-	l, ok, err := r.State.Unlock(s.UUID, "", r.moment())
+	l, ok, err := r.State.Unlock(s.UUID, r.moment())
 	if err != nil {
 		return api.LockStatus{}, err
 	}
@@ -164,88 +159,4 @@ func (r *Runner) Resume(_ context.Context, rule string) (api.HaltedRules, error)
 	}
 	r.Log.Info("schedule resumed", "op", "schedule", "schedule", rule, "was", why)
 	return api.HaltedRules{Schedule: rule, Why: why}, nil
-}
-
-// Guard does what operators ask for: it reboots only what is not locked, and only
-// when one of the windows of the domain's schedules is open.
-type Guard struct {
-	Agent
-	r *Runner
-}
-
-// Guard returns the agent as operators may use it.
-func (r *Runner) Guard() Guard { return Guard{r.Agent, r} }
-
-// Reboot returns when the reboot has ended, or ctx has. In the latter case the error
-// is TimedOut and the summary says how far it got.
-func (g Guard) Reboot(ctx context.Context, q api.OperationRequest) (api.Summary, error) {
-	s, err := g.Agent.Status(ctx, q.Domain, false)
-	if err != nil {
-		return api.Summary{}, err
-	}
-	if err := g.may(q, s); err != nil {
-		return api.Summary{}, err
-	}
-	ttl := 10 * time.Minute
-	if d, ok := ctx.Deadline(); ok {
-		ttl = time.Until(d) + time.Minute
-	}
-	// One that is locked, and rebooted in spite of that, stays locked.
-	l := state.Lock{UUID: s.UUID, Domain: s.Domain, Owner: "warmreboot " + s.Domain, Reason: "a reboot that an operator asked for",
-		TTL: ttl.Seconds(), Run: true}
-	switch err := g.r.State.Lock(l, g.r.moment()); {
-	case err == nil:
-		defer func() {
-			if _, _, err := g.r.State.Unlock(l.UUID, l.Owner, g.r.moment()); err != nil {
-				g.r.Log.Error("lock", "op", "lock", "domain", l.Domain, "uuid", l.UUID, "err", err)
-			}
-		}()
-	case !q.Override:
-		return api.Summary{}, asLocked(err)
-	}
-	by := agent.Asker{By: api.ByOperator}
-	return g.Agent.RebootFor(ctx, by, s.UUID.String(), q.Mode) // the one that is locked, whatever the name means now
-}
-
-// Plan returns what Reboot would do.
-func (g Guard) Plan(ctx context.Context, q api.OperationRequest) (api.Plan, error) {
-	p, err := g.Agent.Plan(ctx, q.Domain, q.Mode)
-	if err != nil {
-		return p, err
-	}
-	return p, g.may(q, api.DomainStatus{Domain: p.Domain, UUID: p.UUID})
-}
-
-// may returns why an operator may not reboot a domain now, or nil.
-func (g Guard) may(q api.OperationRequest, s api.DomainStatus) error {
-	if q.Override {
-		return nil
-	}
-	r := g.r
-	now := r.moment()
-	if l, ok := r.State.LockOf(s.UUID, now); ok && l.Owner != "warmreboot "+s.Domain {
-		return api.Errorf(api.Locked, "domain %s is %s; warmreboot unlock %s releases it", s.Domain, l, s.Domain).Try(api.TryOverride)
-	}
-	r.mu.Lock()
-	conf := r.conf
-	r.mu.Unlock()
-	var next time.Time
-	var of string
-	for _, c := range conf.Schedules {
-		if !c.Match.Of(s.Domain, s.UUID) || len(c.Windows) == 0 {
-			continue
-		}
-		opens, _ := schedule.Open(c.Windows, now.Wall, c.Location)
-		if !opens.After(now.Wall) {
-			return nil
-		}
-		if next.IsZero() || opens.Before(next) {
-			next, of = opens, c.Name
-		}
-	}
-	if next.IsZero() {
-		return nil
-	}
-	return api.Errorf(api.Locked, "domain %s is outside its windows; the next, of schedule %s, opens at %s",
-		s.Domain, of, next.Format("2006-01-02 15:04 MST")).Try(api.TryOverride)
 }

@@ -2,7 +2,6 @@ package scheduler
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"io/fs"
 	"log/slog"
@@ -16,7 +15,10 @@ import (
 	"github.com/warmreboot/warmreboot/api"
 	"github.com/warmreboot/warmreboot/ident"
 	"github.com/warmreboot/warmreboot/internal/agent"
+	"github.com/warmreboot/warmreboot/internal/operation"
+	"github.com/warmreboot/warmreboot/internal/operator"
 	"github.com/warmreboot/warmreboot/internal/state"
+	"github.com/warmreboot/warmreboot/internal/store"
 )
 
 // TestMain has files kept in memory, where that is possible: a disk that others use,
@@ -53,13 +55,18 @@ type host struct {
 	asks    chan struct{} // has something when xenstore was asked
 	managed bool
 	effect  func() // is called after each effect; it may end the daemon
+
+	// ctx is the next daemon's, step is called before each step of writing its journal.
+	ctx      context.Context
+	step     func(string) error
+	operator *operator.Operator
 }
 
 var noon = time.Date(2026, 11, 21, 12, 0, 0, 0, time.UTC)
 
 func newHost(t *testing.T, conf string) *host {
 	dir := t.TempDir()
-	h := &host{t: t, dir: dir, conf: filepath.Join(dir, "conf"), now: noon, up: 100 * 24 * time.Hour, store: map[string]string{}, nextID: 1, managed: true}
+	h := &host{t: t, dir: dir, conf: filepath.Join(dir, "conf"), now: noon, up: 100 * 24 * time.Hour, store: map[string]string{}, nextID: 1, managed: true, ctx: context.Background()}
 	if err := os.Mkdir(h.conf, 0o755); err != nil {
 		t.Fatal(err)
 	}
@@ -96,23 +103,39 @@ func (h *host) create(name string, age time.Duration) ident.UUID {
 	return u
 }
 
-// runner starts a runner; it does nothing by itself.
+// runner starts a runner, and what operators ask; it does nothing by itself.
 func (h *host) runner(change func(*Options)) *Runner {
 	h.t.Helper()
-	o := Options{Agent: h, State: h.kept, Store: h, Dir: h.conf, Boot: "boot", Sys: filepath.Join(h.dir, "sys"), Console: h.dir, Tick: time.Hour, Poll: time.Millisecond, Patience: 20 * time.Millisecond, Operations: filepath.Join(h.dir, "operations"),
+	o := Options{Agent: h, State: h.kept, Store: h, Dir: h.conf, Boot: "boot", Sys: filepath.Join(h.dir, "sys"), Console: h.dir, Tick: time.Hour,
 		Now:    func() time.Time { h.mu.Lock(); defer h.mu.Unlock(); return h.now },
 		Uptime: func() time.Duration { h.mu.Lock(); defer h.mu.Unlock(); return h.up },
 		Log:    slog.New(slog.NewTextHandler(testWriter{h.t}, nil))}
 	if change != nil {
 		change(&o)
 	}
-	r := New(o)
-	ctx, cancel := context.WithCancel(context.Background())
+	ctx, cancel := context.WithCancel(h.ctx)
 	h.t.Cleanup(cancel)
+	moment := func() state.Moment { return state.Moment{Wall: o.Now(), Boot: o.Boot, Up: o.Uptime()} }
+	var err error
+	o.Operations, err = operation.Open(ctx, operation.Options{Dir: store.Dir{Path: filepath.Join(h.dir, "operations"), Step: h.step}, Locks: operator.Locks{State: h.kept, Moment: moment},
+		Now: o.Now, Boot: o.Boot, Uptime: o.Uptime, Failed: func(_ operation.Operation, err error) { h.t.Error(err) }})
+	if err != nil {
+		h.t.Fatal(err)
+	}
+	o.Rebooter = operator.Rebooter{Agent: h, State: h.kept, Moment: moment, Poll: time.Millisecond, Patience: 20 * time.Millisecond}
+	r := New(o)
+	h.operator = operator.New(o.Rebooter, o.Operations, o.Log)
 	if err := r.Start(ctx); err != nil {
 		h.t.Fatal(err)
 	}
+	o.Operations.Resume()
 	return r
+}
+
+// reboot has an operator ask for a reboot, and waits for its end.
+func (h *host) reboot(domain string, mode api.Trigger, override bool) error {
+	_, err := api.Await(context.Background(), h.operator, api.OperationRequest{Kind: api.KindReboot, Domain: domain, Mode: mode, Override: override, Owner: "ann"})
+	return err
 }
 
 type testWriter struct{ t *testing.T }
@@ -138,7 +161,12 @@ func (h *host) moment() state.Moment {
 // look looks, and waits until what was begun has ended.
 func (h *host) look(r *Runner) {
 	r.Look(context.Background())
-	r.wait()
+	wait(r)
+}
+
+func wait(r *Runner) {
+	r.wg.Wait()
+	r.Operations.Wait()
 }
 
 func (h *host) asked() []string {
@@ -197,14 +225,6 @@ func (h *host) Status(_ context.Context, domain string, _ bool) (api.DomainStatu
 	return api.DomainStatus{}, api.Errorf(api.NotFound, "there is no domain %q", domain)
 }
 
-func (h *host) Enable(context.Context, string, api.Policy) (api.DomainStatus, error) {
-	return api.DomainStatus{}, errors.New("not asked for")
-}
-
-func (h *host) Disable(context.Context, string) (api.DomainStatus, error) {
-	return api.DomainStatus{}, errors.New("not asked for")
-}
-
 func (h *host) Drop(context.Context, string) (api.DropResult, error) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -224,10 +244,6 @@ func (h *host) Plan(_ context.Context, domain string, mode api.Trigger) (api.Pla
 		p.Joins = api.Crash
 	}
 	return p, nil
-}
-
-func (h *host) Reboot(ctx context.Context, domain string, mode api.Trigger) (api.Summary, error) {
-	return h.RebootFor(ctx, agent.Asker{By: api.ByOperator}, domain, mode)
 }
 
 func (h *host) RebootFor(ctx context.Context, by agent.Asker, domain string, mode api.Trigger) (api.Summary, error) {

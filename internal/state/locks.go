@@ -22,10 +22,11 @@ type Lock struct {
 	// Made is when, by the clock, to be shown.
 	Made time.Time `json:"made"`
 	TTL  float64   `json:"ttl_seconds"`
-	// Run: it is held for something that the daemon does, which ends with it;
-	// Schedule says for which one.
-	Run      bool   `json:"run,omitempty"`
-	Schedule string `json:"schedule,omitempty"`
+	// Run: it is held for something that the daemon does, which ends with it:
+	// Operation has its ID, and Schedule says for which one it is done.
+	Run       bool   `json:"run,omitempty"`
+	Operation string `json:"operation,omitempty"`
+	Schedule  string `json:"schedule,omitempty"`
 
 	// Passed is how much of TTL had passed, in seconds, when the uptime of that boot
 	// of the host was At. The store counts these.
@@ -76,11 +77,17 @@ func (k kept) live(uuid ident.UUID, m Moment) (Lock, bool) {
 	return Lock{}, false
 }
 
+// heldBy reports whether a lock is the one of that owner, or of that operation if it is
+// one's: two of one owner's are not each other's.
+func (l Lock) heldBy(owner, operation string) bool {
+	return l.Operation == operation && (operation != "" || l.Owner == owner)
+}
+
 // Lock takes a lock, from m on. If somebody else has it the error is a *HeldError;
 // its owner takes it anew.
 func (s *Store) Lock(l Lock, m Moment) error {
 	return s.change(func(k *kept) (bool, error) {
-		if held, ok := k.live(l.UUID, m); ok && held.Owner != l.Owner {
+		if held, ok := k.live(l.UUID, m); ok && !held.heldBy(l.Owner, l.Operation) {
 			if held.Domain == "" {
 				held.Domain = l.Domain
 			}
@@ -93,18 +100,29 @@ func (s *Store) Lock(l Lock, m Moment) error {
 	})
 }
 
-// Unlock releases a lock, if owner has it; "" releases anybody's, also that of a
-// domain of which nobody knows any more whether it was locked. It returns what was
-// released.
-func (s *Store) Unlock(uuid ident.UUID, owner string, m Moment) (l Lock, ok bool, err error) {
+// Release releases a lock if its owner, or its operation, still has it.
+func (s *Store) Release(l Lock, m Moment) error {
+	return s.change(func(k *kept) (bool, error) {
+		held, ok := k.live(l.UUID, m)
+		if !ok || !held.heldBy(l.Owner, l.Operation) {
+			return false, nil
+		}
+		k.Locks = maps.Clone(k.Locks)
+		delete(k.Locks, l.UUID)
+		return true, nil
+	})
+}
+
+// Unlock releases whosever lock, also that of a domain of which nobody knows any more
+// whether it was locked. It returns what was released.
+func (s *Store) Unlock(uuid ident.UUID, m Moment) (l Lock, ok bool, err error) {
 	err = s.change(func(k *kept) (bool, error) {
-		if l, ok = k.live(uuid, m); !ok || owner != "" && l.Owner != owner {
-			ok = false
+		if l, ok = k.live(uuid, m); !ok {
 			return false, nil
 		}
 		k.Locks = maps.Clone(k.Locks)
 		delete(k.Locks, uuid)
-		if k.Lost != nil && owner == "" {
+		if k.Lost != nil {
 			lost := *k.Lost
 			lost.Released = maps.Clone(lost.Released)
 			lost.Released[uuid] = true

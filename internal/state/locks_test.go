@@ -53,8 +53,10 @@ func TestLocks(t *testing.T) {
 	if err := lock("ann", 2*time.Minute); err != nil {
 		t.Errorf("renewed: %v", err)
 	}
-	if _, ok, err := s.Unlock(web, "bob", now); ok || err != nil {
-		t.Errorf("bob released ann's lock: %v", err)
+	for _, other := range []Lock{{UUID: web, Owner: "bob"}, {UUID: web, Owner: "ann", Operation: "1"}} {
+		if err := s.Release(other, now); err != nil || len(s.Locks(now)) != 1 {
+			t.Errorf("%+v released ann's lock: %v", other, err)
+		}
 	}
 	// Its time is over.
 	now = moment(62 * time.Minute)
@@ -64,8 +66,27 @@ func TestLocks(t *testing.T) {
 	if err := lock("bob", time.Hour); err != nil {
 		t.Error(err)
 	}
-	if l, ok, err := s.Unlock(web, "", now); !ok || l.Owner != "bob" || err != nil {
+	if l, ok, err := s.Unlock(web, now); !ok || l.Owner != "bob" || err != nil {
 		t.Errorf("%v, %v, %v", l, ok, err)
+	}
+	// Two operations of one owner are not each other's; nor is he his operation.
+	of := func(operation string) Lock {
+		return Lock{UUID: web, Domain: "web", Owner: "ann", Operation: operation, TTL: 60, Run: true}
+	}
+	if err := s.Lock(of("1"), now); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Lock(of("2"), now); !errors.As(err, &held) || held.Lock.Operation != "1" {
+		t.Errorf("%v", err)
+	}
+	if err := lock("ann", time.Hour); !errors.As(err, &held) {
+		t.Errorf("%v", err)
+	}
+	if err := errors.Join(s.Release(of("2"), now), s.Release(of(""), now)); err != nil || len(s.Locks(now)) != 1 {
+		t.Errorf("released by another: %v", err)
+	}
+	if err := errors.Join(s.Lock(of("1"), now), s.Release(Lock{UUID: web, Operation: "1"}, now)); err != nil || len(s.Locks(now)) != 0 {
+		t.Errorf("%v", err)
 	}
 }
 
@@ -222,7 +243,7 @@ func TestLost(t *testing.T) {
 		if err := s.Lock(Lock{UUID: web, Domain: "web", Owner: "schedule weekly", TTL: 60}, now); !errors.As(err, &held) {
 			t.Errorf("%s: %v", what, err)
 		}
-		if _, ok, err := s.Unlock(web, "", now); !ok || err != nil {
+		if _, ok, err := s.Unlock(web, now); !ok || err != nil {
 			t.Errorf("%s: %v", what, err)
 		}
 		if was, err := s.Resume("daily"); !was || err != nil {

@@ -48,9 +48,9 @@ func (s scheduled) awaitPlan(t *testing.T, what string, good func(plan) bool) pl
 
 // past is an entry of `warmreboot history`.
 type past struct {
-	By, Schedule, Trigger, Outcome, Reason, Error, Followed string
-	PagesRestored                                           int `json:"pages_restored"`
-	Hooks                                                   []struct {
+	By, Schedule, Trigger, Outcome, Reason, Error, Followed, Operation string
+	PagesRestored                                                      int `json:"pages_restored"`
+	Hooks                                                              []struct {
 		Name, What, Detail string
 		OK                 bool
 	}

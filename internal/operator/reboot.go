@@ -1,0 +1,167 @@
+package operator
+
+import (
+	"context"
+	"time"
+
+	"github.com/warmreboot/warmreboot/api"
+	"github.com/warmreboot/warmreboot/ident"
+	"github.com/warmreboot/warmreboot/internal/agent"
+	"github.com/warmreboot/warmreboot/internal/operation"
+	"github.com/warmreboot/warmreboot/internal/state"
+)
+
+// Agent is what operations need of the agent.
+type Agent interface {
+	Status(ctx context.Context, domain string, wait bool) (api.DomainStatus, error)
+	Plan(ctx context.Context, domain string, mode api.Trigger) (api.Plan, error)
+	RebootFor(ctx context.Context, by agent.Asker, domain string, mode api.Trigger) (api.Summary, error)
+}
+
+// Rebooter has the steps of a reboot.
+type Rebooter struct {
+	Agent  Agent
+	State  *state.Store
+	Moment func() state.Moment
+	// Poll is how often it is looked for what became of a reboot that an earlier daemon
+	// has asked for, Patience how long a domain may take then to go down; 0 is the
+	// default.
+	Poll, Patience time.Duration
+}
+
+// Wanted is a reboot that is wanted.
+type Wanted struct {
+	agent.Asker
+	Mode api.Trigger
+	// Timeout is how long its end is waited for; 0: for ever.
+	Timeout time.Duration
+	// Longest is how long after the operation was begun it may still be asked for, if
+	// the daemon was stopped meanwhile.
+	Longest  time.Duration
+	Override bool // in spite of blockers
+}
+
+// Reboot has an operation reboot its domain, at most once: a daemon that finds that it
+// was asked for looks what became of that. With an error, the summary says how far it
+// got; its Trigger is "" if it was not even asked for.
+func (b *Rebooter) Reboot(ctx context.Context, run *operation.Run, w Wanted) (api.Summary, error) {
+	domain := run.Operation().UUID.String()
+	was, err := operation.Do(ctx, run, "before "+string(w.Mode), operation.Again, func(ctx context.Context) (ident.Domid, error) {
+		if err := b.late(ctx, run, w); err != nil {
+			return 0, err
+		}
+		s, err := b.Agent.Status(ctx, domain, false)
+		if s.Domid == 0 && s.Current != nil { // it is in a reboot of its own already, which this may join
+			return s.Current.DomidBefore, err
+		}
+		return s.Domid, err
+	})
+	if err != nil {
+		return api.Summary{}, err
+	}
+	begun := run.Begun()
+	return operation.Do(ctx, run, string(w.Mode), operation.Again, func(ctx context.Context) (api.Summary, error) {
+		if begun {
+			return b.became(ctx, run.Operation(), w, was)
+		}
+		return b.ask(ctx, domain, w)
+	})
+}
+
+// late says why an operation that was taken up does not go on to its reboot: it is too
+// late, or what would have kept it from being admitted is so now.
+func (b *Rebooter) late(ctx context.Context, run *operation.Run, w Wanted) error {
+	o := run.Operation()
+	if o.Taken == 0 {
+		return nil
+	}
+	const stopped = "warmrebootd was stopped before the reboot, and "
+	now := b.Moment()
+	if o.Boot != now.Boot || now.Up-time.Duration(o.Up*float64(time.Second)) > w.Longest {
+		return api.Errorf(api.TimedOut, stopped+"its time is over")
+	}
+	if w.Override {
+		return nil
+	}
+	if err := run.Blocked(ctx); err != nil {
+		e := *api.AsError(err)
+		e.Message = stopped + "now " + e.Message
+		return &e
+	}
+	return nil
+}
+
+// ask asks the agent for a reboot and waits for its end.
+func (b *Rebooter) ask(ctx context.Context, domain string, w Wanted) (api.Summary, error) {
+	type result struct {
+		sum api.Summary
+		err error
+	}
+	done := make(chan result, 1)
+	go func() {
+		// If the daemon stops, the agent is to remember what was asked of it: it
+		// would forget that if it were told that nobody waits any more.
+		limited, cancel := limit(context.WithoutCancel(ctx), w.Timeout)
+		defer cancel()
+		sum, err := b.Agent.RebootFor(limited, w.Asker, domain, w.Mode)
+		done <- result{sum, err}
+	}()
+	select {
+	case r := <-done:
+		return r.sum, r.err
+	case <-ctx.Done():
+		return api.Summary{}, ctx.Err()
+	}
+}
+
+func limit(ctx context.Context, t time.Duration) (context.Context, context.CancelFunc) {
+	if t == 0 {
+		return context.WithCancel(ctx)
+	}
+	return context.WithTimeout(ctx, t)
+}
+
+// became waits for what became of a reboot that an earlier daemon has asked for, or
+// was about to: of the domain of that number.
+func (b *Rebooter) became(ctx context.Context, o operation.Operation, w Wanted, was ident.Domid) (api.Summary, error) {
+	poll, patience := b.Poll, b.Patience
+	if poll == 0 {
+		poll = time.Second
+	}
+	if patience == 0 {
+		patience = 2 * time.Minute
+	}
+	limited, cancel := limit(ctx, w.Timeout)
+	defer cancel()
+	t := time.NewTicker(poll)
+	defer t.Stop()
+	for idle := time.Duration(0); idle < patience; {
+		s, err := b.Agent.Status(ctx, o.UUID.String(), false)
+		last := s.Last
+		if e, ok := b.State.Last(o.UUID); ok && (last == nil || last.DomidBefore != was) {
+			last = &e.Summary // of one that the agent does not keep
+		}
+		switch {
+		case err == nil && last != nil && last.DomidBefore == was && s.Current == nil:
+			if w.Mode != api.Cold && last.Outcome != api.OutcomeWarm {
+				return *last, api.Errorf(api.CameBackCold, "domain %s came back cold: %s", o.Domain, last.Reason)
+			}
+			return *last, nil
+		case err != nil || s.Current == nil:
+			idle += poll
+		}
+		select {
+		case <-t.C:
+		case <-limited.Done():
+			if ctx.Err() != nil {
+				return api.Summary{}, ctx.Err()
+			}
+			sum := api.Summary{}
+			if s.Current != nil {
+				sum = *s.Current
+			}
+			return sum, api.Errorf(api.TimedOut, "domain %s: its reboot has not ended in time; warmrebootd was stopped when it asked for it", o.Domain).Try(api.TryWait)
+		}
+	}
+	return api.Summary{}, api.Errorf(api.TimedOut, "warmrebootd was stopped when it asked for the reboot, and the domain has not gone down since; it is not asked again")
+}
