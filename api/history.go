@@ -2,6 +2,7 @@ package api
 
 import (
 	"context"
+	"iter"
 	"net/url"
 	"strconv"
 	"time"
@@ -55,6 +56,8 @@ type HistoryQuery struct {
 	Domain string
 	Since  time.Time
 	By     Origin
+	// Before selects those with a lower ID: the next page, after the last entry of one.
+	Before uint64
 	// Limit is how many of the latest are wanted; 0: all.
 	Limit int
 }
@@ -66,13 +69,25 @@ func (q HistoryQuery) Matches(e *HistoryEntry) bool {
 			return false
 		}
 	}
-	return !e.At.Before(q.Since) && (q.By == "" || q.By == e.By)
+	return !e.At.Before(q.Since) && (q.By == "" || q.By == e.By) && (q.Before == 0 || e.ID < q.Before)
 }
 
 // History is what the daemon knows of past reboots.
 type History interface {
-	// History returns the selected entries, the latest first.
-	History(ctx context.Context, q HistoryQuery) ([]HistoryEntry, error)
+	// History yields the selected entries, the latest first. An error is the last.
+	History(ctx context.Context, q HistoryQuery) iter.Seq2[HistoryEntry, error]
+}
+
+// All collects what is yielded. With an error, what came before it is returned, too.
+func All[T any](items iter.Seq2[T, error]) ([]T, error) {
+	all := []T{}
+	for item, err := range items {
+		if err != nil {
+			return all, err
+		}
+		all = append(all, item)
+	}
+	return all, nil
 }
 
 func (q HistoryQuery) values() url.Values {
@@ -86,21 +101,16 @@ func (q HistoryQuery) values() url.Values {
 	if q.By != "" {
 		v.Set("by", string(q.By))
 	}
+	if q.Before != 0 {
+		v.Set("before", strconv.FormatUint(q.Before, 10))
+	}
 	if q.Limit != 0 {
 		v.Set("limit", strconv.Itoa(q.Limit))
 	}
 	return v
 }
 
-// History implements History. With an error, the entries that came before it are
-// returned, too.
-func (c *Client) History(ctx context.Context, q HistoryQuery) ([]HistoryEntry, error) {
-	all := []HistoryEntry{}
-	for e, err := range follow[HistoryEntry](ctx, c, "/v1/history", q.values()) {
-		if err != nil {
-			return all, err
-		}
-		all = append(all, e)
-	}
-	return all, nil
+// History implements History.
+func (c *Client) History(ctx context.Context, q HistoryQuery) iter.Seq2[HistoryEntry, error] {
+	return follow[HistoryEntry](ctx, c, "/v1/history", q.values())
 }

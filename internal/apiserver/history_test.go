@@ -3,6 +3,9 @@ package apiserver
 import (
 	"context"
 	"errors"
+	"iter"
+	"net/http"
+	"net/http/httptest"
 	"reflect"
 	"testing"
 	"time"
@@ -16,17 +19,22 @@ type askedHistory struct {
 	err error
 }
 
-func (a *askedHistory) History(_ context.Context, q api.HistoryQuery) ([]api.HistoryEntry, error) {
+func (a *askedHistory) History(_ context.Context, q api.HistoryQuery) iter.Seq2[api.HistoryEntry, error] {
 	a.q = q
-	return []api.HistoryEntry{{ID: 7, Summary: api.Summary{Domain: "a", By: api.BySchedule, Outcome: "warm"},
-		Health: &api.StepResult{Name: "health", OK: true}}}, a.err
+	return func(yield func(api.HistoryEntry, error) bool) {
+		more := yield(api.HistoryEntry{ID: 7, Summary: api.Summary{Domain: "a", By: api.BySchedule, Outcome: "warm"},
+			Health: &api.StepResult{Name: "health", OK: true}}, nil)
+		if more && a.err != nil {
+			yield(api.HistoryEntry{}, a.err)
+		}
+	}
 }
 
 func TestHistoryOverSocket(t *testing.T) {
 	a := &askedHistory{}
 	c := serve(t, Handler(&echo{}, ServeHistory(a)))
-	for _, q := range []api.HistoryQuery{{}, {Domain: "a b/c", By: api.ByGuest, Limit: 3, Since: time.Unix(1, 5).UTC()}} {
-		got, err := c.History(context.Background(), q)
+	for _, q := range []api.HistoryQuery{{}, {Domain: "a b/c", By: api.ByGuest, Limit: 3, Before: 1 << 63, Since: time.Unix(1, 5).UTC()}} {
+		got, err := api.All(c.History(context.Background(), q))
 		if err != nil || !reflect.DeepEqual(a.q, q) {
 			t.Errorf("asked %+v (%v), want %+v", a.q, err, q)
 		}
@@ -36,7 +44,14 @@ func TestHistoryOverSocket(t *testing.T) {
 	}
 	a.err = api.Errorf(api.Failed, "broken")
 	var e *api.Error
-	if _, err := c.History(context.Background(), api.HistoryQuery{}); !errors.As(err, &e) || e.Message != "broken" {
-		t.Errorf("%v", err)
+	if got, err := api.All(c.History(context.Background(), api.HistoryQuery{})); !errors.As(err, &e) || e.Message != "broken" || len(got) != 1 {
+		t.Errorf("%+v, %v", got, err)
+	}
+	for _, query := range []string{"before=-1", "before=x", "limit=-1", "since=yesterday"} {
+		w := httptest.NewRecorder()
+		Handler(&echo{}, ServeHistory(a)).ServeHTTP(w, httptest.NewRequest("GET", "/v1/history?"+query, nil))
+		if w.Code != http.StatusBadRequest {
+			t.Errorf("%s: %d", query, w.Code)
+		}
 	}
 }

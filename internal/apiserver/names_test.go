@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"iter"
 	"net/http"
 	"strings"
 	"testing"
@@ -111,18 +112,20 @@ func TestAnyName(t *testing.T) {
 // longHistory has more entries than one answer could hold.
 type longHistory struct{ n int }
 
-func (l longHistory) History(context.Context, api.HistoryQuery) ([]api.HistoryEntry, error) {
-	all := make([]api.HistoryEntry, l.n)
-	for i := range all {
-		all[i] = api.HistoryEntry{ID: uint64(l.n - i), Error: strings.Repeat("x", 4096)}
+func (l longHistory) History(context.Context, api.HistoryQuery) iter.Seq2[api.HistoryEntry, error] {
+	return func(yield func(api.HistoryEntry, error) bool) {
+		for i := range l.n {
+			if !yield(api.HistoryEntry{ID: uint64(l.n - i), Error: strings.Repeat("x", 4096)}, nil) {
+				return
+			}
+		}
 	}
-	return all, nil
 }
 
 func TestLongHistory(t *testing.T) {
 	const n = 10000 // the limit of the store; 40 MB
 	c := serve(t, Handler(&echo{}, ServeHistory(longHistory{n})))
-	all, err := c.History(context.Background(), api.HistoryQuery{})
+	all, err := api.All(c.History(context.Background(), api.HistoryQuery{}))
 	if err != nil || len(all) != n || all[0].ID != n || all[n-1].ID != 1 {
 		t.Errorf("%d entries, %v", len(all), err)
 	}
@@ -140,7 +143,7 @@ func TestCutAnswer(t *testing.T) {
 			w.Header().Set("Content-Type", api.StreamType)
 			_, _ = io.WriteString(w, body)
 		}))
-		if all, err := c.History(context.Background(), api.HistoryQuery{}); err == nil {
+		if all, err := api.All(c.History(context.Background(), api.HistoryQuery{})); err == nil {
 			t.Errorf("%s: %+v without an error", what, all)
 		}
 	}

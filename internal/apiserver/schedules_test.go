@@ -61,7 +61,7 @@ func TestSchedulesOverSocket(t *testing.T) {
 	if v, err := c.Resume(ctx, "weekly"); err != nil || v.Why != "not well" || a.asked != "resume weekly" {
 		t.Errorf("%+v, %v, asked %q", v, err, a.asked)
 	}
-	if v, err := c.History(ctx, api.HistoryQuery{Limit: 1}); err != nil || len(v) != 1 || a.q.Limit != 1 {
+	if v, err := api.All(c.History(ctx, api.HistoryQuery{Limit: 1})); err != nil || len(v) != 1 || a.q.Limit != 1 {
 		t.Errorf("%+v, %v", v, err)
 	}
 	a.err = api.Errorf(api.Locked, "locked by bob")

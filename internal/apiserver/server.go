@@ -136,18 +136,7 @@ func ServeHistory(h api.History) func(*Router) {
 				answer(w, []api.HistoryEntry{}, err)
 				return
 			}
-			stream(w, func(yield func(api.HistoryEntry, error) bool) {
-				all, err := h.History(r.Context(), q)
-				if err != nil {
-					yield(api.HistoryEntry{}, err)
-					return
-				}
-				for _, e := range all {
-					if !yield(e, nil) {
-						return
-					}
-				}
-			})
+			stream(w, h.History(r.Context(), q))
 		})
 	}
 }
@@ -157,6 +146,11 @@ func parseHistoryQuery(v url.Values) (q api.HistoryQuery, err error) {
 	if s := v.Get("since"); s != "" {
 		if q.Since, err = time.Parse(time.RFC3339Nano, s); err != nil {
 			return q, api.Errorf(api.BadRequest, "since: %v", err)
+		}
+	}
+	if s := v.Get("before"); s != "" {
+		if q.Before, err = strconv.ParseUint(s, 10, 64); err != nil {
+			return q, api.Errorf(api.BadRequest, "before is %q, must be the number of an entry", s)
 		}
 	}
 	if s := v.Get("limit"); s != "" {

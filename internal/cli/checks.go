@@ -45,7 +45,7 @@ func (d *diagnosis) checkClock(l local, e *env, ctx context.Context, socket stri
 	if !agent {
 		return
 	}
-	last, err := e.history(socket).History(ctx, api.HistoryQuery{Limit: 1})
+	last, err := api.All(e.history(socket).History(ctx, api.HistoryQuery{Limit: 1}))
 	if err != nil || len(last) == 0 {
 		return
 	}

@@ -137,10 +137,19 @@ func (f *fakeService) Operation(context.Context, string) (api.Operation, error) 
 
 func (f *fakeService) Operations(context.Context) ([]api.Operation, error) { return nil, f.err }
 
-func (f *fakeService) History(_ context.Context, q api.HistoryQuery) ([]api.HistoryEntry, error) {
+func (f *fakeService) History(_ context.Context, q api.HistoryQuery) iter.Seq2[api.HistoryEntry, error] {
 	f.note("history")
 	f.query = q
-	return f.entries, f.err
+	return func(yield func(api.HistoryEntry, error) bool) {
+		for _, e := range f.entries {
+			if !yield(e, nil) {
+				return
+			}
+		}
+		if f.err != nil {
+			yield(api.HistoryEntry{}, f.err)
+		}
+	}
 }
 
 func (f *fakeService) Config(context.Context) (api.ConfigStatus, error) {

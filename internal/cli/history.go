@@ -56,7 +56,7 @@ func (e *env) showHistory(c *cli.Context) error {
 		}
 		q.Since = time.Now().Add(-age)
 	}
-	all, err := e.history(p.string("socket")).History(c.Context, q)
+	all, err := api.All(e.history(p.string("socket")).History(c.Context, q))
 	if isAgentDown(err) {
 		all, err = e.historyWithoutAgent(c.Context, c.String("state-dir"), q, err)
 	}
@@ -81,7 +81,7 @@ func (e *env) historyWithoutAgent(ctx context.Context, dir string, q api.History
 	}
 	defer s.Close()
 	fmt.Fprintf(e.stderr, "warmreboot: %v\nThis is what it had recorded:\n", down)
-	return s.History(ctx, q)
+	return api.All(s.History(ctx, q))
 }
 
 func (e *env) printHistory(all []api.HistoryEntry) error {

@@ -223,7 +223,7 @@ func (h *host) RebootFor(ctx context.Context, by agent.Asker, domain string, mod
 
 func (h *host) history() []api.HistoryEntry {
 	h.t.Helper()
-	all, err := h.kept.History(context.Background(), api.HistoryQuery{})
+	all, err := api.All(h.kept.History(context.Background(), api.HistoryQuery{}))
 	if err != nil {
 		h.t.Fatal(err)
 	}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"iter"
 	"slices"
 	"strings"
 	"time"
@@ -15,7 +16,7 @@ import (
 )
 
 // History implements api.Schedules.
-func (r *Runner) History(ctx context.Context, q api.HistoryQuery) ([]api.HistoryEntry, error) {
+func (r *Runner) History(ctx context.Context, q api.HistoryQuery) iter.Seq2[api.HistoryEntry, error] {
 	return r.State.History(ctx, q)
 }
 

@@ -1,10 +1,12 @@
 package state
 
 import (
+	"bytes"
 	"context"
 	"encoding/binary"
 	"encoding/json"
 	"fmt"
+	"iter"
 	"slices"
 	"time"
 
@@ -159,41 +161,106 @@ func (s *Store) Last(uuid ident.UUID) (e api.HistoryEntry, ok bool) {
 	return e, ok
 }
 
-// History implements api.History.
-func (s *Store) History(ctx context.Context, q api.HistoryQuery) ([]api.HistoryEntry, error) {
-	found := []api.HistoryEntry{}
-	err := s.db.View(func(tx *bolt.Tx) error {
-		all := tx.Bucket(rebootsBucket)
-		if all == nil { // made, and never written to
-			return nil
-		}
-		return all.ForEachBucket(func(k []byte) error {
-			c, n := all.Bucket(k).Cursor(), 0
-			for id, raw := c.Last(); id != nil && (q.Limit == 0 || n < q.Limit); id, raw = c.Prev() {
-				if ctx.Err() != nil {
-					return ctx.Err()
+// pageSize is how many entries are looked at in one transaction. Whoever shows them
+// may be slow, and a transaction that lasts keeps those who write from using space
+// again, or from having more.
+const pageSize = 256
+
+// History implements api.History. Nothing is held while an entry is yielded: what is
+// forgotten meanwhile is left out.
+func (s *Store) History(ctx context.Context, q api.HistoryQuery) iter.Seq2[api.HistoryEntry, error] {
+	return func(yield func(api.HistoryEntry, error) bool) {
+		for before, n := q.Before, 0; ; {
+			page, next, err := s.page(q, before)
+			if err == nil {
+				err = ctx.Err()
+			}
+			if err != nil {
+				yield(api.HistoryEntry{}, err)
+				return
+			}
+			for _, e := range page {
+				if !yield(e, nil) {
+					return
 				}
-				var e api.HistoryEntry
-				if json.Unmarshal(raw, &e) != nil {
-					// That one is lost, and says so; the others are not.
-					e = unreadable(k, id)
-				}
-				if q.Matches(&e) {
-					found = append(found, e)
-					n++
+				if n++; n == q.Limit {
+					return
 				}
 			}
-			return nil
-		})
-	})
-	slices.SortFunc(found, func(a, b api.HistoryEntry) int {
-		if a.ID > b.ID {
-			return -1
+			if next == 0 {
+				return
+			}
+			before = next
 		}
-		return 1
-	})
-	if q.Limit > 0 && len(found) > q.Limit {
-		found = found[:q.Limit]
 	}
-	return found, err
+}
+
+// page returns those of the next entries below an ID, or the last ones if that is 0,
+// that are selected, the latest first; and below which ID to go on, 0 if there are no
+// more.
+func (s *Store) page(q api.HistoryQuery, before uint64) (page []api.HistoryEntry, next uint64, err error) {
+	err = s.db.View(func(tx *bolt.Tx) error {
+		domains, err := entriesBelow(tx.Bucket(rebootsBucket), q, before)
+		if err != nil {
+			return err
+		}
+		for n := 0; n < pageSize; n++ {
+			var last *domainEntries // the one that has the latest of those that are left
+			for _, d := range domains {
+				if d.id != nil && (last == nil || bytes.Compare(d.id, last.id) > 0) {
+					last = d
+				}
+			}
+			if last == nil {
+				next = 0
+				return nil
+			}
+			var e api.HistoryEntry
+			if json.Unmarshal(last.raw, &e) != nil {
+				// That one is lost, and says so; the others are not.
+				e = unreadable(last.uuid, last.id)
+			}
+			if q.Matches(&e) {
+				page = append(page, e)
+			}
+			next = binary.BigEndian.Uint64(last.id)
+			last.id, last.raw = last.cursor.Prev()
+		}
+		return nil
+	})
+	return page, next, err
+}
+
+// domainEntries goes through the entries of a domain, from the latest on. Slices are
+// valid while the transaction lasts; id is nil at the end.
+type domainEntries struct {
+	uuid, id, raw []byte
+	cursor        *bolt.Cursor
+}
+
+// entriesBelow returns where the entries below an ID begin, for each domain that may be
+// selected.
+func entriesBelow(all *bolt.Bucket, q api.HistoryQuery, before uint64) (domains []*domainEntries, err error) {
+	if all == nil { // made, and never written to
+		return nil, nil
+	}
+	enter := func(uuid []byte, b *bolt.Bucket) {
+		d := &domainEntries{uuid: uuid, cursor: b.Cursor()}
+		if before == 0 {
+			d.id, d.raw = d.cursor.Last()
+		} else if id, _ := d.cursor.Seek(idKey(before)); id != nil {
+			d.id, d.raw = d.cursor.Prev()
+		} else {
+			d.id, d.raw = d.cursor.Last()
+		}
+		domains = append(domains, d)
+	}
+	if u, err := ident.ParseUUID(q.Domain); q.Domain != "" && err == nil {
+		if b := all.Bucket(u[:]); b != nil {
+			enter(u[:], b)
+		}
+		return domains, nil
+	}
+	err = all.ForEachBucket(func(uuid []byte) error { enter(uuid, all.Bucket(uuid)); return nil })
+	return domains, err
 }

@@ -2,10 +2,12 @@ package state
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -49,7 +51,7 @@ func ids(entries []api.HistoryEntry) (all []uint64) {
 
 func query(t *testing.T, s *Store, q api.HistoryQuery) []api.HistoryEntry {
 	t.Helper()
-	all, err := s.History(context.Background(), q)
+	all, err := api.All(s.History(context.Background(), q))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -113,6 +115,75 @@ func TestHistory(t *testing.T) {
 	e.Started = e.Started.Add(time.Minute)
 	if id, err := s.Add(e); err != nil || id == again {
 		t.Errorf("another reboot with the same number: %d, %v", id, err)
+	}
+}
+
+// TestPages: a long history of many domains is yielded whole and in its order, a page
+// at a time; who shows it may be slow, and in no writer's way, and what is written or
+// forgotten meanwhile does no harm.
+func TestPages(t *testing.T) {
+	const each, domains = 150, 7
+	s, _ := openStore(t, Limits{PerDomain: each})
+	s.db.NoSync = true
+	add := func(n int) {
+		t.Helper()
+		u := ident.UUID{byte(n%domains + 1)}
+		if _, err := s.Add(entry(u, "d"+u.String()[:2], n, api.ByGuest)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	const n = each * domains
+	for i := 1; i <= n; i++ {
+		add(i)
+	}
+	for what, c := range map[string]struct {
+		q           api.HistoryQuery
+		first, last uint64
+		count       int
+	}{
+		"all":             {api.HistoryQuery{}, n, 1, n},
+		"limit":           {api.HistoryQuery{Limit: pageSize + 1}, n, n - pageSize, pageSize + 1},
+		"page":            {api.HistoryQuery{Limit: 3, Before: n - 5}, n - 6, n - 8, 3},
+		"below the first": {api.HistoryQuery{Before: 1}, 0, 0, 0},
+		"above the last":  {api.HistoryQuery{Before: 1 << 63, Limit: 1}, n, n, 1},
+		"a UUID":          {api.HistoryQuery{Domain: ident.UUID{3}.String()}, n - n%domains - domains + 2, 2, each},
+		"a UUID, page":    {api.HistoryQuery{Domain: ident.UUID{3}.String(), Before: 100, Limit: 2}, 93, 86, 2},
+		"a name":          {api.HistoryQuery{Domain: "d03"}, n - n%domains - domains + 2, 2, each},
+		"nobody":          {api.HistoryQuery{Domain: ident.UUID{99}.String()}, 0, 0, 0},
+		"since":           {api.HistoryQuery{Since: start.Add((n - 1) * time.Hour)}, n, n - 1, 2},
+	} {
+		all := query(t, s, c.q)
+		if len(all) != c.count || c.count > 0 && (all[0].ID != c.first || all[len(all)-1].ID != c.last) {
+			t.Errorf("%s: %d entries, want %d", what, len(all), c.count)
+			if len(all) > 0 {
+				t.Errorf("%s: %d to %d", what, all[0].ID, all[len(all)-1].ID)
+			}
+		}
+		if !slices.IsSortedFunc(all, func(a, b api.HistoryEntry) int { return cmp.Compare(b.ID, a.ID) }) {
+			t.Errorf("%s: not in order", what)
+		}
+	}
+	shown := 0
+	for e, err := range s.History(t.Context(), api.HistoryQuery{}) {
+		if err != nil {
+			t.Fatal(err)
+		}
+		if shown++; shown == 1 {
+			if e.ID != n {
+				t.Errorf("%d is the first", e.ID)
+			}
+			for i := n + 1; i <= 2*n-10; i++ { // forgets all but ten of those that are to be shown
+				add(i)
+			}
+		}
+	}
+	if shown < pageSize || shown > pageSize+10 {
+		t.Errorf("%d were shown", shown)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if all, err := api.All(s.History(ctx, api.HistoryQuery{})); !errors.Is(err, context.Canceled) || len(all) != 0 {
+		t.Errorf("%d entries, %v", len(all), err)
 	}
 }
 

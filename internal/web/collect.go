@@ -38,7 +38,7 @@ func CollectHost(ctx context.Context, s Source, host api.Host) (Host, error) {
 	h := Host{Host: host}
 	var err error
 	if h.Domains, err = s.List(ctx); err == nil {
-		h.History, err = s.History(ctx, api.HistoryQuery{Limit: hostReboots})
+		h.History, err = api.All(s.History(ctx, api.HistoryQuery{Limit: hostReboots}))
 	}
 	return h, err
 }
@@ -51,7 +51,7 @@ func Collect(ctx context.Context, s Source, domain string, id uint64) (Domain, e
 		return Domain{}, err
 	}
 	d := Domain{Status: st}
-	if d.History, err = s.History(ctx, api.HistoryQuery{Domain: st.UUID.String(), Limit: domainReboots}); err != nil {
+	if d.History, err = api.All(s.History(ctx, api.HistoryQuery{Domain: st.UUID.String(), Limit: domainReboots})); err != nil {
 		return Domain{}, err
 	}
 	for i := range d.History {

@@ -3,6 +3,7 @@ package webtest
 
 import (
 	"context"
+	"iter"
 	"time"
 
 	"github.com/warmreboot/warmreboot/api"
@@ -72,8 +73,17 @@ func (s *Source) Status(_ context.Context, domain string, _ bool) (api.DomainSta
 }
 
 // History implements web.Source.
-func (s *Source) History(context.Context, api.HistoryQuery) ([]api.HistoryEntry, error) {
-	return s.Entries, s.Err
+func (s *Source) History(context.Context, api.HistoryQuery) iter.Seq2[api.HistoryEntry, error] {
+	return func(yield func(api.HistoryEntry, error) bool) {
+		for _, e := range s.Entries {
+			if !yield(e, nil) {
+				return
+			}
+		}
+		if s.Err != nil {
+			yield(api.HistoryEntry{}, s.Err)
+		}
+	}
 }
 
 // Samples implements web.Source.
