@@ -126,7 +126,7 @@ test-monitoring: ## alert rules and dashboard, read by Debian's promtool
 
 # What compiles where there is no Xen and no Linux, for those who import the api or
 # work on schedules elsewhere.
-PORTABLE = ./ident ./api ./internal/schedule ./internal/state ./internal/config
+PORTABLE = ./ident ./api ./internal/schedule ./internal/state ./internal/config ./internal/reboot
 
 .PHONY: lint
 lint: ## gofmt, go vet, staticcheck, errcheck

@@ -46,7 +46,8 @@ var allowed = map[string]string{
 	"xenstore":                   "golang.org/x/sys/unix",
 	"xenctl/internal/abi":        "",
 	"xenctl/internal/privcmd":    "golang.org/x/sys/unix unsafe",
-	"xenctl":                     "ident cachemap xenctl/internal/abi xenctl/internal/privcmd golang.org/x/sys/unix unsafe",
+	"xenctl/facts":               "ident xenctl/internal/abi",
+	"xenctl":                     "ident cachemap xenctl/facts xenctl/internal/abi xenctl/internal/privcmd golang.org/x/sys/unix unsafe",
 	"xenctl/libxl/xenlight":      "",
 	"xenctl/libxl":               "ident xenctl xenctl/libxl/xenlight",
 	"internal/hypervisor":        "ident cachemap xenctl",
@@ -54,7 +55,7 @@ var allowed = map[string]string{
 	"internal/custody":     "internal/disk",
 	"internal/validate":    "ident cachemap reusebitmap internal/disk internal/hypervisor",
 	"internal/scrub":       "ident internal/hypervisor internal/validate",
-	"internal/reboot":      "api ident xenctl",
+	"internal/reboot":      "api ident xenctl/facts",
 	"internal/inventory":   "api ident internal/hypervisor xenctl",
 	"internal/config":      "api ident internal/schedule github.com/fsnotify/fsnotify github.com/pelletier/go-toml/v2 github.com/pelletier/go-toml/v2/unstable",
 	"internal/settings":    "api internal/config",
@@ -282,7 +283,7 @@ var notInCLI = []string{"internal/agent", "internal/daemon", "internal/scheduler
 var notInAPI = []string{"xenctl", "xenctl/internal/privcmd", "golang.org/x/sys/unix", "net/http", "crypto/tls", "os/exec"}
 
 func TestWhatIsLinked(t *testing.T) {
-	for program, not := range map[string][]string{"cmd/warmreboot": notInCLI, "api": notInAPI, "internal/schedule": notInAPI, "ident": notInAPI} {
+	for program, not := range map[string][]string{"cmd/warmreboot": notInCLI, "api": notInAPI, "internal/schedule": notInAPI, "internal/reboot": notInAPI, "ident": notInAPI} {
 		c := exec.Command("go", "list", "-deps", module+program)
 		c.Env = append(os.Environ(), "CGO_ENABLED=0")
 		raw, err := c.Output()

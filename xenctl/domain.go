@@ -1,64 +1,29 @@
 package xenctl
 
 import (
-	"fmt"
-
 	"golang.org/x/sys/unix"
 
 	"github.com/warmreboot/warmreboot/ident"
+	"github.com/warmreboot/warmreboot/xenctl/facts"
 	"github.com/warmreboot/warmreboot/xenctl/internal/abi"
 	"github.com/warmreboot/warmreboot/xenctl/internal/privcmd"
 )
 
-// ShutdownReason is the code a domain shut down with.
-type ShutdownReason uint8
+// What Xen says of a domain is data that others reason with, without Xen.
+type (
+	ShutdownReason = facts.ShutdownReason
+	DomainInfo     = facts.DomainInfo
+)
 
 // Shutdown reasons (sched.h).
 const (
-	ShutdownPoweroff  ShutdownReason = abi.ShutdownPoweroff
-	ShutdownReboot    ShutdownReason = abi.ShutdownReboot
-	ShutdownSuspend   ShutdownReason = abi.ShutdownSuspend
-	ShutdownCrash     ShutdownReason = abi.ShutdownCrash
-	ShutdownWatchdog  ShutdownReason = abi.ShutdownWatchdog
-	ShutdownSoftReset ShutdownReason = abi.ShutdownSoftReset
+	ShutdownPoweroff  = facts.ShutdownPoweroff
+	ShutdownReboot    = facts.ShutdownReboot
+	ShutdownSuspend   = facts.ShutdownSuspend
+	ShutdownCrash     = facts.ShutdownCrash
+	ShutdownWatchdog  = facts.ShutdownWatchdog
+	ShutdownSoftReset = facts.ShutdownSoftReset
 )
-
-func (r ShutdownReason) String() string {
-	switch r {
-	case ShutdownPoweroff:
-		return "poweroff"
-	case ShutdownReboot:
-		return "reboot"
-	case ShutdownSuspend:
-		return "suspend"
-	case ShutdownCrash:
-		return "crash"
-	case ShutdownWatchdog:
-		return "watchdog"
-	case ShutdownSoftReset:
-		return "soft reset"
-	}
-	return fmt.Sprintf("reason %d", uint8(r))
-}
-
-// DomainInfo is what Xen says of a domain.
-type DomainInfo struct {
-	Domid    ident.Domid
-	UUID     ident.UUID
-	HVM      bool // HVM or PVH
-	HAP      bool // nested paging
-	Dying    bool // being destroyed, or kept by a reference
-	Shutdown bool // has shut down with Reason
-	Paused   bool // by the toolstack
-	Reason   ShutdownReason
-	Pages    uint64 // allocated now
-	MaxPages uint64 // may be allocated
-	CPUTime  uint64 // nanoseconds
-}
-
-// Alive reports whether the domain can run: it has neither shut down nor is
-// being destroyed.
-func (d DomainInfo) Alive() bool { return !d.Dying && !d.Shutdown }
 
 func infoFromABI(i *abi.DomctlGetDomainInfo) DomainInfo {
 	return DomainInfo{

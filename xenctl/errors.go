@@ -5,6 +5,8 @@ import (
 	"fmt"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/warmreboot/warmreboot/xenctl/facts"
 )
 
 // Sentinels for what callers decide on. Errors of this package satisfy
@@ -13,7 +15,7 @@ var (
 	// ErrNotXen: this is not a Xen dom0, or its privcmd module is missing.
 	ErrNotXen = errors.New("not a Xen dom0 (no /dev/xen/privcmd)")
 	// ErrNoDomain: no domain with that domid.
-	ErrNoDomain = errors.New("no such domain")
+	ErrNoDomain = facts.ErrNoDomain
 	// ErrNotSupported: this Xen has no warm cache, or the domain's type cannot
 	// have one.
 	ErrNotSupported = errors.New("warm cache not supported")
@@ -22,9 +24,9 @@ var (
 	// ErrExists: the warm cache is enabled for the domain already.
 	ErrExists = errors.New("warm cache already enabled")
 	// ErrVersion: Xen speaks another version of the warm cache's interface.
-	ErrVersion = errors.New("another version of the warm cache's interface")
+	ErrVersion = facts.ErrVersion
 	// ErrNoImage: no image is kept under that UUID or index.
-	ErrNoImage = errors.New("no preserved image")
+	ErrNoImage = facts.ErrNoImage
 )
 
 // opError is an operation that Xen refused.

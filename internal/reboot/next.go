@@ -10,12 +10,12 @@ import (
 
 	"github.com/warmreboot/warmreboot/api"
 	"github.com/warmreboot/warmreboot/ident"
-	"github.com/warmreboot/warmreboot/xenctl"
+	"github.com/warmreboot/warmreboot/xenctl/facts"
 )
 
 // Domain is one that was seen under the UUID.
 type Domain struct {
-	xenctl.DomainInfo
+	facts.DomainInfo
 	Name string
 	// Built: it has its memory. Before, it must be left alone.
 	Built bool
@@ -23,7 +23,7 @@ type Domain struct {
 	// "" if that is not known.
 	End string
 	// Status is what Xen says of its warm cache, or Err why it does not.
-	Status xenctl.WarmcacheStatus
+	Status facts.WarmcacheStatus
 	Err    error
 }
 
@@ -31,7 +31,7 @@ type Domain struct {
 // says, one that was switched off is not.
 func (d *Domain) stays() bool {
 	if d.End == "" {
-		return d.Reason == xenctl.ShutdownPoweroff
+		return d.Reason == facts.ShutdownPoweroff
 	}
 	return !strings.Contains(d.End, "restart")
 }
@@ -41,8 +41,8 @@ type Observation struct {
 	// Domains are those of the UUID, in order of domid, without those that are going away.
 	Domains []Domain
 	// Image is what Xen keeps for the UUID while there is no domain, or ImageErr why
-	// that is not known: xenctl.ErrNoImage if there is nothing.
-	Image    xenctl.Image
+	// that is not known: facts.ErrNoImage if there is nothing.
+	Image    facts.Image
 	ImageErr error
 	// Preserved: the domain that went down is still there, under another name.
 	Preserved bool
@@ -171,7 +171,7 @@ func (m *machine) current() *Domain {
 	case own != nil && own.Alive():
 		clones = append(clones, others...)
 		last = own
-	case own != nil && own.Reason == xenctl.ShutdownSuspend:
+	case own != nil && own.Reason == facts.ShutdownSuspend:
 		last = own // until it has gone: the other may be what it is migrated to
 	case len(others) > 1:
 		clones, last = append(clones, others...), own // nobody knows which is meant
@@ -196,7 +196,7 @@ func (m *machine) away(cur *Domain) bool {
 	own := cur != nil && cur.Domid == m.Domid
 	switch {
 	case m.Domid == 0:
-	case own && cur.Shutdown && cur.Reason == xenctl.ShutdownSuspend:
+	case own && cur.Shutdown && cur.Reason == facts.ShutdownSuspend:
 		if !m.Suspended {
 			m.Suspended = true
 			m.log.Info("domain was suspended", "domid", m.Domid)
@@ -265,11 +265,11 @@ func (m *machine) down(cur *Domain) {
 	if own {
 		off = cur.stays()
 		switch cur.Reason {
-		case xenctl.ShutdownPoweroff:
+		case facts.ShutdownPoweroff:
 			s.Trigger = api.Off
-		case xenctl.ShutdownCrash, xenctl.ShutdownWatchdog:
+		case facts.ShutdownCrash, facts.ShutdownWatchdog:
 			s.Trigger = api.Crash
-		case xenctl.ShutdownReboot:
+		case facts.ShutdownReboot:
 			s.Trigger = api.Guest
 		}
 	}
@@ -370,7 +370,7 @@ func (m *machine) watchImage(b *Reboot) {
 	case m.o.ImageErr == nil && b.ImagePages == 0 && m.o.Image.Pages > 0:
 		b.ImagePages = m.o.Image.Pages
 		m.save()
-	case errors.Is(m.o.ImageErr, xenctl.ErrNoImage) && b.ImagePages > 0:
+	case errors.Is(m.o.ImageErr, facts.ErrNoImage) && b.ImagePages > 0:
 		b.Lost = fmt.Sprintf("Xen gave up the %d pages that it had kept: their time was over, or a new domain needed the memory, or somebody dropped them (xl dmesg says which)", b.ImagePages)
 		m.log.Warn("image gone: the domain comes back cold", "pages", b.ImagePages, "why", b.Lost)
 		m.save()
@@ -396,7 +396,7 @@ func (m *machine) appeared(d *Domain) {
 	}
 	m.do(Effect{Kind: Begin, Domain: d, Fresh: m.Reboot == nil})
 	m.Domid, m.Resumed, m.Left = d.Domid, m.Left, false
-	m.Before = xenctl.WarmcacheStatus{}
+	m.Before = facts.WarmcacheStatus{}
 	m.save()
 }
 
@@ -444,7 +444,7 @@ func (m *machine) comingBack(d *Domain) {
 		m.save()
 	}
 	switch {
-	case errors.Is(d.Err, xenctl.ErrNoDomain):
+	case errors.Is(d.Err, facts.ErrNoDomain):
 		// Seen to be down at the next look.
 	case d.Err != nil:
 		b.Summary.Outcome, b.Summary.Reason = "cold", Plain(d.Err)
@@ -467,7 +467,7 @@ func (m *machine) end(reason string) {
 
 // Plain says what an error of Xen's means to an operator.
 func Plain(err error) string {
-	if errors.Is(err, xenctl.ErrVersion) {
+	if errors.Is(err, facts.ErrVersion) {
 		return fmt.Sprintf("this Xen has another version of the warm cache than this warmrebootd: install those that belong together (%v)", err)
 	}
 	return err.Error()
@@ -484,7 +484,7 @@ const (
 
 // progress enters how far the guest says it is, and ends the reboot when it
 // has finished.
-func (m *machine) progress(st xenctl.WarmcacheStatus) {
+func (m *machine) progress(st facts.WarmcacheStatus) {
 	b := m.Reboot
 	s := &b.Summary
 	s.PagesPreserved, s.PagesAdopted = st.Preserved, st.Adopted

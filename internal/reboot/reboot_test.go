@@ -12,7 +12,7 @@ import (
 
 	"github.com/warmreboot/warmreboot/api"
 	"github.com/warmreboot/warmreboot/ident"
-	"github.com/warmreboot/warmreboot/xenctl"
+	"github.com/warmreboot/warmreboot/xenctl/facts"
 )
 
 var (
@@ -100,9 +100,9 @@ func (h *host) remove(id ident.Domid) {
 
 // create is xl create: it adopts what is kept.
 func (h *host) create(paused bool) {
-	d := Domain{DomainInfo: xenctl.DomainInfo{Domid: h.nextID, UUID: web, HVM: true, Paused: paused}, Name: "web", Built: true}
+	d := Domain{DomainInfo: facts.DomainInfo{Domid: h.nextID, UUID: web, HVM: true, Paused: paused}, Name: "web", Built: true}
 	h.nextID++
-	d.Status = xenctl.WarmcacheStatus{Preserved: h.image, Adopted: h.image, Held: h.image}
+	d.Status = facts.WarmcacheStatus{Preserved: h.image, Adopted: h.image, Held: h.image}
 	h.image = 0
 	h.domains = append(h.domains, d)
 	h.booted = append(h.booted, d.Domid)
@@ -131,7 +131,7 @@ func (h *host) event() {
 		h.note("%d is taken away before it ran", d.Domid)
 		h.remove(d.Domid)
 	case d.Paused:
-	case d.Shutdown && d.Reason == xenctl.ShutdownSuspend:
+	case d.Shutdown && d.Reason == facts.ShutdownSuspend:
 		if k < 4 {
 			d.Shutdown = false
 			h.note("%d goes on", d.Domid)
@@ -143,7 +143,7 @@ func (h *host) event() {
 				if h.state.Suspended { // else nobody has seen that it was no boot
 					h.booted = h.booted[:len(h.booted)-1]
 				}
-				h.domains[len(h.domains)-1].Status = xenctl.WarmcacheStatus{}
+				h.domains[len(h.domains)-1].Status = facts.WarmcacheStatus{}
 			}
 		}
 	case d.Shutdown:
@@ -152,22 +152,22 @@ func (h *host) event() {
 		}
 		h.note("%d is destroyed, %d pages are kept", d.Domid, h.image)
 		h.remove(d.Domid)
-		if d.Reason != xenctl.ShutdownPoweroff && k < 8 {
+		if d.Reason != facts.ShutdownPoweroff && k < 8 {
 			h.create(k < 4)
 		}
 	case k < 4 && !st.Attached:
 		st.Attached = true
 		h.note("%d attaches", d.Domid)
 	case k < 6 && st.Attached && (st.Adopted == 0 || h.approved[d.Domid]):
-		st.Report = xenctl.WarmcacheReport{Done: true, Restored: st.Held, Refused: map[string]uint64{}}
+		st.Report = facts.WarmcacheReport{Done: true, Restored: st.Held, Refused: map[string]uint64{}}
 		st.Committed, st.Held = 40, 0
 		h.well[d.Domid] = true
 		h.note("%d is through", d.Domid)
 	case k == 6:
-		d.Shutdown, d.Reason = true, []xenctl.ShutdownReason{xenctl.ShutdownCrash, xenctl.ShutdownReboot, xenctl.ShutdownPoweroff}[h.rng.IntN(3)]
+		d.Shutdown, d.Reason = true, []facts.ShutdownReason{facts.ShutdownCrash, facts.ShutdownReboot, facts.ShutdownPoweroff}[h.rng.IntN(3)]
 		h.note("%d goes down, reason %d", d.Domid, d.Reason)
 	case k == 7 && h.rng.IntN(3) == 0:
-		d.Shutdown, d.Reason = true, xenctl.ShutdownSuspend
+		d.Shutdown, d.Reason = true, facts.ShutdownSuspend
 		h.note("%d is suspended", d.Domid)
 	case k == 8 && h.rng.IntN(3) == 0:
 		h.note("%d is taken away", d.Domid)
@@ -183,7 +183,7 @@ func (h *host) event() {
 			h.note("%d is to reboot, %s", d.Domid, h.intents[d.Domid])
 		}
 	case k == 10 && h.rng.IntN(6) == 0 && len(h.domains) == 1 && h.state.Domid == d.Domid:
-		c := Domain{DomainInfo: xenctl.DomainInfo{Domid: h.nextID, UUID: web}, Name: "copy", Built: true}
+		c := Domain{DomainInfo: facts.DomainInfo{Domid: h.nextID, UUID: web}, Name: "copy", Built: true}
 		h.clone[c.Domid] = true
 		h.nextID++
 		h.domains = append(h.domains, c)
@@ -194,9 +194,9 @@ func (h *host) event() {
 
 // look is one look of the agent's, which is killed after so many effects.
 func (h *host) look(effects int) {
-	o := Observation{Domains: slices.Clone(h.domains), ImageErr: xenctl.ErrNoImage}
+	o := Observation{Domains: slices.Clone(h.domains), ImageErr: facts.ErrNoImage}
 	if h.image > 0 {
-		o.Image, o.ImageErr = xenctl.Image{UUID: web, Pages: h.image}, nil
+		o.Image, o.ImageErr = facts.Image{UUID: web, Pages: h.image}, nil
 	}
 	h.killed = false
 	h.advance(o, &effects)
@@ -371,7 +371,7 @@ func (h *host) check(phases map[Phase]int) {
 		if !h.enabled[d.Domid] {
 			h.fail("domain %d is taken up, and Xen does not track it", d.Domid)
 		}
-		if d.Shutdown && d.Reason == xenctl.ShutdownSuspend && p != Away && !h.killed {
+		if d.Shutdown && d.Reason == facts.ShutdownSuspend && p != Away && !h.killed {
 			h.fail("domain %d is suspended, and its phase is %s", d.Domid, p)
 		}
 	}
@@ -429,8 +429,8 @@ func TestGuestThatDoesNotTrack(t *testing.T) {
 		{time.Second, true, 0, false},
 	} {
 		s := State{UUID: web, Enabled: true, Domid: 2, Reboot: &Reboot{Ran: start.Add(-c.ran), Untracked: c.untracked, Decided: true}}
-		s, _ = Next(s, Observation{Domains: []Domain{{DomainInfo: xenctl.DomainInfo{Domid: 2, UUID: web}, Built: true,
-			Status: xenctl.WarmcacheStatus{Enabled: true, Adopted: c.adopted}}}}, start)
+		s, _ = Next(s, Observation{Domains: []Domain{{DomainInfo: facts.DomainInfo{Domid: 2, UUID: web}, Built: true,
+			Status: facts.WarmcacheStatus{Enabled: true, Adopted: c.adopted}}}}, start)
 		if over := s.Last != nil; over != c.over || over && (s.Last.Outcome != "cold" || !strings.Contains(s.Last.Reason, "version of the interface")) {
 			t.Errorf("%+v: %+v", c, s.Last)
 		}
@@ -441,8 +441,8 @@ func TestGuestThatDoesNotTrack(t *testing.T) {
 // boot restores nothing.
 func TestFuseOfSilence(t *testing.T) {
 	s := State{UUID: web, Enabled: true, Domid: 2, Reboot: &Reboot{Attempted: true, Decided: true, Ran: start.Add(-AttachWait - time.Second)}}
-	s, _ = Next(s, Observation{Domains: []Domain{{DomainInfo: xenctl.DomainInfo{Domid: 2, UUID: web}, Built: true,
-		Status: xenctl.WarmcacheStatus{Enabled: true, Adopted: 5}}}}, start)
+	s, _ = Next(s, Observation{Domains: []Domain{{DomainInfo: facts.DomainInfo{Domid: 2, UUID: web}, Built: true,
+		Status: facts.WarmcacheStatus{Enabled: true, Adopted: 5}}}}, start)
 	if s.Reboot != nil || s.Fuse == nil {
 		t.Errorf("%+v", s)
 	}

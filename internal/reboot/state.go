@@ -14,7 +14,7 @@ import (
 
 	"github.com/warmreboot/warmreboot/api"
 	"github.com/warmreboot/warmreboot/ident"
-	"github.com/warmreboot/warmreboot/xenctl"
+	"github.com/warmreboot/warmreboot/xenctl/facts"
 )
 
 // Phase is where a domain is in its life.
@@ -62,8 +62,8 @@ type State struct {
 
 	// Before is what Xen last said of the domain, Unrun whether the new domain has
 	// not been seen to run. Whoever starts anew has not seen anything.
-	Before xenctl.WarmcacheStatus `json:"-"`
-	Unrun  bool                   `json:"-"`
+	Before facts.WarmcacheStatus `json:"-"`
+	Unrun  bool                  `json:"-"`
 }
 
 // Intent is a reboot that was asked for.
