@@ -20,18 +20,19 @@ import (
 	"github.com/warmreboot/warmreboot/xenctl"
 )
 
-// verdict is what was found of one vbd.
+// verdict is what was found of a claim.
 type verdict struct {
-	api.VBDSummary
-	approve bool
-	why     api.Reason
-	disk    *usedDisk
-	doubt   string // of the disk's new account when it was judged
-	later   bool   // nothing was compared, as all will be
-	booting bool   // the kernel had not attached
+	claim          reboot.Claim
+	api.VBDSummary // its account
+	approve        bool
+	why            api.Reason
+	disk           *usedDisk
+	doubt          string // of the disk's new account when it was judged
+	later          bool   // nothing was compared, as all will be
+	booting        bool   // the kernel had not attached
 }
 
-// lost is the number of pages that a refusal of the vbd costs: those that the
+// lost is the number of pages that a refusal of the claim costs: those that the
 // domain held when it came back, but for those that are counted singly. By the
 // time of the verdict Xen may know of few of them, as the guest reads its disk
 // meanwhile and gives pages back when it has waited for too long.
@@ -54,7 +55,7 @@ func (v *verdict) refuse(why api.Reason, format string, args ...any) {
 // same version of the interface.
 func skewed(err error) bool { return errors.Is(err, xenctl.ErrVersion) }
 
-// decide gives its verdict on every vbd whose pages the new domain holds, and
+// decide gives its verdict on every claim by which the new domain holds pages, and
 // reports whether it is done; if not, something is still to come. It may be
 // repeated from the start at any time: an approval that is found wrong later is
 // taken back by a refusal, which also drops the pages.
@@ -109,7 +110,7 @@ func (k *keeper) decide(ctx context.Context, d xenctl.DomainInfo) bool {
 		if v.approve {
 			what, v.Verdict = xenctl.Approved, "approved"
 		}
-		n, err := k.a.Xen.WarmcacheVerdict(d.Domid, v.VBD, what)
+		n, err := k.tell(d.Domid, v.claim, what)
 		if errors.Is(err, unix.ENOENT) || errors.Is(err, unix.EBUSY) {
 			// Nothing is held any more, or it was refused before the agent was
 			// restarted.
@@ -142,13 +143,21 @@ func (k *keeper) decide(ctx context.Context, d xenctl.DomainInfo) bool {
 	return true
 }
 
-// judgeAll judges all vbds whose pages the new domain holds, and reports whether it
+// tell gives Xen the verdict on a claim, and returns how many pages it was about.
+func (k *keeper) tell(domid ident.Domid, c reboot.Claim, what xenctl.Verdict) (pages uint64, err error) {
+	if c.Kind != reboot.Cached {
+		return 0, fmt.Errorf("there is no verdict on a claim of kind %q", c.Kind)
+	}
+	return k.a.Xen.WarmcacheVerdict(domid, c.VBD, what)
+}
+
+// judgeAll judges all claims by which the new domain holds pages, and reports whether it
 // could; if not, something is still to come. It may well be before the guest runs, so
 // what it takes a long time to compare does not keep the guest waiting.
 func (k *keeper) judgeAll(ctx context.Context, d xenctl.DomainInfo, st xenctl.WarmcacheStatus) (ready bool, err error) {
 	b := k.rec.Reboot
 	if k.held == nil {
-		if k.held, err = k.heldByVBD(d.Domid); err != nil {
+		if k.held, err = k.heldClaims(d.Domid); err != nil {
 			k.log.Error("the held pages cannot be read", "op", "held", "domid", d.Domid, "err", err, "next", "warmreboot doctor")
 			return false, err
 		}
@@ -156,14 +165,14 @@ func (k *keeper) judgeAll(ctx context.Context, d xenctl.DomainInfo, st xenctl.Wa
 	k.attach(ctx, d.Domid)
 	k.openNext(d.Domid)
 	for _, h := range k.held {
-		if k.disks[h.VBD] == nil && b.Summary.Trigger != api.Cold && b.Fuse == nil && !k.late() && !k.hopeless(h.VBD) {
+		if h.Kind == reboot.Cached && k.disks[h.VBD] == nil && b.Summary.Trigger != api.Cold && b.Fuse == nil && !k.late() && !k.hopeless(h.VBD) {
 			return false, nil
 		}
 	}
 	faults := k.checkStructure(d.Domid)
 	judged := []*verdict{}
 	for _, h := range k.held {
-		v := &verdict{VBDSummary: api.VBDSummary{VBD: h.VBD, Name: h.VBD.Name(), Held: h.Pages, Refusals: api.Refusals{}}}
+		v := &verdict{claim: h.Claim, VBDSummary: api.VBDSummary{VBD: h.VBD, Name: h.VBD.Name(), Held: h.pages, Refusals: api.Refusals{}}}
 		k.judge(ctx, d, v, faults, st.EarlyIO)
 		v.booting = !st.Attached
 		if err := ctx.Err(); err != nil {
@@ -199,14 +208,24 @@ func (k *keeper) late() bool {
 	return !ran.IsZero() && time.Since(ran) > k.a.DiskWait
 }
 
-// heldByVBD counts the pages that the new domain holds.
-func (k *keeper) heldByVBD(domid ident.Domid) ([]cachemap.Stats, error) {
+// held is how many pages a domain holds by a claim.
+type held struct {
+	reboot.Claim
+	pages uint64
+}
+
+// heldClaims counts the pages that the new domain holds. Xen's table has one kind.
+func (k *keeper) heldClaims(domid ident.Domid) ([]held, error) {
 	v, closeView, err := validate.MapView(k.a.Xen, domid, true)
 	if err != nil {
 		return nil, err
 	}
 	defer closeView()
-	return v.ByVBD(), nil
+	all := []held{}
+	for _, s := range v.ByVBD() {
+		all = append(all, held{reboot.Claim{Kind: reboot.Cached, VBD: s.VBD}, s.Pages})
+	}
+	return all, nil
 }
 
 // hopeless reports whether waiting for a vbd's disk is in vain: its backend is
@@ -247,22 +266,29 @@ func (k *keeper) checkStructure(domid ident.Domid) func(ident.VBD) ([]validate.F
 	return func(vbd ident.VBD) ([]validate.Fault, error) { return found.Faults[vbd], nil }
 }
 
-// judge comes to a verdict on one vbd, which is to be confirmed if it is in favour.
-// If all pages will be compared then, none is now.
+// judge comes to a verdict on one claim, which is to be confirmed if it is in favour.
+// If all pages will be compared then, none is now. What nobody vouches for is refused.
 func (k *keeper) judge(ctx context.Context, d xenctl.DomainInfo, v *verdict, faults func(ident.VBD) ([]validate.Fault, error), later bool) {
 	r := k.rec
-	account := r.Accounts[v.VBD]
-	if account != nil {
+	if account := r.Accounts[v.VBD]; v.claim.Kind == reboot.Cached && account != nil {
 		v.Backing = account.Identity.Name
 	}
-	if r.Reboot.Summary.Trigger == api.Cold {
+	switch f := r.Reboot.Fuse; {
+	case r.Reboot.Summary.Trigger == api.Cold:
 		v.refuse(api.ColdAsked, "a normal reboot was asked for")
-		return
-	}
-	if f := r.Reboot.Fuse; f != nil {
+	case f != nil:
 		v.refuse(api.RestoreFailed, "%s", f)
-		return
+	case v.claim.Kind == reboot.Cached:
+		k.judgeCached(ctx, d, v, faults, later)
+	default:
+		v.refuse(api.Failure, "nobody vouches for a claim of kind %q", v.claim.Kind)
 	}
+}
+
+// judgeCached is judge for what is cached of a disk.
+func (k *keeper) judgeCached(ctx context.Context, d xenctl.DomainInfo, v *verdict, faults func(ident.VBD) ([]validate.Fault, error), later bool) {
+	r := k.rec
+	account := r.Accounts[v.VBD]
 	found, err := faults(v.VBD)
 	if err != nil {
 		v.refuse(api.Failure, "the table cannot be checked: %v", err)
@@ -340,8 +366,9 @@ func (k *keeper) judge(ctx context.Context, d xenctl.DomainInfo, v *verdict, fau
 // somebody else's doing, and then the disk is not to be believed.
 const earlyPages = 256
 
-// confirm looks once more at a vbd that was judged, now that the kernel has attached:
-// from here on Xen is told of each write of the guest's before it takes place.
+// confirm looks once more at a claim that was judged, now that the kernel has attached:
+// from here on Xen is told of each write of the guest's before it takes place. There is
+// one kind that judge may have been in favour of.
 //
 // Before that, a boot loader or the firmware may have written. Xen has seen that
 // somebody read a page of the guest's then (early), or the disk's own account has a

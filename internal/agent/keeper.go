@@ -12,7 +12,6 @@ import (
 	"time"
 
 	"github.com/warmreboot/warmreboot/api"
-	"github.com/warmreboot/warmreboot/cachemap"
 	"github.com/warmreboot/warmreboot/ident"
 	"github.com/warmreboot/warmreboot/internal/custody"
 	"github.com/warmreboot/warmreboot/internal/reboot"
@@ -57,8 +56,8 @@ type keeper struct {
 	drainFast time.Time
 	// held is what the new domain holds, counted once: mapping the table takes
 	// its time, and the toolstack should have the machine.
-	held []cachemap.Stats
-	// judged is what was found of the new domain's vbds, while it is waited for the
+	held []held
+	// judged is what was found of the claims that it holds them by, while it is waited for the
 	// kernel to attach.
 	judged []*verdict
 
