@@ -4,7 +4,9 @@ import (
 	"encoding/json"
 	"fmt"
 	"math/rand/v2"
+	"os"
 	"reflect"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -408,6 +410,36 @@ func (h *host) settle() {
 		}
 	}
 	h.fail("a reboot stays under way: phase %s, %+v", h.state.Phase(h.now), h.state.Reboot)
+}
+
+// TestPhasesAreDocumented: docs/ARCHITECTURE.md has each phase by its name, and no other.
+func TestPhasesAreDocumented(t *testing.T) {
+	source, err := os.ReadFile("state.go")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var phases []string
+	for _, m := range regexp.MustCompile(`(?m)^\t\w+ +Phase += "(\w+)"`).FindAllStringSubmatch(string(source), -1) {
+		phases = append(phases, m[1])
+	}
+	text, err := os.ReadFile("../../docs/ARCHITECTURE.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, section, ok := strings.Cut(string(text), "\n## One reboot\n")
+	section, _, ok2 := strings.Cut(section, "\n## ")
+	if !ok || !ok2 {
+		t.Fatal("there is no such section")
+	}
+	var named []string
+	for _, m := range regexp.MustCompile(`\*\*(\w+)\.?\*\*`).FindAllStringSubmatch(section, -1) {
+		named = append(named, strings.ToLower(m[1]))
+	}
+	slices.Sort(phases)
+	slices.Sort(named)
+	if len(phases) < 9 || !slices.Equal(phases, named) {
+		t.Errorf("the phases are %v, and docs/ARCHITECTURE.md has %v", phases, named)
+	}
 }
 
 // TestGuestThatDoesNotTrack: a guest whose kernel does not, or not so that Xen
