@@ -21,6 +21,7 @@ static struct cpu {
     ucontext_t context;
     char *stack;
     void *fake;
+    void *fiber;
     bool busy;
     void (*operation)(void *);
     char argument[256];
@@ -32,6 +33,8 @@ static struct cpu {
     unsigned int nr_held;
 } cpus[NR_CPUS];
 static int running = -1;
+static void *outside_fiber;
+char grace_period;
 static ucontext_t outside;
 static void *outside_fake;
 static const void *outside_stack;
@@ -132,14 +135,24 @@ struct vcpu *current_vcpu(void)
     return running < 0 ? &idle : cpus[running].as;
 }
 
+/* What others have published while this CPU did not run. */
+static void find_published(void)
+{
+    for ( unsigned int i = 0; i < NR_SLOTS; i++ )
+        if ( slots[i] )
+            race_acquire(&slots[i]->warmcache);
+}
+
 static void leave(void)
 {
     struct cpu *c = &cpus[running];
 
     running = -1;
+    race_switch(outside_fiber);
     __sanitizer_start_switch_fiber(&c->fake, outside_stack, outside_size);
     swapcontext(&c->context, &outside);
     __sanitizer_finish_switch_fiber(c->fake, &outside_stack, &outside_size);
+    find_published();
 }
 
 static void body(void)
@@ -149,7 +162,10 @@ static void body(void)
     {
         struct cpu *c = &cpus[running];
 
+        race_acquire(c);
+        find_published();
         c->operation(c->argument);
+        race_release(&grace_period);
         ASSERT(!c->nr_held);
         c->busy = false;
         leave();
@@ -162,6 +178,7 @@ static void enter(unsigned int cpu)
 
     ASSERT(running < 0);
     running = cpu;
+    race_switch(c->fiber);
     __sanitizer_start_switch_fiber(&outside_fake, c->stack, STACK_SIZE);
     swapcontext(&outside, &c->context);
     __sanitizer_finish_switch_fiber(outside_fake, NULL, NULL);
@@ -188,6 +205,8 @@ void cpu_run(unsigned int cpu, void (*operation)(void *), void *argument,
     if ( !c->stack )
     {
         c->stack = malloc(STACK_SIZE);
+        outside_fiber = race_self();
+        c->fiber = race_cpu();
         getcontext(&c->context);
         c->context.uc_stack.ss_sp = c->stack;
         c->context.uc_stack.ss_size = STACK_SIZE;
@@ -197,6 +216,7 @@ void cpu_run(unsigned int cpu, void (*operation)(void *), void *argument,
     memcpy(c->argument, argument, size);
     c->as = as;
     c->busy = true;
+    race_release(c); /* what it is to work on was found in the ordinary way */
     enter(cpu);
 }
 
@@ -235,6 +255,7 @@ void wait_until(bool (*condition)(void *), void *argument)
         leave();
         c->condition = NULL;
     }
+    race_acquire(argument);
 }
 
 /* Locks. */
@@ -269,6 +290,7 @@ void lock_acquire(struct lock *l)
     }
     l->holder = me;
     l->depth = 1;
+    race_acquire(l);
     if ( c )
         c->held[c->nr_held++] = l;
     else
@@ -284,6 +306,7 @@ void lock_release(struct lock *l)
         STOP("a lock is released that is not held");
     if ( --l->depth )
         return;
+    race_release(l);
     l->holder = 0;
     if ( c )
     {
@@ -354,3 +377,52 @@ long hypercall_create_continuation(unsigned int op, const char *format, ...)
 
     return -ERESTART;
 }
+
+#ifdef RACES
+void __tsan_volatile_read8(void *at) {}
+void __tsan_volatile_write8(void *at) {}
+
+#undef memset
+#undef memcpy
+#undef memmove
+#undef memcmp
+
+void *plain_memset(void *to, int c, size_t n)
+{
+    for ( unsigned char *p = to; n--; )
+        *p++ = c;
+
+    return to;
+}
+
+void *plain_memmove(void *to, const void *from, size_t n)
+{
+    unsigned char *p = to;
+    const unsigned char *q = from;
+
+    if ( p <= q )
+        while ( n-- )
+            *p++ = *q++;
+    else
+        while ( n-- )
+            p[n] = q[n];
+
+    return to;
+}
+
+void *plain_memcpy(void *to, const void *from, size_t n)
+{
+    return plain_memmove(to, from, n);
+}
+
+int plain_memcmp(const void *a, const void *b, size_t n)
+{
+    const unsigned char *p = a, *q = b;
+
+    for ( ; n--; p++, q++ )
+        if ( *p != *q )
+            return *p - *q;
+
+    return 0;
+}
+#endif

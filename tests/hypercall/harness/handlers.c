@@ -2,6 +2,7 @@
  * The sources under test, as they are, and behind them what checks the
  * structures that only they can see.
  */
+#define RACES_LOOKED_FOR
 #include "model.h"
 
 #include "xen/arch/x86/mm/warmcache.c"
@@ -11,6 +12,7 @@ struct timer *const reaper_timer = &reaper;
 
 enum tracked tracked(const struct domain *d, unsigned long pfn)
 {
+    LOOK;
     if ( !d->warmcache )
         return NOT_TRACKED;
 
@@ -28,6 +30,7 @@ enum tracked tracked(const struct domain *d, unsigned long pfn)
 bool reusable(const struct domain *d, unsigned long pfn,
               struct xen_warmcache_entry *entry)
 {
+    LOOK;
     const struct warmcache *wc = d->warmcache;
 
     if ( !wc || !wc_test_bit(&wc->reuse, pfn) )
@@ -39,6 +42,7 @@ bool reusable(const struct domain *d, unsigned long pfn,
 
 bool known(const struct domain *d, unsigned long pfn, struct xen_warmcache_entry *entry)
 {
+    LOOK;
     const struct warmcache *wc = d->warmcache;
 
     if ( !wc || wc_state(wc, pfn) == WC_NONE )
@@ -95,6 +99,7 @@ static void check_pfn(const struct domain *d, unsigned long pfn, bool quiet)
 
 void check_bits(const struct domain *d)
 {
+    LOOK;
     const struct warmcache *wc = d->warmcache;
 
     if ( !wc || wc->lock.holder )
@@ -124,6 +129,7 @@ static unsigned long count_bits(const struct wc_array *a)
 
 void check_tables(const struct domain *d, bool all)
 {
+    LOOK;
     const struct warmcache *wc = d->warmcache;
     unsigned long pfn, committed = 0, pending = 0, held = 0, indexed = 0, bucket;
     unsigned long by_vbd[WC_MAX_VBDS] = {};
@@ -243,6 +249,7 @@ static unsigned long frames_in_images;
 
 void check_images(s_time_t now)
 {
+    LOOK;
     const struct wc_image *img, *other;
     s_time_t due = STIME_MAX;
 
@@ -298,10 +305,16 @@ void command_line_default(void)
     max_pages = ULONG_MAX;
 }
 
-bool images_left(void) { return !list_empty(&images) || !list_empty(&released); }
+bool images_left(void)
+{
+    LOOK;
+
+    return !list_empty(&images) || !list_empty(&released);
+}
 
 unsigned long count_committed(const struct domain *d, bool held)
 {
+    LOOK;
     return d->warmcache ? held ? d->warmcache->st.held : d->warmcache->st.committed : 0;
 }
 
@@ -317,6 +330,7 @@ static uint64_t mix(uint64_t hash, const void *data, size_t size)
 
 uint64_t digest(const struct domain *d)
 {
+    LOOK;
     const struct warmcache *wc = d->warmcache;
     uint64_t hash = 0xcbf29ce484222325;
 

@@ -286,6 +286,7 @@ void domain_free_dead(void)
     {
         struct domain *d = dead[--nr_dead];
 
+        race_acquire(&grace_period);
         warmcache_destroy(d);
         ASSERT(!d->warmcache && !d->tot_pages && !d->xenheap_pages);
         ASSERT(!d->page_list.nr && !d->xenpage_list.nr && !d->arch.relmem_list.nr);
@@ -810,6 +811,7 @@ struct domain *domain_create(unsigned int slot, unsigned char uuid,
     for ( unsigned int i = 0; i < NR_CPUS; i++ )
         d->vcpus[i] = (struct vcpu){ .domain = d, .cpu = i };
     slots[slot] = d;
+    race_release(slots); /* the list of domains, as RCU has it */
 
     return d;
 }
@@ -829,6 +831,7 @@ struct domain *next_domain(const struct domain *d)
 {
     unsigned int i = 0;
 
+    race_acquire(slots);
     while ( d && i < NR_SLOTS && slots[i++] != d )
         ;
     while ( i < NR_SLOTS && !slots[i] )
@@ -851,6 +854,7 @@ void domain_pause(struct domain *d)
 void domain_unpause(struct domain *d)
 {
     ASSERT(d->pauses > 0);
+    race_release(&d->pauses);
     d->pauses--;
 }
 

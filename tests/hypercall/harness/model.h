@@ -33,6 +33,7 @@ void printf_(const char *format, ...) __attribute__((format(printf, 1, 2)));
 /* CPUs: each runs one operation at a time; they change over in interleave(). */
 void cpu_run(unsigned int cpu, void (*operation)(void *), void *argument,
              size_t size, struct vcpu *as);
+extern char grace_period; /* its end is after that of each operation before */
 bool cpu_idle(unsigned int cpu);
 bool all_idle(void);
 void cpus_step(void);          /* run something that is not idle */

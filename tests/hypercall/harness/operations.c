@@ -88,11 +88,19 @@ static bool enter_guest(const struct work *w)
     if ( !w->d->creation_finished || w->d->paused || w->d->pauses || w->d->is_dying )
         return false;
     w->d->in_flight++;
+    race_acquire(&w->d->pauses);
 
     return true;
 }
 
-static void leave_guest(const struct work *w) { w->d->in_flight--; }
+/* What was done before is over for whoever waits for that. */
+static void no_longer_in_flight(struct domain *d)
+{
+    race_release(d);
+    d->in_flight--;
+}
+
+static void leave_guest(const struct work *w) { no_longer_in_flight(w->d); }
 
 static bool store(struct domain *d, unsigned int cpu, unsigned long at, const void *from,
                   unsigned int len)
@@ -667,7 +675,7 @@ static void populate(struct domain *d, unsigned long gfn, unsigned int order)
         return;
     d->in_flight++;
     populate_extent(d, gfn, order);
-    d->in_flight--;
+    no_longer_in_flight(d);
 }
 
 static void op_populate(struct work *w)
@@ -964,7 +972,7 @@ static void op_p2m(struct work *w)
                     w->b[3] & 1 ? p2m_access_rwx : p2m_access_rx);
         break;
     }
-    w->d->in_flight--;
+    no_longer_in_flight(w->d);
 }
 
 static bool alone(unsigned int cpu)
@@ -1232,7 +1240,7 @@ void run_input(const uint8_t *data, size_t size)
         if ( all_idle() )
         {
             check_quiet();
-            cpu = 0;
+            cpu = RACE_CPU(input.front);
         }
         else if ( input_left() && (chances & CHANCE_CPUS) && next_byte() % 2 )
             for ( unsigned int i = 0; i < NR_CPUS; i++ )

@@ -17,6 +17,8 @@
 
 #include <xen/kconfig.h>
 
+#include "races.h"
+
 /* Language and library. */
 
 #define __init
@@ -60,7 +62,7 @@ typedef uint64_t paddr_t;
 #define __clear_bit(n, p) (*(p) &= ~(1UL << (n)))
 
 /* cmpxchg() is a place where another CPU may come between. */
-#define cmpxchg(p, o, n) ({ typeof(*(p)) o_ = (o); interleave(); \
+#define cmpxchg(p, o, n) ({ __auto_type o_ = (typeof(*(p)))(o); interleave(); \
     __atomic_compare_exchange_n(p, &o_, (typeof(*(p)))(n), false, \
                                 __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST); o_; })
 
@@ -271,7 +273,7 @@ struct domain {
         struct { uint64_t params[40]; } hvm;
         struct p2m_domain p2m;
     } arch;
-    struct warmcache *warmcache;
+    struct warmcache *LOOSE warmcache;
     /* The model's own. */
     bool hvm, hap, nested, iommu, sharing, paging, p2m_gone;
     uint32_t ssidref;
