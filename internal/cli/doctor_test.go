@@ -69,7 +69,11 @@ func TestDoctor(t *testing.T) {
 		"no patches in Xen":  {func(p *patient) { p.xen.feature = xenctl.No }, sevCritical, "CRITICAL xen: this Xen has no warm cache", "CONFIG_WARMCACHE"},
 		"Xen of another one": {func(p *patient) { p.xen.feature, p.xen.probeErr = xenctl.Unknown, xenctl.ErrVersion }, sevCritical, "CRITICAL xen: this Xen has another version", "belong together"},
 		"Xen cannot tell":    {func(p *patient) { p.xen.feature, p.xen.probeErr = xenctl.Unknown, fs.ErrPermission }, sevUnknown, "UNKNOWN  xen: it cannot be told", "root"},
-		"guest kernel":       {func(p *patient) { p.agent.list[0].Attached = false }, sevWarning, "WARNING  guest kernel web: its kernel does not track", "CONFIG_XEN_WARMCACHE"},
+		"restored": {func(p *patient) {
+			p.agent.list[0].Attached, p.agent.list[0].Resumed = false, true
+			p.store.Set("/local/domain/3/device/vbd/51712/feature-persistent", "1") // as it was where it came from
+		}, sevWarning, "WARNING  guest kernel web: it was restored, or has come from another host", "warmreboot web --cold"},
+		"guest kernel": {func(p *patient) { p.agent.list[0].Attached = false }, sevWarning, "WARNING  guest kernel web: its kernel does not track", "CONFIG_XEN_WARMCACHE"},
 		"persistent grants": {func(p *patient) { p.store.Set("/local/domain/3/device/vbd/51712/feature-persistent", "1") }, sevWarning,
 			"WARNING  vbd xvda web: persistent grants are on", "feature_persistent=0"},
 		"vbd of a format": {func(p *patient) { p.local.disks = brokenDisks{} }, sevWarning, "WARNING  vbd xvda web: qcow2", "raw image"},
