@@ -365,6 +365,32 @@ func TestRestoredAndCold(t *testing.T) {
 	})(t)
 }
 
+// TestSavedAndBootedAnew: who saves a domain, and creates it all the same, has booted it.
+func TestSavedAndBootedAnew(t *testing.T) {
+	bubble(func(t *testing.T) {
+		w, a, d, _ := running(t, 20, api.Policy{})
+		time.Sleep(time.Second)
+		w.suspend(d)
+		time.Sleep(time.Second)
+		w.take(d)
+		time.Sleep(time.Second)
+		w.mu.Lock()
+		d = w.create("domU-web", webUUID)
+		w.mu.Unlock()
+		time.Sleep(time.Second)
+		if s := now(t, a, "domU-web"); !s.Resumed {
+			t.Errorf("%+v", s)
+		}
+		w.mu.Lock()
+		d.st.Attached = true
+		w.mu.Unlock()
+		time.Sleep(time.Second)
+		if s := now(t, a, "domU-web"); s.Resumed || s.Message != "" || s.Current != nil || s.Last != nil {
+			t.Errorf("%+v", s)
+		}
+	})(t)
+}
+
 // TestNotCreatedAgain: whether a domain is waited for is up to what its configuration
 // says of how it went down.
 func TestNotCreatedAgain(t *testing.T) {

@@ -415,6 +415,10 @@ func (m *machine) running(d *Domain) {
 	if d.Err == nil {
 		m.Before = d.Status
 	}
+	if m.Resumed && m.Before.Attached { // what was saved was not restored: it was booted anew
+		m.Resumed = false
+		m.save()
+	}
 	m.do(Effect{Kind: Read, Domain: d})
 }
 

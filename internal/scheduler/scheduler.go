@@ -480,7 +480,8 @@ func (r *Runner) noteBirths(ctx context.Context, all []api.DomainStatus) error {
 	born := map[ident.UUID]state.Birth{}
 	for _, s := range all {
 		old, known := was[s.UUID]
-		if s.Domid == 0 || s.Twin != 0 || known && old.Domid == s.Domid && old.Boot == r.Boot {
+		same := known && old.Domid == s.Domid && old.Boot == r.Boot
+		if s.Domid == 0 || s.Twin != 0 || same && !(old.Resumed && s.Attached) { // the latter was booted, after all
 			continue
 		}
 		age := time.Duration(0)
@@ -492,10 +493,10 @@ func (r *Runner) noteBirths(ctx context.Context, all []api.DomainStatus) error {
 			}
 		}
 		born[s.UUID] = state.Birth{Domid: s.Domid, Boot: r.Boot, At: (up - age).Seconds()}
-		if known && s.Resumed && old.Boot == r.Boot { // saved or migrated meanwhile, not booted
-			born[s.UUID] = state.Birth{Domid: s.Domid, Boot: r.Boot, At: old.At}
+		if known && s.Resumed && !s.Attached && old.Boot == r.Boot { // saved or migrated meanwhile, not booted
+			born[s.UUID] = state.Birth{Domid: s.Domid, Boot: r.Boot, At: old.At, Resumed: true}
 		}
-		if known && old.Boot == r.Boot && !s.Managed {
+		if known && !same && old.Boot == r.Boot && !s.Managed {
 			r.unsure[s.UUID] = old.Domid
 		}
 	}

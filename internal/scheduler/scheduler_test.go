@@ -910,3 +910,42 @@ func TestLocksLost(t *testing.T) {
 		t.Errorf("%q", got)
 	}
 }
+
+// TestAgeOfTheRestored: one that was restored is as old as it was; one that was booted
+// anew, though it had been saved, is not, once that is known.
+func TestAgeOfTheRestored(t *testing.T) {
+	h := newHost(t, "[[schedule]]\nname = \"rare\"\ndomains = [\"web\"]\nevery = \"300d\"\n")
+	h.create("web", 10*day)
+	r := h.runner(nil)
+	h.look(r)
+	web := h.domains[0].UUID
+	change := func(f func(*api.DomainStatus)) {
+		h.mu.Lock()
+		f(&h.domains[0])
+		h.mu.Unlock()
+		h.look(r)
+	}
+	aged := func(want time.Duration) {
+		t.Helper()
+		r.mu.Lock()
+		defer r.mu.Unlock()
+		if got := r.age(h.domains[0], h.up); (got - want).Abs() > time.Minute {
+			t.Errorf("%v old, want %v", got, want)
+		}
+	}
+	h.pass(day)
+	h.store["/vm/"+web.String()+"/start_time"] = fmt.Sprintf("%d.00", h.now.Unix())
+	change(func(d *api.DomainStatus) { d.Domid, d.Resumed, d.Attached = 9, true, false })
+	aged(11 * day)
+	h.pass(time.Hour)
+	h.look(r)
+	aged(11*day + time.Hour)
+	change(func(d *api.DomainStatus) { d.Resumed, d.Attached = false, true }) // its kernel has just booted
+	aged(time.Hour)
+	h.pass(time.Hour)
+	h.look(r)
+	aged(2 * time.Hour)
+	if all := h.history(); len(all) != 0 {
+		t.Errorf("%+v", all)
+	}
+}

@@ -177,7 +177,7 @@ func TestTakenOver(t *testing.T) {
 			locks := s.Locks(moment(59 * time.Minute))
 			k := schedule.Key{Rule: "weekly", UUID: web}
 			if len(locks) != 2 || locks[1].Owner != "ann" || !locks[1].Until.Equal(start.Add(time.Hour)) || locks[0].UUID != db2 ||
-				!s.Memories()[k].Handled.Equal(start) || s.Births()[web] != (Birth{3, "boot", 7}) || s.Stopped()["daily"] != "not well" || s.Stopped()["odd"] == "" ||
+				!s.Memories()[k].Handled.Equal(start) || s.Births()[web] != (Birth{Domid: 3, Boot: "boot", At: 7}) || s.Stopped()["daily"] != "not well" || s.Stopped()["odd"] == "" ||
 				len(query(t, s, api.HistoryQuery{})) != 1 || s.Lost() != "" {
 				t.Errorf("%q: %v, %+v", at, locks, s.now())
 			}
@@ -287,7 +287,7 @@ func TestProgress(t *testing.T) {
 	if err := s.Remember(map[schedule.Key]schedule.Memory{k: {Handled: start}, other: {Handled: start, Waiting: start}}); err != nil {
 		t.Fatal(err)
 	}
-	if err := errors.Join(s.SetBirths(map[ident.UUID]Birth{web: {3, "boot", -4.5}}), s.Stop("weekly", "not well"), s.Stop("daily", "x"),
+	if err := errors.Join(s.SetBirths(map[ident.UUID]Birth{web: {Domid: 3, Boot: "boot", At: -4.5}}), s.Stop("weekly", "not well"), s.Stop("daily", "x"),
 		s.SetBegan(moment(0), []string{"weekly"}, func(string) bool { return false })); err != nil {
 		t.Fatal(err)
 	}
@@ -307,7 +307,7 @@ func TestProgress(t *testing.T) {
 	if all := s.Memories(); len(all) != 1 || !all[k].Handled.Equal(start) {
 		t.Errorf("%v", all)
 	}
-	if all := s.Births(); all[web] != (Birth{3, "boot", -4.5}) {
+	if all := s.Births(); all[web] != (Birth{Domid: 3, Boot: "boot", At: -4.5}) {
 		t.Errorf("%v", all)
 	}
 	if all := s.Stopped(); len(all) != 1 || all["weekly"] != "not well" {
@@ -330,9 +330,9 @@ func TestForgets(t *testing.T) {
 	for i := range 300 {
 		u := ident.UUID{7, byte(i), byte(i >> 8)}
 		there = append(there, u)
-		births[u], memory[schedule.Key{Rule: "weekly", UUID: u}] = Birth{1, "boot", 0}, schedule.Memory{Handled: start}
+		births[u], memory[schedule.Key{Rule: "weekly", UUID: u}] = Birth{Domid: 1, Boot: "boot", At: 0}, schedule.Memory{Handled: start}
 	}
-	births[web] = Birth{2, "boot", 0}
+	births[web] = Birth{Domid: 2, Boot: "boot", At: 0}
 	memory[schedule.Key{Rule: "weekly", UUID: web}] = schedule.Memory{Handled: start}
 	if err := errors.Join(s.SetBirths(births), s.Remember(memory), s.Lock(Lock{UUID: there[5], Domain: "off", Owner: "ann", TTL: MaxLock.Seconds()}, moment(0))); err != nil {
 		t.Fatal(err)

@@ -14,6 +14,9 @@ type Birth struct {
 	Domid ident.Domid `json:"domid"`
 	Boot  string      `json:"boot"` // of dom0
 	At    float64     `json:"at"`
+	// Resumed: it was not created, but restored or migrated in, and At is when the
+	// domain that it was before was.
+	Resumed bool `json:"resumed,omitempty"`
 }
 
 // Memories returns what all rules remember.
