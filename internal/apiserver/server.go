@@ -19,38 +19,46 @@ import (
 // maxRequest bounds the body of a request, in bytes.
 const maxRequest = 64 << 10
 
+// question serves what is answered at once.
+func question[T any](mux *Router, pattern string, answers func(*http.Request) (T, error)) {
+	mux.Handle(pattern, func(w http.ResponseWriter, r *http.Request) {
+		v, err := answers(r)
+		answer(w, v, err)
+	})
+}
+
+// request serves a question with a body.
+func request[Q, T any](mux *Router, pattern string, answers func(*http.Request, Q) (T, error)) {
+	mux.Handle(pattern, func(w http.ResponseWriter, r *http.Request) {
+		var v T
+		q, err := body[Q](w, r)
+		if err == nil {
+			v, err = answers(r, q)
+		}
+		answer(w, v, err)
+	})
+}
+
 // Handler serves s, and what else is given.
 func Handler(s api.Service, more ...func(*Router)) http.Handler {
 	mux := &Router{}
 	for _, m := range more {
 		m(mux)
 	}
-	mux.Handle("GET /v1/domains", func(w http.ResponseWriter, r *http.Request) {
-		v, err := s.List(r.Context())
-		answer(w, v, err)
-	})
-	mux.Handle("GET /v1/domains/{domain}", func(w http.ResponseWriter, r *http.Request) {
+	question(mux, "GET /v1/domains", func(r *http.Request) ([]api.DomainStatus, error) { return s.List(r.Context()) })
+	question(mux, "GET /v1/domains/{domain}", func(r *http.Request) (api.DomainStatus, error) {
 		ctx, cancel := withTimeout(r, r.URL.Query().Get("timeout"))
 		defer cancel()
-		v, err := s.Status(ctx, r.PathValue("domain"), r.URL.Query().Get("wait") == "1")
-		answer(w, v, err)
+		return s.Status(ctx, r.PathValue("domain"), r.URL.Query().Get("wait") == "1")
 	})
-	mux.Handle("POST /v1/domains/{domain}/enable", func(w http.ResponseWriter, r *http.Request) {
-		req, err := body[api.EnableRequest](w, r)
-		if err != nil {
-			answer(w, api.DomainStatus{}, err)
-			return
-		}
-		v, err := s.Enable(r.Context(), r.PathValue("domain"), req.Policy)
-		answer(w, v, err)
+	request(mux, "POST /v1/domains/{domain}/enable", func(r *http.Request, q api.EnableRequest) (api.DomainStatus, error) {
+		return s.Enable(r.Context(), r.PathValue("domain"), q.Policy)
 	})
-	mux.Handle("POST /v1/domains/{domain}/disable", func(w http.ResponseWriter, r *http.Request) {
-		v, err := s.Disable(r.Context(), r.PathValue("domain"))
-		answer(w, v, err)
+	question(mux, "POST /v1/domains/{domain}/disable", func(r *http.Request) (api.DomainStatus, error) {
+		return s.Disable(r.Context(), r.PathValue("domain"))
 	})
-	mux.Handle("POST /v1/domains/{domain}/drop", func(w http.ResponseWriter, r *http.Request) {
-		v, err := s.Drop(r.Context(), r.PathValue("domain"))
-		answer(w, v, err)
+	question(mux, "POST /v1/domains/{domain}/drop", func(r *http.Request) (api.DropResult, error) {
+		return s.Drop(r.Context(), r.PathValue("domain"))
 	})
 	return mux
 }
@@ -164,21 +172,19 @@ func parseHistoryQuery(v url.Values) (q api.HistoryQuery, err error) {
 // ServeSamples serves s beside a Service.
 func ServeSamples(s api.Samples) func(*Router) {
 	return func(mux *Router) {
-		mux.Handle("GET /v1/samples/{uuid}", func(w http.ResponseWriter, r *http.Request) {
+		question(mux, "GET /v1/samples/{uuid}", func(r *http.Request) ([]api.Sample, error) {
+			none := []api.Sample{}
 			uuid, err := ident.ParseUUID(r.PathValue("uuid"))
 			if err != nil {
-				answer(w, []api.Sample{}, api.Errorf(api.BadRequest, "%v", err))
-				return
+				return none, api.Errorf(api.BadRequest, "%v", err)
 			}
 			var down time.Time
 			if v := r.URL.Query().Get("down"); v != "" {
 				if down, err = time.Parse(time.RFC3339Nano, v); err != nil {
-					answer(w, []api.Sample{}, api.Errorf(api.BadRequest, "down: %v", err))
-					return
+					return none, api.Errorf(api.BadRequest, "down: %v", err)
 				}
 			}
-			v, err := s.Samples(r.Context(), uuid, down)
-			answer(w, v, err)
+			return s.Samples(r.Context(), uuid, down)
 		})
 	}
 }
@@ -186,7 +192,7 @@ func ServeSamples(s api.Samples) func(*Router) {
 // ServeHost serves what f returns.
 func ServeHost(f func() api.Host) func(*Router) {
 	return func(mux *Router) {
-		mux.Handle("GET /v1/host", func(w http.ResponseWriter, _ *http.Request) { answer(w, f(), nil) })
+		question(mux, "GET /v1/host", func(*http.Request) (api.Host, error) { return f(), nil })
 	}
 }
 
@@ -194,30 +200,18 @@ func ServeHost(f func() api.Host) func(*Router) {
 func ServeSchedules(s api.Schedules) func(*Router) {
 	return func(mux *Router) {
 		ServeHistory(s)(mux)
-		mux.Handle("GET /v1/config", func(w http.ResponseWriter, r *http.Request) {
-			v, err := s.Config(r.Context())
-			answer(w, v, err)
+		question(mux, "GET /v1/config", func(r *http.Request) (api.ConfigStatus, error) { return s.Config(r.Context()) })
+		question(mux, "GET /v1/forecast", func(r *http.Request) (api.Forecast, error) {
+			return s.Forecast(r.Context(), r.URL.Query().Get("domain"))
 		})
-		mux.Handle("GET /v1/forecast", func(w http.ResponseWriter, r *http.Request) {
-			v, err := s.Forecast(r.Context(), r.URL.Query().Get("domain"))
-			answer(w, v, err)
+		request(mux, "POST /v1/domains/{domain}/lock", func(r *http.Request, q api.LockRequest) (api.LockStatus, error) {
+			return s.Lock(r.Context(), r.PathValue("domain"), q)
 		})
-		mux.Handle("POST /v1/domains/{domain}/lock", func(w http.ResponseWriter, r *http.Request) {
-			req, err := body[api.LockRequest](w, r)
-			if err != nil {
-				answer(w, api.LockStatus{}, err)
-				return
-			}
-			v, err := s.Lock(r.Context(), r.PathValue("domain"), req)
-			answer(w, v, err)
+		question(mux, "POST /v1/domains/{domain}/unlock", func(r *http.Request) (api.LockStatus, error) {
+			return s.Unlock(r.Context(), r.PathValue("domain"))
 		})
-		mux.Handle("POST /v1/domains/{domain}/unlock", func(w http.ResponseWriter, r *http.Request) {
-			v, err := s.Unlock(r.Context(), r.PathValue("domain"))
-			answer(w, v, err)
-		})
-		mux.Handle("POST /v1/schedules/{schedule}/resume", func(w http.ResponseWriter, r *http.Request) {
-			v, err := s.Resume(r.Context(), r.PathValue("schedule"))
-			answer(w, v, err)
+		question(mux, "POST /v1/schedules/{schedule}/resume", func(r *http.Request) (api.HaltedRules, error) {
+			return s.Resume(r.Context(), r.PathValue("schedule"))
 		})
 	}
 }
