@@ -153,6 +153,9 @@ func hostile(t *testing.T, where *lab.Client, program string, args ...any) (wors
 			worst = *v.WorstMS
 		case v.SlowestMS != nil:
 			t.Logf("%s: the slowest call kept its vCPU running for %.1f ms", strings.Join(words[1:], " "), *v.SlowestMS)
+			if *v.SlowestMS > longestHang && *processors == 1 {
+				t.Errorf("%s: a call of %.1f ms, want at most %.0f", strings.Join(words[1:], " "), *v.SlowestMS, longestHang)
+			}
 		default:
 			cases++
 			if v.Want != v.Got {
