@@ -5,6 +5,8 @@ import (
 	"embed"
 	"os"
 	"path/filepath"
+	"slices"
+	"strings"
 )
 
 //go:embed hostile
@@ -27,19 +29,17 @@ func (c *Cache) Hostile(ctx context.Context, tools Root, series Series) (Hostile
 		return Hostile{}, err
 	}
 	dir, err := c.Entry(ctx, "hostile", KeyOf("hostile 1", tools.Key, key, source), func(ctx context.Context, dir string) error {
-		tree, unlock, err := c.workingCopy(ctx, series, Patched)
-		if err != nil {
+		if err := os.CopyFS(filepath.Join(dir, "source"), mustSub(hostileSource, "hostile")); err != nil {
 			return err
 		}
-		defer unlock()
-		if err := os.CopyFS(filepath.Join(dir, "source"), mustSub(hostileSource, "hostile")); err != nil {
+		if err := c.publicHeaders(ctx, series, dir); err != nil {
 			return err
 		}
 		// As <xen/...>, before the headers that Debian's Xen came with.
 		if err := os.MkdirAll(filepath.Join(dir, "include"), 0o755); err != nil {
 			return err
 		}
-		if err := os.Symlink(filepath.Join(tree, "xen/include/public"), filepath.Join(dir, "include/xen")); err != nil {
+		if err := os.Symlink(filepath.Join("..", publicDir), filepath.Join(dir, "include/xen")); err != nil {
 			return err
 		}
 		const program = `
@@ -49,9 +49,29 @@ gcc -m32 -O2 -Wall -Wextra -Werror -std=gnu11 -ffreestanding -fno-pic -fno-pie -
 	-mno-sse -mno-mmx -fno-asynchronous-unwind-tables -Iinclude -c -o scan.o source/scan.c
 ld -m elf_i386 -static -nostdlib -z noexecstack --build-id=none -Ttext-segment=0x100000 -e _start -o scan scan.o
 strip hostile
-rm -rf include scan.o
+rm -rf include xen scan.o
 `
 		return tools.Run(ctx, dir, "nice", "sh", "-e", "-c", program)
 	})
 	return Hostile{Program: filepath.Join(dir, "hostile"), Scanner: filepath.Join(dir, "scan")}, err
+}
+
+// publicDir is where a tree of Xen has the headers of its public interface.
+const publicDir = "xen/include/public"
+
+// publicHeaders copies them into dir, as the series leaves them.
+func (c *Cache) publicHeaders(ctx context.Context, series Series, dir string) error {
+	pristine, err := c.Pristine(ctx, series.Upstream)
+	if err != nil {
+		return err
+	}
+	if err := os.CopyFS(filepath.Join(dir, publicDir), os.DirFS(filepath.Join(pristine, publicDir))); err != nil {
+		return err
+	}
+	touched, err := series.touched()
+	if err != nil {
+		return err
+	}
+	ours := slices.DeleteFunc(touched, func(path string) bool { return !strings.HasPrefix(path, publicDir+"/") })
+	return c.Patched(ctx, series, dir, ours...)
 }
