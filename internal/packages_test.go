@@ -61,7 +61,7 @@ var allowed = map[string]string{
 	"internal/settings":    "api internal/config",
 	"internal/operation":   "api ident internal/store",
 	"internal/state":       "api ident internal/schedule internal/store go.etcd.io/bbolt go.etcd.io/bbolt/errors",
-	"internal/samples":     "api ident",
+	"internal/samples":     "api ident internal/store",
 	"internal/web":         "api",
 	"internal/web/webtest": "api ident",
 	// Checkpoints: a program of its own, which nothing of the reboot needs.
@@ -69,7 +69,7 @@ var allowed = map[string]string{
 	"internal/checkpoint/command": "ident internal/checkpoint/store internal/checkpoint/stream internal/checkpoint/vmcore internal/version github.com/urfave/cli/v2 os/exec",
 	"cmd/warmcheckpoint":          "internal/checkpoint/command",
 	// The agent, and who has it do things.
-	"internal/agent":     "api ident cachemap internal/custody internal/disk internal/hypervisor internal/inventory internal/reboot internal/scrub internal/toolstack internal/validate xenctl xenctl/libxl golang.org/x/sys/unix",
+	"internal/agent":     "api ident cachemap internal/custody internal/disk internal/hypervisor internal/inventory internal/reboot internal/scrub internal/store internal/toolstack internal/validate xenctl xenctl/libxl golang.org/x/sys/unix",
 	"internal/operator":  "api ident internal/agent internal/operation internal/state",
 	"internal/scheduler": "api ident internal/agent internal/config internal/operation internal/operator internal/schedule internal/state net/http os/exec",
 	// Who is asked, and shows.
@@ -78,7 +78,7 @@ var allowed = map[string]string{
 	"internal/metrics": "api ident internal/scrub xenctl net/http github.com/prometheus/client_golang/prometheus github.com/prometheus/client_golang/prometheus/collectors " +
 		"github.com/prometheus/client_golang/prometheus/promhttp",
 	// The programs. The command line links no daemon.
-	"internal/daemon": "api internal/agent internal/apiserver internal/disk internal/hypervisor internal/logonce internal/metrics internal/operation internal/operator internal/samples internal/scheduler internal/scrub internal/sdnotify " +
+	"internal/daemon": "api ident internal/agent internal/apiserver internal/disk internal/hypervisor internal/logonce internal/metrics internal/operation internal/operator internal/samples internal/scheduler internal/scrub internal/sdnotify " +
 		"internal/settings internal/state internal/store internal/toolstack internal/version internal/web internal/webserver xenctl xenctl/libxl xenstore net/http",
 	"internal/cli": "api ident cachemap internal/config internal/disk internal/hypervisor internal/inventory internal/schedule internal/settings internal/state internal/text " +
 		"internal/toolstack internal/validate internal/version internal/web xenctl xenstore github.com/urfave/cli/v2 golang.org/x/term",

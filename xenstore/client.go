@@ -10,8 +10,10 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"net"
 	"os"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -121,7 +123,7 @@ func (c *Client) event(payload []byte) {
 	w := c.watches[s[1]]
 	c.mu.Unlock()
 	if w != nil {
-		w.notify()
+		w.notify(s[0])
 	}
 }
 
@@ -212,20 +214,45 @@ func (c *Client) Introduced(ctx context.Context, domid uint16) (bool, error) {
 
 // Watch is a subscription to changes at and below a node.
 type Watch struct {
-	// C has an element when something has changed since the last receive:
-	// look what it is. Events that come before it is received are one.
+	// C has an element when something has changed since Changed was last called.
 	C <-chan struct{}
 
 	client      *Client
 	path, token string
 	c           chan struct{}
+
+	mu      sync.Mutex
+	changed map[string]bool
+	many    bool
 }
 
-func (w *Watch) notify() {
+// mostChanged bounds how many paths are remembered between two calls of Changed.
+const mostChanged = 1024
+
+func (w *Watch) notify(path string) {
+	w.mu.Lock()
+	if w.changed == nil {
+		w.changed = map[string]bool{}
+	}
+	if w.changed[path] = true; len(w.changed) > mostChanged {
+		w.changed, w.many = nil, true
+	}
+	w.mu.Unlock()
 	select {
 	case w.c <- struct{}{}:
 	default:
 	}
+}
+
+// Changed returns the paths that have changed since it was last called: the path of
+// the subscription itself at first. If they are too many to be named, many is true,
+// and anything may have changed.
+func (w *Watch) Changed() (paths []string, many bool) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	paths, many = slices.Collect(maps.Keys(w.changed)), w.many
+	w.changed, w.many = nil, false
+	return paths, many
 }
 
 // Watch subscribes to a node, or to @introduceDomain or @releaseDomain. The

@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"net"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -103,6 +104,21 @@ func TestClient(t *testing.T) {
 	case <-w.C:
 	case <-time.After(5 * time.Second):
 		t.Fatal("no event")
+	}
+	if _, err := c.Read(ctx, "/a/b"); err != nil { // the second event has come before its answer
+		t.Fatal(err)
+	}
+	if paths, many := w.Changed(); !slices.Equal(slices.Sorted(slices.Values(paths)), []string{"/a/b", "/a/c"}) || many {
+		t.Errorf("changed: %q, %v", paths, many)
+	}
+	if paths, many := w.Changed(); len(paths) != 0 || many {
+		t.Errorf("changed again: %q, %v", paths, many)
+	}
+	for i := range mostChanged + 5 {
+		w.notify(strconv.Itoa(i))
+	}
+	if paths, many := w.Changed(); len(paths) > mostChanged || !many {
+		t.Errorf("%d paths, %v", len(paths), many)
 	}
 	if v, err := c.Read(ctx, "/a/b"); v != "value" || err != nil {
 		t.Errorf("read %q, %v", v, err)

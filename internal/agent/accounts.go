@@ -445,7 +445,7 @@ func (k *keeper) settle(d *usedDisk) {
 	if d.backend.Kind == "qdisk" {
 		return
 	}
-	if err := k.a.Disks.Settle(d.backing); err != nil {
+	if err := k.patiently("flush", func() error { return k.a.Disks.Settle(d.backing) }); err != nil {
 		if a := k.rec.Accounts[d.backend.VBD]; a != nil {
 			a.Question("%s cannot be written out: %v", a.Identity.Name, err)
 		}

@@ -151,6 +151,18 @@ func (a *Agent) Wake() {
 	}
 }
 
+// WakeOf has the domains that have one of the domids looked at soon, and those that may
+// be about to have it: which are down, or coming back.
+func (a *Agent) WakeOf(all []ident.Domid) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	for _, k := range a.keepers {
+		if s := k.status(); s.Domid == 0 || s.Current != nil || slices.Contains(all, s.Domid) {
+			k.wakeUp()
+		}
+	}
+}
+
 // keep returns the keeper of a domain: the one that there is, or a new one, which
 // begins with r.
 func (a *Agent) keep(r *Record) (*keeper, error) {

@@ -3,6 +3,7 @@ package agent
 import (
 	"context"
 	"errors"
+	"fmt"
 	"regexp"
 	"strings"
 	"testing"
@@ -540,6 +541,40 @@ func TestLockedWhileBuilt(t *testing.T) {
 			}
 		}
 	})(t)
+}
+
+// TestUsersAreAskedOnce: who uses the disks in dom0 is asked of all of them at once,
+// when they are judged and when they are vouched for; somebody who comes in between is
+// found.
+func TestUsersAreAskedOnce(t *testing.T) {
+	for _, comes := range []bool{false, true} {
+		t.Run(fmt.Sprint(comes), bubble(func(t *testing.T) {
+			w, a, d, _ := running(t, 20, api.Policy{})
+			time.Sleep(100 * time.Millisecond)
+			w.mu.Lock()
+			w.looks = 0
+			w.looked = func() {
+				if comes {
+					w.after = func() { w.disks[xvdb].user = "process 7 (dd)" }
+				}
+			}
+			w.mu.Unlock()
+			w.die(d, xenctl.ShutdownReboot)
+			a.Wake()
+			s, err := a.Status(ctx(t, 20*time.Second), "domU-web", true)
+			if err != nil || s.Last == nil {
+				t.Fatalf("%+v, %v", s, err)
+			}
+			if w.looks != 2 {
+				t.Errorf("asked %d times", w.looks)
+			}
+			for disk, want := range map[ident.VBD]bool{xvda: true, xvdb: !comes} {
+				if v := vbd(t, *s.Last, disk); (v.Verdict == "approved") != want || !want && v.Refusals[0].Reason != api.InUse {
+					t.Errorf("comes %v: %+v", comes, v)
+				}
+			}
+		}))
+	}
 }
 
 // TestRefusedPagesAreCounted: a refusal counts the pages that the domain held

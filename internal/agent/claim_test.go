@@ -13,7 +13,7 @@ import (
 func TestUnknownClaim(t *testing.T) {
 	k := &keeper{a: &Agent{}, rec: &Record{State: reboot.State{Reboot: &reboot.Reboot{}}}}
 	v := &verdict{claim: reboot.Claim{Kind: "other"}, approve: true}
-	k.judge(context.Background(), xenctl.DomainInfo{}, v, nil, false)
+	k.judge(context.Background(), xenctl.DomainInfo{}, v, nil, nil, false)
 	if v.approve || v.why != api.Failure || v.Reason == "" {
 		t.Errorf("%+v", v)
 	}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"time"
@@ -86,11 +87,16 @@ func (k *keeper) decide(ctx context.Context, d xenctl.DomainInfo) bool {
 	k.judged = nil // should this be begun again, then from the start
 	for _, v := range judged {
 		if v.approve {
-			k.confirm(ctx, d, v, st.EarlyIO)
+			v.approve = k.confirm(ctx, d, v, st.EarlyIO)
 		}
 		if ctx.Err() != nil {
 			return false
 		}
+	}
+	// The comparisons took their time: nobody may have come in meanwhile.
+	users := k.users()
+	for _, v := range judged {
+		v.approve = v.approve && k.unused(v, users) && k.unchanged(v)
 	}
 
 	s.VBDs, s.PagesApproved = []api.VBDSummary{}, 0
@@ -99,7 +105,7 @@ func (k *keeper) decide(ctx context.Context, d xenctl.DomainInfo) bool {
 		if v.approve && !b.Attempted {
 			// First, so that it is known whatever comes of it, and of this agent.
 			b.Attempted = true
-			if err := k.a.Journal.Save(k.rec); err != nil {
+			if err := k.write(); err != nil {
 				k.log.Error("that a restore begins cannot be written down: there is none", "op", "journal", "err", err, "next", "make room in the state directory")
 				b.Attempted = false
 				v.refuse(api.Failure, "that a restore begins cannot be written down: %v", err)
@@ -169,11 +175,11 @@ func (k *keeper) judgeAll(ctx context.Context, d xenctl.DomainInfo, st xenctl.Wa
 			return false, nil
 		}
 	}
-	faults := k.checkStructure(d.Domid)
+	faults, users := k.checkStructure(d.Domid), k.users()
 	judged := []*verdict{}
 	for _, h := range k.held {
 		v := &verdict{claim: h.Claim, VBDSummary: api.VBDSummary{VBD: h.VBD, Name: h.VBD.Name(), Held: h.pages, Refusals: api.Refusals{}}}
-		k.judge(ctx, d, v, faults, st.EarlyIO)
+		k.judge(ctx, d, v, faults, users, st.EarlyIO)
 		v.booting = !st.Attached
 		if err := ctx.Err(); err != nil {
 			return false, err
@@ -268,7 +274,7 @@ func (k *keeper) checkStructure(domid ident.Domid) func(ident.VBD) ([]validate.F
 
 // judge comes to a verdict on one claim, which is to be confirmed if it is in favour.
 // If all pages will be compared then, none is now. What nobody vouches for is refused.
-func (k *keeper) judge(ctx context.Context, d xenctl.DomainInfo, v *verdict, faults func(ident.VBD) ([]validate.Fault, error), later bool) {
+func (k *keeper) judge(ctx context.Context, d xenctl.DomainInfo, v *verdict, faults func(ident.VBD) ([]validate.Fault, error), users map[ident.VBD]disk.Use, later bool) {
 	r := k.rec
 	if account := r.Accounts[v.VBD]; v.claim.Kind == reboot.Cached && account != nil {
 		v.Backing = account.Identity.Name
@@ -279,14 +285,14 @@ func (k *keeper) judge(ctx context.Context, d xenctl.DomainInfo, v *verdict, fau
 	case f != nil:
 		v.refuse(api.RestoreFailed, "%s", f)
 	case v.claim.Kind == reboot.Cached:
-		k.judgeCached(ctx, d, v, faults, later)
+		k.judgeCached(ctx, d, v, faults, users, later)
 	default:
 		v.refuse(api.Failure, "nobody vouches for a claim of kind %q", v.claim.Kind)
 	}
 }
 
 // judgeCached is judge for what is cached of a disk.
-func (k *keeper) judgeCached(ctx context.Context, d xenctl.DomainInfo, v *verdict, faults func(ident.VBD) ([]validate.Fault, error), later bool) {
+func (k *keeper) judgeCached(ctx context.Context, d xenctl.DomainInfo, v *verdict, faults func(ident.VBD) ([]validate.Fault, error), users map[ident.VBD]disk.Use, later bool) {
 	r := k.rec
 	account := r.Accounts[v.VBD]
 	found, err := faults(v.VBD)
@@ -326,7 +332,7 @@ func (k *keeper) judgeCached(ctx context.Context, d xenctl.DomainInfo, v *verdic
 		v.refuse(api.NoDisk, "its counters cannot be read")
 		return
 	}
-	if !k.unused(v) {
+	if !k.unused(v, users) {
 		return
 	}
 	judgement, why := k.custody(v, account)
@@ -368,23 +374,23 @@ const earlyPages = 256
 
 // confirm looks once more at a claim that was judged, now that the kernel has attached:
 // from here on Xen is told of each write of the guest's before it takes place. There is
-// one kind that judge may have been in favour of.
+// one kind that judge may have been in favour of. It reports whether the pages are
+// still equal to the disk; if not, they are refused.
 //
 // Before that, a boot loader or the firmware may have written. Xen has seen that
 // somebody read a page of the guest's then (early), or the disk's own account has a
 // doubt that it had not, or has counted writes. Then every page is compared. One that
 // differs is dropped, for it is the block that was written; the others are equal, and
 // stay, unless it is also uncertain for another reason who has written to the disk.
-func (k *keeper) confirm(ctx context.Context, d xenctl.DomainInfo, v *verdict, early bool) {
-	v.approve = false
+func (k *keeper) confirm(ctx context.Context, d xenctl.DomainInfo, v *verdict, early bool) bool {
 	next := k.next[v.VBD]
 	if next == nil || k.disks[v.VBD] != v.disk {
 		v.refuse(api.Swapped, "it was given another disk while it was being checked")
-		return
+		return false
 	}
 	if err := k.enter(next, v.disk); err != nil {
 		v.refuse(api.NoDisk, "%v", err)
-		return
+		return false
 	}
 	why := ""
 	switch {
@@ -397,7 +403,7 @@ func (k *keeper) confirm(ctx context.Context, d xenctl.DomainInfo, v *verdict, e
 		if k.rec.Policy.Uncertain == "refuse" {
 			v.Custody = string(custody.Uncertain)
 			v.refuse(api.Uncertain, "custody is not certain: %s", why)
-			return
+			return false
 		}
 		tolerate := earlyPages
 		if v.Custody != string(custody.Certain) || next.Doubt != "" {
@@ -406,26 +412,29 @@ func (k *keeper) confirm(ctx context.Context, d xenctl.DomainInfo, v *verdict, e
 		v.Custody = string(custody.Uncertain)
 		v.Note = strings.TrimPrefix(v.Note+"; every page was compared: "+why, "; ")
 		if v.doubt = next.Doubt; !k.compare(ctx, d, v, allPages, tolerate) {
-			return
+			return false
 		}
 	}
-	// The comparison took its time: nobody may have come in meanwhile.
-	if !k.unused(v) {
-		return
-	}
+	return true
+}
+
+// unchanged reports whether nobody has written to the disk since it was confirmed. If
+// somebody has, the pages are refused.
+func (k *keeper) unchanged(v *verdict) bool {
+	next := k.next[v.VBD]
 	if err := k.enter(next, v.disk); err != nil {
 		v.refuse(api.NoDisk, "%v", err)
-		return
+		return false
 	}
 	switch {
 	case next.Breach != "":
 		v.refuse(api.Written, "while it was being checked: %s", next.Breach)
-		return
+		return false
 	case next.Doubt != v.doubt:
 		v.refuse(api.Uncertain, "while it was being checked: %s", next.Doubt)
-		return
+		return false
 	}
-	v.approve = true
+	return true
 }
 
 // seeEarlyWrites enters readings of the new domain's disks while no kernel has
@@ -447,15 +456,29 @@ func (k *keeper) seeEarlyWrites() {
 // it had at the last reading.
 func wrote(a *custody.Account) bool { return a.Last.Guest != nil && a.Last.Guest.Written > 0 }
 
-// unused refuses a disk that somebody in dom0 uses.
-func (k *keeper) unused(v *verdict) bool {
-	user, err := k.a.Disks.InUse(v.disk.backing)
-	switch {
-	case err != nil:
-		v.refuse(api.Failure, "who uses %s in dom0 cannot be told: %v", v.Backing, err)
-	case user != "":
+// users asks once who uses the domain's disks in dom0.
+func (k *keeper) users() map[ident.VBD]disk.Use {
+	vbds := slices.Sorted(maps.Keys(k.disks))
+	backings := make([]disk.Backing, len(vbds))
+	for i, vbd := range vbds {
+		backings[i] = k.disks[vbd].backing
+	}
+	users := map[ident.VBD]disk.Use{}
+	for i, u := range k.a.Disks.InUse(backings) {
+		users[vbds[i]] = u
+	}
+	return users
+}
+
+// unused reports whether nobody uses a disk in dom0. If somebody does, its pages are
+// refused.
+func (k *keeper) unused(v *verdict, users map[ident.VBD]disk.Use) bool {
+	switch u := users[v.VBD]; {
+	case u.Err != nil:
+		v.refuse(api.Failure, "who uses %s in dom0 cannot be told: %v", v.Backing, u.Err)
+	case u.By != "":
 		v.Custody = string(custody.Broken)
-		v.refuse(api.InUse, "%s is in use in dom0: %s", v.Backing, user)
+		v.refuse(api.InUse, "%s is in use in dom0: %s", v.Backing, u.By)
 	default:
 		return true
 	}
@@ -474,7 +497,7 @@ func (k *keeper) openNext(domid ident.Domid) {
 		if k.next[vbd] != nil {
 			continue
 		}
-		if err := k.a.Disks.Flush(u.backing); err != nil {
+		if err := k.patiently("flush", func() error { return k.a.Disks.Flush(u.backing) }); err != nil {
 			k.log.Warn("the disk cannot be written out", "op", "flush", "vbd", vbd, "err", err)
 			continue
 		}

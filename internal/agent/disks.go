@@ -18,7 +18,8 @@ type Disks interface {
 	Resolve(disk.Backend) (disk.Backing, error)
 	Read(disk.Backing, disk.Backend) (disk.Reading, error)
 	Open(disk.Backing) (Reader, error)
-	InUse(disk.Backing) (string, error)
+	// InUse says who else uses each of the disks in dom0.
+	InUse([]disk.Backing) []disk.Use
 	Flush(disk.Backing) error
 	Settle(disk.Backing) error
 	// Trace starts or finds the trace of writes by others than the backend.
@@ -66,7 +67,7 @@ func (HostDisks) Read(b disk.Backing, be disk.Backend) (disk.Reading, error) { r
 func (HostDisks) Open(b disk.Backing) (Reader, error) { return b.OpenReader() }
 
 // InUse implements Disks.
-func (HostDisks) InUse(b disk.Backing) (string, error) { return b.InUse() }
+func (HostDisks) InUse(all []disk.Backing) []disk.Use { return disk.InUse(all) }
 
 // Flush implements Disks.
 func (HostDisks) Flush(b disk.Backing) error { return b.Flush() }

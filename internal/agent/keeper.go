@@ -89,6 +89,33 @@ func newKeeper(a *Agent, r *Record) *keeper {
 // now and then.
 func (k *keeper) gotOn() { k.beat.Store(int64(time.Since(k.a.made))) }
 
+// patiently does what waits for a disk, and with it for as long as a disk that is busy
+// or away takes. The goroutine is not stuck meanwhile: an agent that is started anew
+// would have to wait for the same, and those of the other domains would begin again.
+func (k *keeper) patiently(doing string, do func() error) error {
+	over := make(chan struct{})
+	defer close(over)
+	begun, log := time.Now(), k.log
+	go func() {
+		tick := time.NewTicker(patientTick)
+		defer tick.Stop()
+		for {
+			select {
+			case <-over:
+				return
+			case <-tick.C:
+				k.gotOn()
+				log.Warn("a disk takes long", "op", doing, "seconds", time.Since(begun).Round(time.Second).Seconds(),
+					"next", "if it does not end: dmesg says which disk; the domain comes back cold at worst")
+			}
+		}
+	}()
+	return do()
+}
+
+// patientTick is well below the limit of Alive.
+const patientTick = 20 * time.Second
+
 func (k *keeper) wakeUp() {
 	select {
 	case k.wake <- struct{}{}:
@@ -286,9 +313,13 @@ func (k *keeper) publish() {
 // save journals the record. A failure costs at most the warmth of a reboot
 // after the agent is killed.
 func (k *keeper) save() {
-	if err := k.a.Journal.Save(k.rec); err != nil {
+	if err := k.write(); err != nil {
 		k.log.Error("what is known of the domain cannot be written down", "op", "journal", "err", err, "next", "make room in the state directory")
 	}
+}
+
+func (k *keeper) write() error {
+	return k.patiently("journal", func() error { return k.a.Journal.Save(k.rec) })
 }
 
 // step looks at the domain and does what is to be done next.
@@ -379,7 +410,10 @@ func (k *keeper) advance(ctx context.Context, o reboot.Observation) {
 		case reboot.Save:
 			k.save()
 		case reboot.Enter:
-			if _, err := k.a.History.Add(api.HistoryEntry{Summary: *e.Summary}); err != nil {
+			if err := k.patiently("history", func() error {
+				_, err := k.a.History.Add(api.HistoryEntry{Summary: *e.Summary})
+				return err
+			}); err != nil {
 				k.log.Error("the reboot cannot be entered into the history", "op", "history", "err", err, "next", "make room in the state directory")
 			}
 		case reboot.Close:

@@ -128,7 +128,7 @@ func (a *Agent) Enable(ctx context.Context, domain string, p api.Policy) (api.Do
 	}
 	err = k.do(ctx, func() error {
 		k.rec.Enabled, k.rec.Policy = true, p
-		if err := a.Journal.Save(k.rec); err != nil {
+		if err := k.write(); err != nil {
 			return api.Errorf(api.Failed, "domain %s: that it is enabled cannot be written down: %v; make room in the state directory and enable it again", t.name, err)
 		}
 		return nil

@@ -61,6 +61,10 @@ type world struct {
 	// looked, if set, is called once when it is asked who uses a disk, with the
 	// world locked.
 	looked func()
+	looks  int    // how often that was asked
+	after  func() // what happens once it has been answered
+	// flush, if set, is called when a disk is to be written out.
+	flush func()
 	// slow, if set, is called before it is listed which domains there are.
 	slow func()
 	// loader is a boot loader, which runs before the kernel does, with the world
@@ -601,17 +605,33 @@ func (fakeReader) Close() error  { return nil }
 
 func (f fakeDisks) Open(b disk.Backing) (Reader, error) { return fakeReader{f.disk(b)}, nil }
 
-func (f fakeDisks) InUse(b disk.Backing) (string, error) {
+func (f fakeDisks) InUse(all []disk.Backing) (users []disk.Use) {
 	f.w.mu.Lock()
 	defer f.w.mu.Unlock()
+	f.w.looks++
 	if looked := f.w.looked; looked != nil {
 		f.w.looked = nil
 		looked()
 	}
-	return f.disk(b).user, nil
+	for _, b := range all {
+		users = append(users, disk.Use{By: f.disk(b).user})
+	}
+	if after := f.w.after; after != nil {
+		f.w.after = nil
+		after()
+	}
+	return users
 }
 
-func (fakeDisks) Flush(disk.Backing) error { return nil }
+func (f fakeDisks) Flush(disk.Backing) error {
+	f.w.mu.Lock()
+	flush := f.w.flush
+	f.w.mu.Unlock()
+	if flush != nil {
+		flush()
+	}
+	return nil
+}
 
 func (fakeDisks) Settle(disk.Backing) error { return nil }
 

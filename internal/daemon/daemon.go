@@ -14,10 +14,12 @@ import (
 	"os"
 	"os/signal"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"syscall"
 	"time"
 
+	"github.com/warmreboot/warmreboot/ident"
 	"github.com/warmreboot/warmreboot/internal/agent"
 	"github.com/warmreboot/warmreboot/internal/apiserver"
 	"github.com/warmreboot/warmreboot/internal/disk"
@@ -150,7 +152,7 @@ func run(ctx context.Context, o settings.Daemon, log *slog.Logger) (err error) {
 	// over.
 	watching, stopEvents := context.WithCancel(context.Background())
 	s.started("events", stopEvents)
-	if err := forward(watching, store, a.Wake); err != nil {
+	if err := forward(watching, store, a); err != nil {
 		return err
 	}
 	s.run("connection to xenstored", func(ctx context.Context) error {
@@ -211,13 +213,45 @@ func run(ctx context.Context, o settings.Daemon, log *slog.Logger) (err error) {
 	}
 }
 
-// events are the nodes whose changes the agent looks into: domains that come
-// and go, and their disks.
-var events = []string{"@introduceDomain", "@releaseDomain",
-	"/local/domain/0/backend/vbd", "/local/domain/0/backend/qdisk"}
+// Backends of disks, below which a node has the domid of the guest next: a keeper is
+// woken when something about its own domain's disks changes, and each of them when a
+// domain comes or goes, as Xen does not say which.
+const backends = "/local/domain/0/backend/"
 
-// forward calls wake whenever one of the events happens, until ctx ends.
-func forward(ctx context.Context, store *xenstore.Client, wake func()) error {
+var events = []string{"@introduceDomain", "@releaseDomain", backends + "vbd", backends + "qdisk"}
+
+// whose returns the domain whose backend a node belongs to.
+func whose(path string) (ident.Domid, bool) {
+	rest, ok := strings.CutPrefix(path, backends)
+	_, rest, _ = strings.Cut(rest, "/")
+	id, _, _ := strings.Cut(rest, "/")
+	domid, err := strconv.ParseUint(id, 10, 16)
+	return ident.Domid(domid), ok && err == nil
+}
+
+// waker is an agent.
+type waker interface {
+	Wake()                    // every keeper
+	WakeOf(all []ident.Domid) // those of these domains
+}
+
+// wakeBy wakes whom it may concern that the nodes have changed.
+func wakeBy(w waker, paths []string, many bool) {
+	var domids []ident.Domid
+	for _, p := range paths {
+		domid, ok := whose(p)
+		many = many || !ok
+		domids = append(domids, domid)
+	}
+	if many {
+		w.Wake()
+	} else {
+		w.WakeOf(domids)
+	}
+}
+
+// forward wakes keepers whenever one of the events happens, until ctx ends.
+func forward(ctx context.Context, store *xenstore.Client, agent waker) error {
 	for _, path := range events {
 		w, err := store.Watch(ctx, path)
 		if err != nil {
@@ -227,7 +261,8 @@ func forward(ctx context.Context, store *xenstore.Client, wake func()) error {
 			for {
 				select {
 				case <-w.C:
-					wake()
+					paths, many := w.Changed()
+					wakeBy(agent, paths, many)
 				case <-ctx.Done():
 					return
 				}

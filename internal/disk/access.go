@@ -49,11 +49,11 @@ func (b Backing) WatchAccess() (*AccessWatch, error) {
 	if err != nil {
 		return nil, errors.Join(err, w.Close())
 	}
-	user, err := s.writer()
+	users, err := writers(1, func(_ int, st *unix.Stat_t) bool { return s.is(st) })
 	if err != nil {
 		return nil, errors.Join(err, w.Close())
 	}
-	if user != "" {
+	if user := users[0]; user != "" {
 		w.doubt = fmt.Sprintf("%s was used by %s", b.Name, user)
 	}
 	return w, nil

@@ -14,20 +14,38 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// InUse returns who else uses the disk in dom0, "" if nobody: a mount of it or
-// of one of its partitions, a device stacked on it, another loop device with
-// the same file or on top of it, or a process that can write to it.
-func (b Backing) InUse() (string, error) {
-	s, err := b.search()
-	if err != nil {
-		return "", err
-	}
-	for _, ask := range []func() (string, error){s.stacked, s.mounted, s.otherLoop, s.claimed, s.writer} {
-		if user, err := ask(); user != "" || err != nil {
-			return user, err
+// Use is who else uses a disk in dom0.
+type Use struct {
+	By  string // "" if nobody does
+	Err error  // that cannot be told
+}
+
+// InUse returns who else uses each of the disks: a mount of it or of one of its
+// partitions, a device stacked on it, another loop device with the same file or on
+// top of it, or a process that can write to it. It goes through all processes once.
+func InUse(all []Backing) []Use {
+	users := make([]Use, len(all))
+	searches := make([]search, len(all))
+	for i, b := range all {
+		s, err := b.search()
+		if err != nil {
+			users[i].Err = err
+			continue
+		}
+		searches[i] = s
+		for _, ask := range []func() (string, error){s.stacked, s.mounted, s.otherLoop, s.claimed} {
+			if users[i].By, users[i].Err = ask(); users[i] != (Use{}) {
+				break
+			}
 		}
 	}
-	return "", nil
+	by, err := writers(len(all), func(i int, st *unix.Stat_t) bool { return users[i] == Use{} && searches[i].is(st) })
+	for i := range users {
+		if users[i] == (Use{}) {
+			users[i] = Use{by[i], err}
+		}
+	}
+	return users
 }
 
 // search looks for who else uses a disk.
@@ -176,29 +194,28 @@ func (b Backing) openPath() string {
 	return b.Path
 }
 
-// writer finds a process that has the disk or its file open for writing. QEMU's
-// backend is one itself, so that others are not looked for.
-func (b search) writer() (string, error) {
-	if b.emulated {
-		return "", nil
-	}
-	return writer(func(st *unix.Stat_t) bool {
-		switch st.Mode & unix.S_IFMT {
-		case unix.S_IFBLK:
-			return b.devices[deviceNumber(st.Rdev)]
-		case unix.S_IFREG:
-			return b.File != nil && st.Dev == b.File.Device && st.Ino == b.File.Inode
-		}
+// is reports whether an open file is the disk or its file. QEMU's backend has it open
+// itself, so that nobody is looked for.
+func (b search) is(st *unix.Stat_t) bool {
+	switch {
+	case b.emulated:
 		return false
-	})
+	case st.Mode&unix.S_IFMT == unix.S_IFBLK:
+		return b.devices[deviceNumber(st.Rdev)]
+	case st.Mode&unix.S_IFMT == unix.S_IFREG:
+		return b.File != nil && st.Dev == b.File.Device && st.Ino == b.File.Inode
+	}
+	return false
 }
 
-// writer returns the first process but this one that has a file open for
-// writing. Processes and files that go away meanwhile are passed over.
-func writer(is func(*unix.Stat_t) bool) (string, error) {
+// writers returns, for each of n disks, the first process but this one that has a
+// file of it open for writing. Processes and files that go away meanwhile are passed
+// over.
+func writers(n int, is func(i int, st *unix.Stat_t) bool) ([]string, error) {
+	by := make([]string, n)
 	processes, err := os.ReadDir("/proc")
 	if err != nil {
-		return "", err
+		return by, err
 	}
 	for _, p := range processes {
 		pid, err := strconv.Atoi(p.Name())
@@ -212,16 +229,21 @@ func writer(is func(*unix.Stat_t) bool) (string, error) {
 		}
 		for _, fd := range open {
 			var st unix.Stat_t
-			if unix.Stat(filepath.Join(dir, "fd", fd.Name()), &st) != nil || !is(&st) {
+			if unix.Stat(filepath.Join(dir, "fd", fd.Name()), &st) != nil {
 				continue
 			}
-			info, err := os.ReadFile(filepath.Join(dir, "fdinfo", fd.Name()))
-			if err == nil && writable(info) {
-				return processName(pid) + ", which has it open for writing", nil
+			for i := range by {
+				if by[i] != "" || !is(i, &st) {
+					continue
+				}
+				info, err := os.ReadFile(filepath.Join(dir, "fdinfo", fd.Name()))
+				if err == nil && writable(info) {
+					by[i] = processName(pid) + ", which has it open for writing"
+				}
 			}
 		}
 	}
-	return "", nil
+	return by, nil
 }
 
 // writable parses /proc/PID/fdinfo/N (proc_pid_fdinfo(5)).
