@@ -2,12 +2,11 @@ package agent
 
 import (
 	"bytes"
-	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"hash/crc32"
-	"io/fs"
+	"maps"
 	"os"
 	"path/filepath"
 	"strings"
@@ -16,14 +15,13 @@ import (
 	"github.com/warmreboot/warmreboot/ident"
 	"github.com/warmreboot/warmreboot/internal/custody"
 	"github.com/warmreboot/warmreboot/internal/reboot"
+	"github.com/warmreboot/warmreboot/internal/store"
 )
 
 // Record is what the journal keeps of a domain: enough to finish a reboot, or
 // to fall back to cold, after the agent was killed at any point. A step of the
 // agent is recorded after Xen has taken it; every step may be repeated.
 type Record struct {
-	// Format is recordFormat of the agent that wrote it.
-	Format int `json:"format"`
 	reboot.State
 	Policy api.Policy `json:"policy"`
 	// Boot is the boot id of dom0 that the rest is about; after another boot
@@ -38,56 +36,61 @@ type Record struct {
 // Asker is who asked for a reboot.
 type Asker = reboot.Asker
 
-// A journal file is two lines: the CRC-32C of the second, in hexadecimal, and
-// the record as JSON.
-var castagnoli = crc32.MakeTable(crc32.Castagnoli)
+// recordKind is what a journal file is. Its version changes whenever what a record
+// says of disks changes its meaning: of an older one, the accounts do not count.
+var recordKind = store.Kind{Name: "domain", Version: 2, Limit: 1 << 20}
 
-var errCorrupt = errors.New("journal: corrupt record")
-
-// recordFormat changes whenever what a record says of disks changes its meaning.
-const recordFormat = 1
+// accountsSince is the first version whose accounts mean what they mean today.
+const accountsSince = 1
 
 func encodeRecord(r *Record) ([]byte, error) {
-	out := *r
-	out.Format = recordFormat
-	body, err := json.Marshal(out)
+	body, err := json.Marshal(r)
 	if err != nil {
 		return nil, err
 	}
-	return fmt.Appendf(nil, "%08x\n%s\n", crc32.Checksum(body, castagnoli), body), nil
+	return recordKind.Encode(body)
 }
 
-// decodeRecord is encodeRecord's inverse; errCorrupt for anything else.
+// decodeRecord is encodeRecord's inverse. The error wraps store.ErrDamaged or
+// store.ErrNewer.
 func decodeRecord(raw []byte) (*Record, error) {
-	head, body, ok := bytes.Cut(raw, []byte("\n"))
-	sum, err := hex.DecodeString(string(head))
-	body = bytes.TrimSuffix(body, []byte("\n"))
-	if !ok || err != nil || len(sum) != 4 {
-		return nil, errCorrupt
+	version, body, err := decodeFirst(raw)
+	if err != nil {
+		version, body, err = recordKind.Decode(raw)
 	}
-	want := uint32(sum[0])<<24 | uint32(sum[1])<<16 | uint32(sum[2])<<8 | uint32(sum[3])
-	if crc32.Checksum(body, castagnoli) != want {
-		return nil, errCorrupt
+	if err != nil {
+		return nil, err
 	}
 	var r Record
 	if err := json.Unmarshal(body, &r); err != nil {
-		return nil, fmt.Errorf("%w: %w", errCorrupt, err)
+		return nil, fmt.Errorf("%w: %w", store.ErrDamaged, err)
 	}
-	for v, a := range r.Accounts {
-		if a == nil {
-			delete(r.Accounts, v)
-		}
-	}
-	for v, n := range r.Refusals {
-		if n == nil {
-			delete(r.Refusals, v)
-		}
-	}
-	if r.Format != recordFormat {
-		// Of an older or newer agent: what it knew of the disks does not count.
+	maps.DeleteFunc(r.Accounts, func(_ ident.VBD, a *custody.Account) bool { return a == nil })
+	maps.DeleteFunc(r.Refusals, func(_ ident.VBD, n *api.Refusals) bool { return n == nil })
+	if version < accountsSince {
 		r.Accounts = nil
 	}
 	return &r, nil
+}
+
+// decodeFirst decodes what 0.1.0 wrote: a line with the CRC-32C of the next one, in
+// hexadecimal, and the record, which says its version itself.
+func decodeFirst(raw []byte) (version int, body []byte, err error) {
+	head, body, ok := bytes.Cut(raw, []byte("\n"))
+	body = bytes.TrimSuffix(body, []byte("\n"))
+	if !ok || string(head) != fmt.Sprintf("%08x", crc32.Checksum(body, crc32.MakeTable(crc32.Castagnoli))) {
+		return 0, nil, store.ErrDamaged
+	}
+	var said struct {
+		Format int `json:"format"`
+	}
+	if err := json.Unmarshal(body, &said); err != nil {
+		return 0, nil, fmt.Errorf("%w: %w", store.ErrDamaged, err)
+	}
+	if said.Format != 1 { // of before there was one, in which accounts meant something else
+		return 0, body, nil
+	}
+	return 1, body, nil
 }
 
 // Records is the agent's use of the journal.
@@ -105,41 +108,33 @@ type History interface {
 
 // Journal keeps records in a directory, a file for each UUID. A record is
 // replaced as a whole: a crash leaves the old or the new one.
-type Journal struct{ dir string }
+type Journal struct{ dir store.Dir }
 
-// OpenJournal opens or makes the journal in dir.
-func OpenJournal(dir string) (*Journal, error) {
-	if err := os.MkdirAll(filepath.Join(dir, "domains"), 0o700); err != nil {
-		return nil, err
-	}
-	return &Journal{dir}, nil
+// OpenJournal opens or makes the journal in the state directory.
+func OpenJournal(state string) (*Journal, error) {
+	j := &Journal{store.Dir{Path: filepath.Join(state, "domains")}}
+	return j, j.dir.Make()
 }
 
 const recordSuffix = ".json"
 
-func (j *Journal) path(uuid ident.UUID) string {
-	return filepath.Join(j.dir, "domains", uuid.String()+recordSuffix)
-}
+func recordName(uuid ident.UUID) string { return uuid.String() + recordSuffix }
 
-// Load returns all records. A corrupt one is set aside, and named in the
-// error; the others are returned nevertheless.
+// Load returns all records. One that is damaged is set aside, and named in the error,
+// as is one that merely cannot be read; the others are returned nevertheless.
 func (j *Journal) Load() ([]*Record, error) {
-	names, err := os.ReadDir(filepath.Join(j.dir, "domains"))
+	names, err := j.dir.Names(recordSuffix)
 	if err != nil {
 		return nil, err
 	}
-	var all []*Record
+	all := []*Record{}
 	var errs []error
-	for _, n := range names {
-		id, ok := strings.CutSuffix(n.Name(), recordSuffix)
-		if !ok {
-			continue
-		}
-		uuid, err := ident.ParseUUID(id)
+	for _, name := range names {
+		uuid, err := ident.ParseUUID(strings.TrimSuffix(name, recordSuffix))
 		if err != nil {
 			continue
 		}
-		path := j.path(uuid)
+		path := filepath.Join(j.dir.Path, name)
 		raw, err := os.ReadFile(path)
 		if err != nil {
 			errs = append(errs, err)
@@ -147,10 +142,15 @@ func (j *Journal) Load() ([]*Record, error) {
 		}
 		r, err := decodeRecord(raw)
 		if err == nil && r.UUID != uuid {
-			err = errCorrupt
+			err = fmt.Errorf("%w: it is of domain %s", store.ErrDamaged, r.UUID)
 		}
 		if err != nil {
-			errs = append(errs, fmt.Errorf("%s: %w", path, err), os.Rename(path, path+".corrupt"))
+			err = fmt.Errorf("%s: %w", path, err)
+			if errors.Is(err, store.ErrDamaged) {
+				to, aside := j.dir.SetAside(name)
+				err = errors.Join(fmt.Errorf("%w; it is now %s", err, to), aside)
+			}
+			errs = append(errs, err)
 			continue
 		}
 		all = append(all, r)
@@ -164,38 +164,8 @@ func (j *Journal) Save(r *Record) error {
 	if err != nil {
 		return err
 	}
-	return replaceFile(j.path(r.UUID), raw)
+	return j.dir.Replace(recordName(r.UUID), raw)
 }
 
 // Remove forgets a record.
-func (j *Journal) Remove(uuid ident.UUID) error {
-	err := os.Remove(j.path(uuid))
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil
-	}
-	return err
-}
-
-// replaceFile writes a file so that a crash leaves the old or the new content.
-func replaceFile(path string, raw []byte) error {
-	tmp := path + ".new"
-	f, err := os.OpenFile(tmp, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
-	if err != nil {
-		return err
-	}
-	_, err = f.Write(raw)
-	if err == nil {
-		err = f.Sync()
-	}
-	if err = errors.Join(err, f.Close()); err != nil {
-		return err
-	}
-	if err := os.Rename(tmp, path); err != nil {
-		return err
-	}
-	d, err := os.Open(filepath.Dir(path))
-	if err != nil {
-		return err
-	}
-	return errors.Join(d.Sync(), d.Close())
-}
+func (j *Journal) Remove(uuid ident.UUID) error { return j.dir.Remove(recordName(uuid)) }

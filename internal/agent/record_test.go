@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"reflect"
+	"strings"
 	"testing"
 	"time"
 
@@ -17,6 +18,7 @@ import (
 	"github.com/warmreboot/warmreboot/internal/custody"
 	"github.com/warmreboot/warmreboot/internal/disk"
 	"github.com/warmreboot/warmreboot/internal/reboot"
+	"github.com/warmreboot/warmreboot/internal/store"
 	"github.com/warmreboot/warmreboot/xenctl"
 )
 
@@ -24,7 +26,7 @@ func sampleRecord() *Record {
 	r := disk.Reading{At: time.Unix(1e9, 0).UTC(), Written: 8, Guest: &disk.GuestIO{Written: 8}}
 	a := custody.Open(disk.Identity{Name: "/dev/vdb", Block: "254:16", Size: 1 << 30}, r)
 	a.Close(r)
-	return &Record{Format: recordFormat, Policy: DefaultPolicy,
+	return &Record{Policy: DefaultPolicy,
 		Boot: "b", Accounts: map[ident.VBD]*custody.Account{51712: &a}, State: reboot.State{
 			UUID: ident.UUID{1, 2, 3}, Name: "web", Enabled: true, Sequence: 4, Domid: 7,
 			Intent: &reboot.Intent{Mode: api.Force, Domid: 7, At: r.At},
@@ -57,20 +59,62 @@ func TestRecordRoundTrip(t *testing.T) {
 	}
 }
 
-// TestRecordOfAnotherVersion: of an agent with other ideas of custody, the
-// accounts do not count, the rest does.
+// TestRecordOfAnotherVersion: of an agent with other ideas of custody, the accounts
+// do not count, the rest does; of a newer one nothing is guessed at.
 func TestRecordOfAnotherVersion(t *testing.T) {
-	for _, format := range []int{0, recordFormat + 1} {
-		r := sampleRecord()
-		r.Format = format
-		body, err := json.Marshal(r)
-		if err != nil {
-			t.Fatal(err)
-		}
-		got, err := decodeRecord(fmt.Appendf(nil, "%08x\n%s\n", crc32.Checksum(body, castagnoli), body))
-		if err != nil || got.Accounts != nil || got.Domid != r.Domid || !got.Enabled || got.Reboot == nil {
-			t.Errorf("format %d: %+v, %v", format, got, err)
-		}
+	r := sampleRecord()
+	body, err := json.Marshal(r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	first := fmt.Appendf(nil, "%08x\n%s\n", crc32.Checksum(body, crc32.MakeTable(crc32.Castagnoli)), body) // without a format
+	got, err := decodeRecord(first)
+	if err != nil || got.Accounts != nil || got.Domid != r.Domid || !got.Enabled || got.Reboot == nil {
+		t.Errorf("%+v, %v", got, err)
+	}
+	newer := recordKind
+	newer.Version++
+	raw, err := newer.Encode(body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got, err := decodeRecord(raw); !errors.Is(err, store.ErrNewer) {
+		t.Errorf("of a newer agent: %+v, %v", got, err)
+	}
+	// It is left where it is: that agent may come back.
+	j, err := OpenJournal(t.TempDir())
+	if err != nil {
+		t.Fatal(err)
+	}
+	path := filepath.Join(j.dir.Path, recordName(r.UUID))
+	if err := os.WriteFile(path, raw, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if all, err := j.Load(); len(all) != 0 || !errors.Is(err, store.ErrNewer) {
+		t.Errorf("%v, %v", all, err)
+	}
+	if left, err := os.ReadFile(path); err != nil || !bytes.Equal(left, raw) {
+		t.Errorf("%q, %v", left, err)
+	}
+}
+
+// TestRecordIsBounded: what is too large is not written, and what was there stays.
+func TestRecordIsBounded(t *testing.T) {
+	j, err := OpenJournal(t.TempDir())
+	if err != nil {
+		t.Fatal(err)
+	}
+	r := sampleRecord()
+	if err := j.Save(r); err != nil {
+		t.Fatal(err)
+	}
+	large := *r
+	large.Name = strings.Repeat("x", recordKind.Limit)
+	if err := j.Save(&large); !errors.Is(err, store.ErrTooLarge) {
+		t.Error(err)
+	}
+	if all, err := j.Load(); err != nil || len(all) != 1 || all[0].Name != r.Name {
+		t.Errorf("%v, %v", all, err)
 	}
 }
 
@@ -89,7 +133,7 @@ func TestJournal(t *testing.T) {
 		}
 	}
 	// A crash while saving leaves a half-written new file: of no consequence.
-	if err := os.WriteFile(j.path(r.UUID)+".new", []byte("ha"), 0o600); err != nil {
+	if err := os.WriteFile(filepath.Join(j.dir.Path, recordName(r.UUID)+".new"), []byte("ha"), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	all, err := j.Load()
@@ -97,11 +141,11 @@ func TestJournal(t *testing.T) {
 		t.Fatalf("%d records, %v", len(all), err)
 	}
 	// A corrupt one is set aside, the other is still there.
-	if err := os.WriteFile(j.path(other.UUID), []byte("garbage"), 0o600); err != nil {
+	if err := os.WriteFile(filepath.Join(j.dir.Path, recordName(other.UUID)), []byte("garbage"), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	all, err = j.Load()
-	if !errors.Is(err, errCorrupt) || len(all) != 1 || all[0].UUID != r.UUID {
+	if !errors.Is(err, store.ErrDamaged) || len(all) != 1 || all[0].UUID != r.UUID {
 		t.Fatalf("%d records, %v", len(all), err)
 	}
 	if found, _ := filepath.Glob(filepath.Join(dir, "domains", "*.corrupt")); len(found) != 1 {
@@ -141,7 +185,7 @@ func TestRecordOfTheFirstRelease(t *testing.T) {
 		t.Errorf("%+v", l)
 	}
 	// What it knew of disks counts only as long as it means the same.
-	if (r.Accounts[51712] != nil) != (recordFormat == 1) {
+	if (r.Accounts[51712] != nil) != (accountsSince <= 1) {
 		t.Errorf("%+v", r.Accounts)
 	}
 }

@@ -9,6 +9,7 @@ import (
 	"strings"
 
 	"github.com/warmreboot/warmreboot/api"
+	"github.com/warmreboot/warmreboot/ident"
 	"github.com/warmreboot/warmreboot/internal/agent"
 	"github.com/warmreboot/warmreboot/internal/metrics"
 	"github.com/warmreboot/warmreboot/internal/samples"
@@ -20,10 +21,18 @@ import (
 	"github.com/warmreboot/warmreboot/xenctl"
 )
 
-// recorder is the history, and tells those who show reboots of each.
+// recorder is the history, and tells those who show reboots of each, and of domains
+// that are gone for good.
 type recorder struct {
 	agent.History
-	tell []func(api.Summary)
+	tell   []func(api.Summary)
+	forget []func(ident.UUID)
+}
+
+func (r *recorder) forgot(uuid ident.UUID) {
+	for _, f := range r.forget {
+		f(uuid)
+	}
 }
 
 // Add implements agent.History.
@@ -50,6 +59,7 @@ func show(a *agent.Agent, history *state.Store, r *recorder, schedules metrics.S
 	s := &samples.Sampler{Source: a, Sys: "/sys", Dir: filepath.Join(o.StateDir, "samples"), Log: log}
 	m := metrics.New(metrics.Options{Source: a, Schedules: schedules, Scrubber: scrubber, Version: version.String(), Warmcache: probe, Log: log})
 	r.tell = append(r.tell, m.Finished, s.Finished)
+	r.forget = append(r.forget, m.Forget, s.Forget)
 	all := shown{a, history, s}
 	return all, webserver.Options{Source: all, Host: host, Metrics: m.Handler(), Log: log}
 }

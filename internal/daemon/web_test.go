@@ -3,6 +3,7 @@ package daemon
 import (
 	"bytes"
 	"context"
+	"fmt"
 	"io"
 	"log/slog"
 	"net"
@@ -14,6 +15,8 @@ import (
 	"time"
 
 	"github.com/warmreboot/warmreboot/api"
+	"github.com/warmreboot/warmreboot/ident"
+	"github.com/warmreboot/warmreboot/internal/settings"
 	"github.com/warmreboot/warmreboot/internal/web/webtest"
 	"github.com/warmreboot/warmreboot/internal/webserver"
 )
@@ -81,6 +84,51 @@ func TestServeWeb(t *testing.T) {
 type fakeHistory []api.HistoryEntry
 
 func (f *fakeHistory) Add(e api.HistoryEntry) (uint64, error) { *f = append(*f, e); return 7, nil }
+
+// TestForgotten: of a domain that is gone for good, nobody who shows reboots keeps
+// anything.
+func TestForgotten(t *testing.T) {
+	web, dir := ident.UUID{7}, t.TempDir()
+	r := &recorder{History: new(fakeHistory)}
+	_, pages := show(nil, nil, r, nil, nil, settings.Daemon{StateDir: dir}, nil, nil, slog.New(slog.DiscardHandler))
+	if pages.Metrics == nil || len(r.forget) != 2 {
+		t.Fatalf("%d are told", len(r.forget))
+	}
+	if err := os.MkdirAll(filepath.Join(dir, "samples", web.String()), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	r.forgot(web)
+	if _, err := os.Stat(filepath.Join(dir, "samples", web.String())); !os.IsNotExist(err) {
+		t.Error(err)
+	}
+}
+
+// TestWoken: an event wakes the keepers that it may concern.
+func TestWoken(t *testing.T) {
+	for _, c := range []struct {
+		paths []string
+		many  bool
+		want  string
+	}{
+		{[]string{"/local/domain/0/backend/vbd/7/51712/state", "/local/domain/0/backend/qdisk/12"}, false, "[7 12]"},
+		{[]string{"@releaseDomain"}, false, "all"},
+		{[]string{"/local/domain/0/backend/vbd"}, false, "all"},
+		{[]string{"/local/domain/0/backend/vbd/7/51712", "/local/domain/0/backend/vbd"}, false, "all"},
+		{[]string{"/local/domain/0/backend/vbd/99999/1"}, false, "all"},
+		{[]string{"/local/domain/0/backend/vbd/7/51712"}, true, "all"},
+	} {
+		var got woken
+		wakeBy(&got, c.paths, c.many)
+		if string(got) != c.want {
+			t.Errorf("%v, %v: %s, want %s", c.paths, c.many, got, c.want)
+		}
+	}
+}
+
+type woken string
+
+func (w *woken) Wake()                    { *w = "all" }
+func (w *woken) WakeOf(all []ident.Domid) { *w = woken(fmt.Sprint(all)) }
 
 // TestRecorder: whoever shows reboots hears of each that is entered.
 func TestRecorder(t *testing.T) {

@@ -150,6 +150,14 @@ func (c *Collector) Finished(s api.Summary) {
 	}
 }
 
+// Forget forgets a domain that will not come back: else a host on which domains come
+// and go would count for each of them for ever.
+func (c *Collector) Forget(uuid ident.UUID) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	delete(c.done, uuid)
+}
+
 // snapshot copies what is counted of a domain.
 func (c *Collector) snapshot(uuid ident.UUID) *finished {
 	c.mu.Lock()

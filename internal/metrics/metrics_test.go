@@ -163,3 +163,16 @@ func TestTableLimit(t *testing.T) {
 		t.Errorf("%.2f %%", 100*share)
 	}
 }
+
+// TestForget: nothing is counted any more for a domain that is gone for good.
+func TestForget(t *testing.T) {
+	_, c := example()
+	if len(c.done) != 1 {
+		t.Fatalf("%d domains are counted", len(c.done))
+	}
+	c.Forget(ident.UUID{1})
+	c.Forget(webUUID)
+	if len(c.done) != 0 {
+		t.Errorf("%d domains are still counted", len(c.done))
+	}
+}

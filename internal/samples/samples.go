@@ -4,12 +4,14 @@
 package samples
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io/fs"
 	"log/slog"
+	"maps"
 	"os"
 	"path/filepath"
 	"slices"
@@ -20,6 +22,7 @@ import (
 
 	"github.com/warmreboot/warmreboot/api"
 	"github.com/warmreboot/warmreboot/ident"
+	"github.com/warmreboot/warmreboot/internal/store"
 )
 
 const (
@@ -31,8 +34,10 @@ const (
 	// its restore.
 	before = time.Minute
 	after  = 2 * time.Minute
-	// keptReboots is how many reboots of a domain have their samples kept.
+	// keptReboots is how many reboots of a domain have their samples kept, keptDomains
+	// of how many domains: some 200 KB each.
 	keptReboots = 8
+	keptDomains = 256
 )
 
 // Sampler samples the domains of a source.
@@ -47,6 +52,8 @@ type Sampler struct {
 
 	mu      sync.Mutex
 	domains map[ident.UUID]*domain
+
+	files sync.Mutex // held while something below Dir is changed; not under mu
 }
 
 // domain is what is known of one.
@@ -181,19 +188,29 @@ func (s *Sampler) Finished(r api.Summary) {
 	}
 }
 
-// keep writes what is due; with the zero time, all.
+// keep writes what is due; with the zero time, all. Nobody waits for the disk
+// meanwhile: the keepers tell of their reboots under the same lock.
 func (s *Sampler) keep(now time.Time) {
+	type due struct {
+		uuid    ident.UUID
+		down    time.Time
+		samples []api.Sample
+	}
+	var all []due
 	s.mu.Lock()
-	defer s.mu.Unlock()
 	for uuid, d := range s.domains {
-		for down, due := range d.save {
-			if !now.IsZero() && now.Before(due) {
+		for down, end := range d.save {
+			if !now.IsZero() && now.Before(end) {
 				continue
 			}
 			delete(d.save, down)
-			if err := s.write(uuid, down, around(d.ring, down, due)); err != nil {
-				s.Log.Warn("samples of a reboot cannot be kept", "uuid", uuid, "err", err)
-			}
+			all = append(all, due{uuid, down, around(d.ring, down, end)})
+		}
+	}
+	s.mu.Unlock()
+	for _, d := range all {
+		if err := s.write(d.uuid, d.down, d.samples); err != nil {
+			s.Log.Warn("samples of a reboot cannot be kept: its report has no curves", "op", "samples", "uuid", d.uuid, "err", err, "next", "make room in the state directory")
 		}
 	}
 }
@@ -209,52 +226,103 @@ func around(ring []api.Sample, down, end time.Time) []api.Sample {
 	return found
 }
 
-func (s *Sampler) dir(uuid ident.UUID) string { return filepath.Join(s.Dir, uuid.String()) }
+// kind is what is in a file: the samples around a reboot, some 180.
+var kind = store.Kind{Name: "samples", Version: 1, Limit: 1 << 20}
+
+const suffix = ".json"
+
+func (s *Sampler) dir(uuid ident.UUID) store.Dir {
+	return store.Dir{Path: filepath.Join(s.Dir, uuid.String())}
+}
 
 // A file is named by the time of the shutdown, in milliseconds.
-func fileName(down time.Time) string { return fmt.Sprintf("%015d.json", down.UnixMilli()) }
+func fileName(down time.Time) string { return fmt.Sprintf("%015d%s", down.UnixMilli(), suffix) }
 
 func (s *Sampler) write(uuid ident.UUID, down time.Time, v []api.Sample) error {
 	if len(v) == 0 {
 		return nil
 	}
+	body, err := json.Marshal(v)
+	if err != nil {
+		return err
+	}
+	s.files.Lock()
+	defer s.files.Unlock()
 	dir := s.dir(uuid)
-	if err := os.MkdirAll(dir, 0o700); err != nil {
+	if err := dir.Make(); err != nil {
 		return err
 	}
-	raw, err := json.Marshal(v)
-	if err != nil {
+	if err := dir.Write(fileName(down), kind, body); err != nil {
 		return err
 	}
-	path := filepath.Join(dir, fileName(down))
-	if err := os.WriteFile(path+".new", raw, 0o600); err != nil {
+	return errors.Join(dir.Trim(suffix, keptReboots), s.bound())
+}
+
+// bound forgets the domains whose last reboot was before that of keptDomains others:
+// each `xl create` of a configuration without a UUID makes a new one.
+func (s *Sampler) bound() error {
+	entries, err := os.ReadDir(s.Dir)
+	if err != nil || len(entries) <= keptDomains {
 		return err
 	}
-	if err := os.Rename(path+".new", path); err != nil {
-		return err
+	last := map[ident.UUID]string{}
+	for _, e := range entries {
+		uuid, err := ident.ParseUUID(e.Name())
+		if err != nil {
+			continue // nobody of ours has made it
+		}
+		names, err := s.dir(uuid).Names(suffix)
+		if err != nil {
+			return err
+		}
+		last[uuid] = ""
+		if len(names) > 0 {
+			last[uuid] = names[len(names)-1]
+		}
 	}
-	kept, err := filepath.Glob(filepath.Join(dir, "*.json")) // in order of time
-	if err != nil {
-		return err
+	uuids := slices.SortedFunc(maps.Keys(last), func(a, b ident.UUID) int { return strings.Compare(last[a], last[b]) })
+	for ; len(uuids) > keptDomains; uuids = uuids[1:] {
+		if err := os.RemoveAll(s.dir(uuids[0]).Path); err != nil {
+			return err
+		}
 	}
-	var errs []error
-	for len(kept) > keptReboots {
-		errs = append(errs, os.Remove(kept[0]))
-		kept = kept[1:]
+	return nil
+}
+
+// Forget forgets a domain that will not come back.
+func (s *Sampler) Forget(uuid ident.UUID) {
+	s.mu.Lock()
+	delete(s.domains, uuid)
+	s.mu.Unlock()
+	s.files.Lock()
+	defer s.files.Unlock()
+	if err := os.RemoveAll(s.dir(uuid).Path); err != nil {
+		s.Log.Warn("samples of a domain that is gone cannot be removed", "op", "samples", "uuid", uuid, "err", err, "next", "remove them by hand")
 	}
-	return errors.Join(errs...)
+}
+
+// saved are the samples that were kept of a reboot.
+func (s *Sampler) saved(uuid ident.UUID, down time.Time) ([]api.Sample, error) {
+	dir, name := s.dir(uuid), fileName(down)
+	_, body, err := dir.Read(name, kind)
+	if errors.Is(err, store.ErrDamaged) { // or written by 0.1.0: just the samples
+		if raw, readErr := os.ReadFile(filepath.Join(dir.Path, name)); readErr == nil && bytes.HasPrefix(raw, []byte("[")) {
+			body, err = raw, nil
+		}
+	}
+	v := []api.Sample{}
+	if err == nil {
+		err = json.Unmarshal(body, &v)
+	}
+	return v, err
 }
 
 // Samples implements api.Samples.
 func (s *Sampler) Samples(_ context.Context, uuid ident.UUID, down time.Time) ([]api.Sample, error) {
 	if !down.IsZero() {
-		raw, err := os.ReadFile(filepath.Join(s.dir(uuid), fileName(down)))
-		if err == nil {
-			v := []api.Sample{}
-			return v, json.Unmarshal(raw, &v)
-		}
+		v, err := s.saved(uuid, down)
 		if !errors.Is(err, fs.ErrNotExist) {
-			return []api.Sample{}, err
+			return v, err
 		}
 	}
 	s.mu.Lock()

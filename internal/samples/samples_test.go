@@ -127,7 +127,7 @@ func TestKept(t *testing.T) {
 		s.Finished(api.Summary{UUID: web, Started: down.Add(time.Duration(i) * time.Second)})
 		s.keep(time.Time{})
 	}
-	if files, _ := os.ReadDir(s.dir(web)); len(files) != keptReboots {
+	if files, _ := os.ReadDir(s.dir(web).Path); len(files) != keptReboots {
 		t.Errorf("%d files", len(files))
 	}
 	if got := again.all(t, down); len(got) != 0 {
@@ -142,5 +142,65 @@ func TestRingIsBounded(t *testing.T) {
 	}
 	if got := s.all(t, time.Time{}); len(got) != ringLen || !got[0].At.Equal(zero.Add(50*time.Second)) {
 		t.Errorf("%d samples from %v", len(got), got[0].At)
+	}
+}
+
+// TestOfTheFirstRelease: what 0.1.0 has written is shown; what is damaged is not.
+func TestOfTheFirstRelease(t *testing.T) {
+	_, s := newWorld(t)
+	if err := os.MkdirAll(s.dir(web).Path, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	for content, want := range map[string]int{
+		`[{"at":"2026-01-02T03:04:05Z","seconds":1,"disk_read":512},{"at":"2026-01-02T03:04:06Z","seconds":1}]`: 2,
+		`[{"at":"2026-01-02T03:04:05Z"`: -1,
+		"":                              -1,
+	} {
+		if err := os.WriteFile(filepath.Join(s.dir(web).Path, fileName(zero)), []byte(content), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		v, err := s.Samples(context.Background(), web, zero)
+		if (err != nil) != (want < 0) || want > 0 && (len(v) != want || v[0].DiskRead != 512) {
+			t.Errorf("%q: %+v, %v", content, v, err)
+		}
+	}
+}
+
+// TestForgotten: of a domain that is gone nothing is left, and of no more domains
+// than keptDomains is there anything, whoever forgets to forget.
+func TestForgotten(t *testing.T) {
+	_, s := newWorld(t)
+	reboot := func(u ident.UUID, down time.Time) {
+		t.Helper()
+		if err := s.write(u, down, []api.Sample{{At: down}}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	reboot(web, zero)
+	s.sample(context.Background(), zero)
+	s.Forget(web)
+	if _, err := os.Stat(s.dir(web).Path); !os.IsNotExist(err) || len(s.domains) != 0 {
+		t.Errorf("%v, %d domains", err, len(s.domains))
+	}
+	s.Forget(web)
+	for i := range keptDomains + 2 { // by a daemon that did not know of the bound
+		dir := s.dir(ident.UUID{byte(i), byte(i >> 8), 1}).Path
+		if err := os.MkdirAll(dir, 0o700); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(filepath.Join(dir, fileName(zero.Add(time.Duration(i)*time.Minute))), nil, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	const last = keptDomains + 2
+	reboot(ident.UUID{byte(last & 0xff), last >> 8, 1}, zero.Add(last*time.Minute))
+	entries, err := os.ReadDir(s.Dir)
+	if err != nil || len(entries) != keptDomains {
+		t.Fatalf("%d domains, %v", len(entries), err)
+	}
+	for i, there := range map[int]bool{0: false, 2: false, 3: true, keptDomains + 2: true} {
+		if _, err := os.Stat(s.dir(ident.UUID{byte(i), byte(i >> 8), 1}).Path); (err == nil) != there {
+			t.Errorf("domain %d: %v", i, err)
+		}
 	}
 }
