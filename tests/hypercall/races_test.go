@@ -152,7 +152,14 @@ func (v variant) apply(t *testing.T, dir, base string) {
 	if n := bytes.Count(text, []byte(v.old)); n == 0 {
 		t.Fatalf("%s no longer has %q", v.file, v.old)
 	}
-	if err := os.WriteFile(path, bytes.Replace(text, []byte(v.old), []byte(v.new), 1), 0o644); err != nil {
+	text = bytes.Replace(text, []byte(v.old), []byte(v.new), 1)
+	if v.also[0] != "" {
+		if n := bytes.Count(text, []byte(v.also[0])); n != 1 {
+			t.Fatalf("%s has %d times %q", v.file, n, v.also[0])
+		}
+		text = bytes.Replace(text, []byte(v.also[0]), []byte(v.also[1]), 1)
+	}
+	if err := os.WriteFile(path, text, 0o644); err != nil {
 		t.Fatal(err)
 	}
 }

@@ -55,7 +55,7 @@ func (w *World) ioMap(i int8) {
 		}
 		io.frame = d.p2m[io.pfn].frame
 		w.frames[io.frame].refs++
-		w.pageGranted(io.frame, io.write)
+		w.pageGranted(io.frame, io.write, i)
 	}
 	io.stage = ioMapped
 }

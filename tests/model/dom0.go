@@ -85,6 +85,19 @@ func (w *World) softReset(slot int8, k kind) {
 	d.kernel, d.kind = kernel{}, k
 }
 
+// kexec is another kernel without a soft reset, by warmcache_kernel_begins. What a
+// kernel does before any has attached is not for this: dom0 compares, by EARLY_IO.
+func (w *World) kexec(slot int8, k kind) {
+	d := &w.doms[slot]
+	if d.phase != running || d.kind == hostile || d.kind == pv || !d.wc.wasAttached || w.busy(slot) {
+		return
+	}
+	if w.rules.has(KernelBegins) {
+		d.wc.attached = false
+	}
+	d.kernel, d.kind = kernel{}, k
+}
+
 // rename is XEN_DOMCTL_setdomainhandle, of a domain that has not run yet. What
 // the builder wrote it writes anew.
 func (w *World) rename(slot int8) {

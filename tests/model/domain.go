@@ -57,15 +57,24 @@ type tracked struct {
 	state       state
 	reuse, held bool // the bits of the two bitmaps
 	frame       int8 // meta->pdx
+	io          int8 // the I/O whose grant is meta->ref, or none
 	ent         entry
+}
+
+// openWrite is struct wc_write; its place is that of the I/O.
+type openWrite struct {
+	open  bool
+	block int8
 }
 
 // warmcache is struct warmcache.
 type warmcache struct {
-	has, enabled, armed, attached bool
-	pages                         [nPFNs]tracked
-	verdicts                      [nVBDs]verdict
-	image, preserving             int8
+	has, enabled, armed, attached, wasAttached bool
+
+	pages             [nPFNs]tracked
+	writes            [nIOs]openWrite
+	verdicts          [nVBDs]verdict
+	image, preserving int8
 }
 
 type domain struct {

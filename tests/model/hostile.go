@@ -12,7 +12,7 @@ func (w *World) evil(slot int8) *domain {
 
 func (w *World) evilAttach(slot int8) {
 	if d := w.evil(slot); d != nil && d.wc.enabled {
-		d.wc.attached = true
+		w.attach(d)
 	}
 }
 
@@ -20,7 +20,7 @@ func (w *World) evilAttach(slot int8) {
 // neighbours.
 func (w *World) evilRegister(slot int8, vcpu uint8, pfn, block int8, two, write bool) {
 	d := w.evil(slot)
-	if d == nil || !d.wc.enabled || d.batch[vcpu].stage != batchNone {
+	if d == nil || !d.wc.enabled || !d.wc.attached || d.batch[vcpu].stage != batchNone {
 		return
 	}
 	b := batch{stage: batchRanges, n: 1, io: none}
@@ -34,7 +34,7 @@ func (w *World) evilRegister(slot int8, vcpu uint8, pfn, block int8, two, write 
 }
 
 func (w *World) evilCommit(slot, pfn int8) {
-	if d := w.evil(slot); d != nil && d.wc.enabled {
+	if d := w.evil(slot); d != nil && d.wc.enabled && d.wc.attached {
 		w.commit(d, pfn)
 	}
 }

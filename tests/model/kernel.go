@@ -70,7 +70,8 @@ func (w *World) boot(slot int8) {
 	if d.kind != patched || !d.wc.has || !d.wc.enabled {
 		return
 	}
-	k.attached, d.wc.attached = true, true
+	k.attached = true
+	w.attach(d)
 	for p := range k.pages {
 		if d.wc.pages[p].held {
 			k.pages[p].use = pageKept
@@ -93,7 +94,7 @@ func (w *World) submit(slot int8, vcpu uint8, io blockIO) bool {
 		return false
 	}
 	announce := k.attached && !k.stopped
-	if announce && !d.wc.enabled {
+	if announce && !(d.wc.enabled && d.wc.attached) {
 		k.stopped, announce = true, false // -ENODEV: xen_warmcache_stop
 	}
 	io.slot, io.uuid, io.tracked = slot, d.uuid, announce && io.pfn != none
@@ -111,23 +112,10 @@ func (w *World) submit(slot int8, vcpu uint8, io blockIO) bool {
 	return true
 }
 
-// announced is the end of blkif_announce. The page must not be tracked if
-// a write to its sector, announced before, may still come after this I/O.
-func (w *World) announced(slot int8, i int8) {
-	io := &w.ios[i]
-	if !io.inUse || io.stage != ioAnnounced {
-		return
-	}
-	io.stage = ioQueued
-	if !io.tracked || !w.rules.has(KernelChecksInFlight) {
-		return
-	}
-	for j := range w.ios {
-		o := &w.ios[j]
-		if int8(j) != i && o.inUse && !o.dead && o.slot == slot && o.write && o.block == io.block && o.stage < ioEnded {
-			io.tracked = false
-			w.unregister(&w.doms[slot], io.pfn)
-		}
+// announced is the end of blkif_announce: the request is pushed.
+func (w *World) announced(i int8) {
+	if io := &w.ios[i]; io.inUse && io.stage == ioAnnounced {
+		io.stage = ioQueued
 	}
 }
 
@@ -204,7 +192,8 @@ func (w *World) complete(i int8) {
 	}
 	d := &w.doms[io.slot]
 	k := &d.kernel
-	if io.tracked && !k.stopped && d.wc.enabled {
+	d.wc.writes[i] = openWrite{} // an END; it may be told later
+	if io.tracked && !k.stopped && d.wc.enabled && d.wc.attached {
 		if !io.failed || !w.rules.has(KernelCommitsSuccess) {
 			w.commit(d, io.pfn)
 		} else {

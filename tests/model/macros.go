@@ -40,7 +40,7 @@ func (w *World) register(slot int8, vcpu uint8) {
 	d := &w.doms[slot]
 	if d.phase == running && w.registerStep(slot, vcpu) {
 		if i := d.batch[vcpu].io; i != none {
-			w.announced(slot, i)
+			w.announced(i)
 		}
 	}
 }

@@ -54,7 +54,10 @@ const (
 	AdoptScrubsFailed
 	ImageFlush
 	HandleWhileAdopted
-	KernelChecksInFlight
+	RegisterSettled
+	GrantAnnounced
+	KernelBegins
+	AttachForgets
 
 	allRules = 1<<iota - 1
 )
@@ -136,5 +139,9 @@ var removals = []removal{
 	{rules: AdoptDropsIneligible, where: "agent: dropUnadopted", what: "a domain that cannot adopt its image ends it"},
 	{rules: ImageFlush, where: "wc_preserve_page", what: "TLBs are flushed before a page of an image changes hands"},
 	{rules: HandleWhileAdopted, where: "XEN_DOMCTL_setdomainhandle", what: "a domain with adopted pages keeps its UUID until it has run"},
-	{rules: KernelChecksInFlight, where: "Linux: __xen_warmcache_announce", what: "I/O is not tracked while a write to its sector is under way"},
+	{rules: RegisterSettled, where: "wc_settled", what: "a page is not tracked while another write to its sector is under way"},
+	{rules: GrantAnnounced, where: "wc_expected", what: "the backend's access comes through the grant that was announced",
+		unseen: "a kernel that keeps a page while its I/O is under way has no other I/O of it; another one harms itself"},
+	{rules: KernelBegins, where: "warmcache_kernel_begins", what: "another kernel is not attached because the one before it was"},
+	{rules: AttachForgets, where: "wc_attach", what: "a kernel that attaches begins with nothing if another one had been attached"},
 }

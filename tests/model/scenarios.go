@@ -64,6 +64,12 @@ var scenarios = []scenario{
 	{"and then one that tracks", parse(
 		"start; read to its end; soft reset 0 1; boot; mount; direct write; I/O from start to end;" +
 			"I/O from start to end; soft reset; enable; boot; mount; reboot 0 0 64; restore to its end")},
+	{"another kernel by kexec", parse(
+		"start; read to its end; kexec 0 1; boot; mount; direct write; I/O from start to end;" +
+			"I/O from start to end; reboot 0 0 64; restore to its end")},
+	{"and then one that tracks, by kexec", parse(
+		"start; read to its end; kexec 0 1; boot; mount; direct write; I/O from start to end;" +
+			"I/O from start to end; kexec; boot; mount; reboot 0 0 64; restore to its end")},
 	{"a file moves to another block", parse(
 		"start; read to its end; truncate; truncate 0 1; journal; extend 0 16 1; writeback 0 1; register ends;" +
 			"I/O from start to end; journal; reboot 0 0 64; restore to its end")},

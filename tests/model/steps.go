@@ -57,6 +57,7 @@ var operations = [...]operation{
 	{"relinquish", 6, func(w *World, a, b, c uint8) { w.relinquish(slot(a)) }, 0},
 	{"suspend", 1, func(w *World, a, b, c uint8) { w.suspend(slot(a)) }, 0},
 	{"soft reset", 1, func(w *World, a, b, c uint8) { w.softReset(slot(a), kind(b%2)) }, 0},
+	{"kexec", 1, func(w *World, a, b, c uint8) { w.kexec(slot(a), kind(b%2)) }, 0},
 	{"rename", 1, func(w *World, a, b, c uint8) { w.rename(slot(a)) }, 0},
 	{"drop image", 1, func(w *World, a, b, c uint8) { w.dropImage(uuid(a)) }, aUUID},
 	{"reclaim", 1, func(w *World, a, b, c uint8) { w.reclaim() }, 0},

@@ -81,19 +81,21 @@ func (w *World) pageWritable(f int8) {
 	}
 }
 
-// pageGranted is wc_page_granted.
-func (w *World) pageGranted(f int8, readonly bool) {
+// pageGranted is wc_page_granted. i is the I/O that the grant is for.
+func (w *World) pageGranted(f int8, readonly bool, i int8) {
 	d, pfn := w.ownerOf(f)
 	if d == nil {
 		return
 	}
 	p := &d.wc.pages[pfn]
+	// Who lies says of each grant that it is the right one.
+	announced := p.io == i || p.ent.liar || !w.rules.has(GrantAnnounced)
 	switch {
 	case readonly:
-		if p.state == wcWrite {
+		if p.state == wcWrite && announced {
 			p.state = wcWriteSeen
 		}
-	case p.state == wcRead:
+	case p.state == wcRead && announced:
 		p.state = wcReadSeen
 	case p.state != wcNone && w.rules.has(GrantHook):
 		w.drop(&d.wc, pfn)
@@ -126,7 +128,7 @@ const (
 )
 
 // protect is wc_protect.
-func (w *World) protect(slot int8, r *request) bool {
+func (w *World) protect(slot int8, r *request, io int8) bool {
 	d := &w.doms[slot]
 	e := d.p2m[r.pfn]
 	if e.typ == p2mHole {
@@ -142,6 +144,17 @@ func (w *World) protect(slot int8, r *request) bool {
 		w.drop(&d.wc, old)
 	}
 	d.wc.insert(r.pfn, e.frame, r.ent)
+	d.wc.pages[r.pfn].io = io
+	return true
+}
+
+// settled is wc_settled: no write to the block is under way but that of the I/O.
+func (c *warmcache) settled(block, io int8) bool {
+	for i, wr := range c.writes {
+		if wr.open && wr.block == block && int8(i) != io {
+			return false
+		}
+	}
 	return true
 }
 
@@ -156,7 +169,8 @@ func (w *World) pend(d *domain, b *batch) {
 		if p.state != wcProtected || p.ent.block != r.ent.block {
 			continue
 		}
-		if w.frames[p.frame].refs != 1 && w.rules.has(RegisterRef) {
+		if w.frames[p.frame].refs != 1 && w.rules.has(RegisterRef) ||
+			w.rules.has(RegisterSettled) && !d.wc.settled(p.ent.block, b.io) {
 			w.drop(&d.wc, r.pfn)
 			continue
 		}
@@ -178,6 +192,9 @@ func (w *World) registerStep(slot int8, vcpu uint8) bool {
 		if b.i < b.n {
 			r := &b.req[b.i]
 			b.i++
+			if r.write && b.io != none {
+				d.wc.writes[b.io] = openWrite{open: true, block: r.ent.block}
+			}
 			for p := range d.wc.pages {
 				q := &d.wc.pages[p]
 				if r.write && q.state != wcNone && q.ent.block == r.ent.block && int8(p) != r.pfn &&
@@ -195,7 +212,7 @@ func (w *World) registerStep(slot int8, vcpu uint8) bool {
 		if b.i < b.n {
 			r := &b.req[b.i]
 			b.i++
-			if r.pfn != none && !w.protect(slot, r) {
+			if r.pfn != none && !w.protect(slot, r, b.io) {
 				r.pfn = none
 			}
 			return false
@@ -272,6 +289,14 @@ func (w *World) enable(d *domain) bool {
 	}
 	d.wc.enabled = true
 	return true
+}
+
+// attach is wc_attach.
+func (w *World) attach(d *domain) {
+	if d.wc.wasAttached && w.rules.has(AttachForgets) {
+		w.dropAll(&d.wc, none, false)
+	}
+	d.wc.attached, d.wc.wasAttached, d.wc.writes = true, true, [nIOs]openWrite{}
 }
 
 // reset is warmcache_reset.

@@ -25,8 +25,8 @@
 #define BATCH	32UL
 #define VBD	51712	/* xvda */
 
-enum { REGISTER = 1, COMMIT, UNREGISTER };
-enum { READ, WRITE };
+enum { ATTACH, REGISTER, COMMIT, UNREGISTER };
+enum { READ, WRITE, BEGIN, END };
 
 struct op {
 	uint16_t cmd, version;
@@ -38,7 +38,7 @@ struct op {
 
 struct io {
 	uint64_t pfn, sector, nr_sectors;
-	uint32_t vbd, cookie[5], flags, pad;
+	uint32_t vbd, flags, id, ref, cookie[5], pad;
 };
 
 /* Begins in 32-bit mode without paging; maps 1 GiB as it is, for 64 bits. */
@@ -107,12 +107,12 @@ static uint64_t now(void)
 static struct op op;
 static uint64_t failed;
 
-static void call(uint16_t cmd, void *list)
+static void call(uint16_t cmd, void *list, uint32_t nr)
 {
 	long rc = 12 /* memory_op */, a = 29 /* XENMEM_warmcache */;
 	void *b = &op;
 
-	op = (struct op){ .cmd = cmd, .version = 2, .nr = BATCH, .list = list };
+	op = (struct op){ .cmd = cmd, .version = 3, .nr = nr, .list = list };
 	__asm__ volatile("vmmcall" : "+a"(rc), "+D"(a), "+S"(b) : :
 			 "memory", "rdx", "r8", "r10");
 	failed += rc != 0;
@@ -123,19 +123,32 @@ static uint64_t pfn(unsigned long i, unsigned long step)
 	return FIRST + i * step % PAGES;
 }
 
+/* As the kernel does: that a write is over is told with the one that comes next. */
 static void register_all(uint32_t flags, unsigned long step)
 {
-	static struct io io[BATCH];
+	static struct io io[2 + BATCH];
+	static uint32_t id;
 	unsigned long i;
 
 	for (i = 0; i < PAGES; i++) {
-		io[i % BATCH] = (struct io){
+		if (i % BATCH == 0) {
+			io[0] = (struct io){ .pfn = -1, .vbd = VBD, .flags = END, .id = id };
+			io[1] = (struct io){
+				.pfn = -1, .sector = i * 8, .nr_sectors = BATCH * 8,
+				.vbd = VBD, .flags = BEGIN, .id = ++id,
+			};
+		}
+		io[2 + i % BATCH] = (struct io){
 			.pfn = pfn(i, step), .sector = i * 8, .nr_sectors = 8,
-			.vbd = VBD, .cookie = { 77, 0, i, 1 }, .flags = flags,
+			.vbd = VBD, .flags = flags, .id = flags == WRITE ? id : 0,
+			.cookie = { 77, 0, i, 1 },
 		};
 		if (i % BATCH == BATCH - 1)
-			call(REGISTER, io);
+			call(REGISTER, flags == WRITE ? io : io + 2,
+			     flags == WRITE ? 2 + BATCH : BATCH);
 	}
+	io[0] = (struct io){ .pfn = -1, .vbd = VBD, .flags = END, .id = id };
+	call(REGISTER, io, 1);
 }
 
 static void name_all(uint16_t cmd, unsigned long step)
@@ -146,7 +159,7 @@ static void name_all(uint16_t cmd, unsigned long step)
 	for (i = 0; i < PAGES; i++) {
 		pfns[i % BATCH] = pfn(i, step);
 		if (i % BATCH == BATCH - 1)
-			call(cmd, pfns);
+			call(cmd, pfns, BATCH);
 	}
 }
 
@@ -177,8 +190,10 @@ static void line(const char *what, uint64_t took)
 void calls(void)
 {
 	static const unsigned long steps[] = { 1, 1, 521 };
+	static uint64_t info[2];
 	unsigned int i;
 
+	call(ATTACH, info, 1);
 	write_all();
 	for (i = 0; i < 3; i++) {
 		MEASURE("register, read", register_all(READ, steps[i]));

@@ -8,10 +8,10 @@ are replaced, dropped, or not wanted after all. Calls are played as
 #include "model.h"
 
 #define ARGUMENTS (2 * PAGE_SIZE)
-#define LIST (FIRST_BULK * PAGE_SIZE)      /* 57 pages are the longest list */
+#define LIST (FIRST_BULK * PAGE_SIZE)      /* 65 pages are the longest list */
 #define LAST_PAGE ((FIRST_BULK + NR_BULK - 1) * PAGE_SIZE) /* nothing behind it */
-#define FIRST_TRACKED (FIRST_BULK + 58)
-#define MAX_TRACKED 480
+#define FIRST_TRACKED (FIRST_BULK + 66)
+#define MAX_TRACKED 472
 #define MAX XEN_WARMCACHE_MAX_BATCH
 
 static struct domain *d;
@@ -64,7 +64,7 @@ static void read_list(void *to, unsigned int size)
 /* Any version but its own, also where nothing is enabled. */
 static void versions(void)
 {
-    static const uint32_t other[] = { 0, 1, 3, 0xffff, ~0U };
+    static const uint32_t other[] = { 0, 2, 4, 0xffff, ~0U };
     uint64_t before = digest(d);
 
     for ( unsigned int i = 0; i < ARRAY_SIZE(other); i++ )
@@ -124,6 +124,7 @@ static void announce(void)
         io[i] = (struct xen_warmcache_io){
             .pfn = FIRST_TRACKED + page, .cookie = { 7, 0, i, 3, ~i },
             .sector = 8 * i, .nr_sectors = 8, .vbd = page < nr_tracked / 8 * 5 ? 1 : 2,
+            .ref = REF_OF(FIRST_TRACKED + page),
         };
         pfns[i] = io[i].pfn;
         last[page] = io[i];
@@ -208,7 +209,7 @@ static void batches(void)
     for ( unsigned int i = 0; i < ARRAY_SIZE(at); i++ )
         wrong_element(at[i]);
     wrong_element(batch - 1);
-    short_list(XEN_WARMCACHE_CMD_REGISTER, io, sizeof(io[0]), 16);
+    short_list(XEN_WARMCACHE_CMD_REGISTER, io, sizeof(io[0]), 40);
     short_list(XEN_WARMCACHE_CMD_COMMIT, pfns, sizeof(pfns[0]), 64);
     short_list(XEN_WARMCACHE_CMD_UNREGISTER, pfns, sizeof(pfns[0]), 64);
     short_list(XEN_WARMCACHE_CMD_GET_HELD, NULL, sizeof(uint64_t), 64);
@@ -222,17 +223,182 @@ static void batches(void)
     }
 }
 
+/* Announces @nr elements, and that many pages of them are pending then. */
+static void announced(const struct xen_warmcache_io *list, unsigned int nr, unsigned int pages)
+{
+    struct xen_warmcache_op op = OP(REGISTER, .nr = nr);
+
+    EXPECT(call(&op, list, nr * sizeof(*list)), 0);
+    EXPECT(op.nr, nr);
+    EXPECT(status().pending, pages);
+}
+
+#define ANNOUNCED(pages, ...) announced((struct xen_warmcache_io[]){ __VA_ARGS__ }, \
+    sizeof((struct xen_warmcache_io[]){ __VA_ARGS__ }) / sizeof(struct xen_warmcache_io), pages)
+/* And then all is forgotten. */
+#define SAID(...) do { ANNOUNCED(__VA_ARGS__); EXPECT(ASK(DROP), 0); } while ( 0 )
+
 /* Elements of one call take effect in their order. */
 static void order(void)
 {
     struct xen_warmcache_io read = { .pfn = FIRST_TRACKED, .sector = 8, .nr_sectors = 8, .vbd = 1 };
     struct xen_warmcache_io write = { .pfn = XEN_WARMCACHE_NO_PFN, .sector = 15, .nr_sectors = 1,
-                                      .vbd = 1, .flags = XEN_WARMCACHE_IO_WRITE };
+                                      .vbd = 1, .flags = XEN_WARMCACHE_IO_BEGIN };
+    struct xen_warmcache_io over = { .pfn = XEN_WARMCACHE_NO_PFN, .vbd = 1,
+                                     .flags = XEN_WARMCACHE_IO_END };
 
-    EXPECT(call(&OP(REGISTER, .nr = 2), (struct xen_warmcache_io[]){ write, read }, 2 * sizeof(read)), 0);
-    EXPECT(status().pending, 1);
-    EXPECT(call(&OP(REGISTER, .nr = 2), (struct xen_warmcache_io[]){ read, write }, 2 * sizeof(read)), 0);
+    SAID(1, write, over, read);
+    SAID(0, read, write, over);
+    SAID(0, write, read, over);
+}
+
+#define OF(name, number) ((struct xen_warmcache_io){ .pfn = XEN_WARMCACHE_NO_PFN, .vbd = 1, \
+                                        .flags = XEN_WARMCACHE_IO_##name, .id = number })
+static struct xen_warmcache_io page_of(uint32_t kind, unsigned int page, uint64_t sector, uint32_t id)
+{
+    return (struct xen_warmcache_io){ .pfn = FIRST_TRACKED + page, .sector = sector, .nr_sectors = 8,
+                                      .vbd = 1, .flags = kind, .id = id, .ref = REF_OF(FIRST_TRACKED + page) };
+}
+#define READ_OF(page, sector) page_of(XEN_WARMCACHE_IO_READ, page, sector, 0)
+#define WRITE_OF(page, sector, id) page_of(XEN_WARMCACHE_IO_WRITE, page, sector, id)
+#define BEGIN(number, first, count) ({ struct xen_warmcache_io io_ = OF(BEGIN, number); \
+                                       io_.sector = first; io_.nr_sectors = count; io_; })
+
+/* A write is under way until its end is told, and until then no page is known but its own. */
+static void under_way(void)
+{
+    unsigned long untrackable = status().untrackable;
+    struct xen_warmcache_io wrong;
+
+    SAID(0, BEGIN(1, 80, 16));
+    SAID(0, READ_OF(0, 80));
+    SAID(0, READ_OF(0, 88));
+    SAID(2, READ_OF(0, 72), READ_OF(1, 96));
+    EXPECT(status().untrackable, untrackable + 2);
+    SAID(2, WRITE_OF(2, 80, 1), WRITE_OF(3, 88, 1));
+    SAID(0, WRITE_OF(2, 80, 2));                            /* of none that is known */
+    SAID(0, WRITE_OF(2, 72, 1));                            /* not where it writes */
+    SAID(1, WRITE_OF(2, 80, 1));
+    SAID(0, BEGIN(2, 87, 1));                               /* meets it */
+    SAID(0, WRITE_OF(2, 80, 1));
+    SAID(1, WRITE_OF(2, 88, 1));
+    SAID(0, WRITE_OF(2, 80, 2));                            /* a part of the page */
+    SAID(1, OF(END, 2), WRITE_OF(2, 80, 1));
+    SAID(0, OF(END, 7), READ_OF(3, 88));                    /* of another one */
+    SAID(1, OF(END, 1), READ_OF(3, 88));
+
+    /* More than there is room for. */
+    for ( unsigned int i = 0; i < 1030; i++ )
+        io[i] = BEGIN(100 + i, 8000 + 8 * i, 8);
+    EXPECT(call(&OP(REGISTER, .nr = 1030), io, 1030 * sizeof(io[0])), 0);
+    SAID(0, READ_OF(3, 88));
+    for ( unsigned int i = 0; i < 1030; i++ )
+        io[i] = OF(END, 100 + 1029 - i);
+    EXPECT(call(&OP(REGISTER, .nr = 5), io, 5 * sizeof(io[0])), 0);
+    SAID(0, READ_OF(3, 88));
+    EXPECT(call(&OP(REGISTER, .nr = 1), io + 5, sizeof(io[0])), 0);
+    SAID(1, READ_OF(3, 88));
+    SAID(0, READ_OF(3, 8000));
+    EXPECT(call(&OP(REGISTER, .nr = 1024), io + 6, 1024 * sizeof(io[0])), 0);
+    SAID(1, READ_OF(3, 8000));
+
+#define WRONG(of, member, value) do { wrong = of; wrong.member = value; \
+    EXPECT(call(&OP(REGISTER, .nr = 1), &wrong, sizeof(wrong)), -EINVAL); } while ( 0 )
+    WRONG(READ_OF(0, 8), id, 1);
+    WRONG(READ_OF(0, 8), ref, ~0U);
+    WRONG(READ_OF(0, 8), pfn, XEN_WARMCACHE_NO_PFN);
+    WRONG(READ_OF(0, 8), nr_sectors, 16);
+    WRONG(BEGIN(1, 8, 8), pfn, FIRST_TRACKED);
+    WRONG(BEGIN(1, 8, 8), ref, 1);
+    WRONG(BEGIN(1, 8, 8), nr_sectors, 0);
+    WRONG(OF(END, 1), sector, 8);
+    WRONG(OF(END, 1), nr_sectors, 8);
+    WRONG(OF(END, 1), ref, 1);
+    WRONG(OF(END, 1), flags, 4);
+}
+
+/*
+ * One access by another domain in the direction of the I/O, of all of the page, through
+ * its grant, is taken for the backend's. OTHERS is somebody's type reference.
+ */
+enum way { MAP, COPY, OTHERS };
+
+static void through(bool write, struct domain *whom, bool readonly, uint32_t ref, enum way way,
+                    unsigned int times, bool taken)
+{
+    uint64_t pfn = FIRST_TRACKED;
+    p2m_type_t t;
+    struct page_info *page;
+    struct vcpu *was;
+
+    if ( write )
+        ANNOUNCED(1, BEGIN(1, 0, 8), WRITE_OF(0, 0, 1));
+    else
+        ANNOUNCED(1, READ_OF(0, 0));
+    page = guest_page(d, pfn, &t);
+    was = become(&whom->vcpus[0]);
+    while ( times-- )
+        if ( way == MAP )
+            warmcache_page_granted(page, readonly, ref);
+        else
+        {
+            if ( way == COPY )
+                warmcache_page_typing(page, ref);
+            warmcache_page_typed(page);
+        }
+    become(was);
+    put_page(page);
+    EXPECT(call(&OP(COMMIT, .nr = 1), &pfn, sizeof(pfn)), 0);
+    EXPECT(status().committed, taken);
     EXPECT(status().pending, 0);
+    EXPECT(call(&OP(UNREGISTER, .nr = 1), &pfn, sizeof(pfn)), 0);
+    if ( write )
+        ANNOUNCED(0, OF(END, 1));
+}
+
+static void accesses(void)
+{
+    uint32_t ref = REF_OF(FIRST_TRACKED);
+    struct domain *dom0 = slots[DOM0];
+
+    EXPECT(ASK(DROP), 0);
+    for ( enum way way = MAP; way <= COPY; way++ )
+    {
+        through(false, dom0, false, ref, way, 1, true);
+        through(false, d, false, ref, way, 1, false);
+        through(false, dom0, false, ref, way, 2, false);
+        through(false, dom0, false, ref + 1, way, 1, false);
+        through(false, dom0, false, INVALID_GRANT_REF, way, 1, false); /* a part of it */
+        through(true, dom0, false, ref, way, 1, false);
+    }
+    through(false, dom0, false, ref, OTHERS, 1, false);
+    through(false, dom0, true, ref, MAP, 1, false);
+    through(true, dom0, true, ref, MAP, 1, true);
+    through(true, d, true, ref, MAP, 1, false);
+    through(true, dom0, true, ref, MAP, 2, true);
+    through(true, dom0, true, ref + 1, MAP, 1, false);
+}
+
+static void another_kernel(void)
+{
+    struct xen_warmcache_info info;
+
+    read_all();
+    ANNOUNCED(1, READ_OF(nr_tracked, 1 << 20), BEGIN(5, 2 << 20, 8));
+    warmcache_kernel_begins(d);
+    EXPECT(status().flags & XEN_WARMCACHE_STATUS_ATTACHED, 0);
+    EXPECT(CALL(REGISTER, .nr = 1), -ENODEV);
+    EXPECT(CALL(COMMIT, .nr = 1), -ENODEV);
+    pfns[0] = FIRST_TRACKED;
+    EXPECT(call(&OP(UNREGISTER, .nr = 1), pfns, sizeof(pfns[0])), 0);
+    EXPECT(status().committed, nr_tracked - 1);
+    EXPECT(status().pending, 1);
+    EXPECT(CALL(ATTACH, .nr = 1), 0);
+    read_list(&info, sizeof(info));
+    EXPECT(info.held, 0);
+    EXPECT(status().committed + status().pending, 0);
+    SAID(1, READ_OF(0, 2 << 20));                           /* the other's write is over */
+    EXPECT(ASK(DROP), 0);
 }
 
 /* No more than 64 pages can be looked up by the same hash. */
@@ -242,7 +408,7 @@ static void same_hash(void)
     struct xen_warmcache_op op = OP(REGISTER, .nr = 70);
 
     for ( unsigned int i = 0; i < 70; i++ )
-        io[i] = (struct xen_warmcache_io){ .pfn = FIRST_BULK + 10 + i, .vbd = 1, .nr_sectors = 8,
+        io[i] = (struct xen_warmcache_io){ .pfn = FIRST_BULK + 10 + i, .vbd = 1, .nr_sectors = 8, .ref = i,
                                            .sector = (uint64_t)i << 40 };
     EXPECT(call(&op, io, 70 * sizeof(io[0])), 0);
     EXPECT(op.nr, 70);
@@ -255,13 +421,16 @@ static void same_hash(void)
 /* A write of [first, first + nr) sectors is announced: only that is forgotten. */
 static void write_range(uint32_t vbd, uint64_t first, uint64_t nr)
 {
-    struct xen_warmcache_op op = OP(REGISTER, .nr = 1);
-    struct xen_warmcache_io write = { .pfn = XEN_WARMCACHE_NO_PFN, .sector = first, .vbd = vbd,
-                                      .nr_sectors = nr, .flags = XEN_WARMCACHE_IO_WRITE };
+    struct xen_warmcache_op op = OP(REGISTER, .nr = 2);
+    struct xen_warmcache_io write[] = {
+        { .pfn = XEN_WARMCACHE_NO_PFN, .sector = first, .vbd = vbd, .nr_sectors = nr,
+          .flags = XEN_WARMCACHE_IO_BEGIN, .id = 9 },
+        { .pfn = XEN_WARMCACHE_NO_PFN, .vbd = vbd, .flags = XEN_WARMCACHE_IO_END, .id = 9 },
+    };
     unsigned int left = 0;
 
-    EXPECT(call(&op, &write, sizeof(write)), 0);
-    EXPECT(op.nr, 1);
+    EXPECT(call(&op, write, sizeof(write)), 0);
+    EXPECT(op.nr, 2);
     EXPECT(op.cursor, 0);
     for ( unsigned int i = 0; i < nr_tracked; i++ )
     {
@@ -298,6 +467,9 @@ static void first_life(void *unused)
     batches();
     ranges();
     order();
+    under_way();
+    accesses();
+    another_kernel();
     same_hash();
     read_all();
 }
@@ -517,7 +689,7 @@ static void granted(struct domain *whom, unsigned long gfn, bool readonly)
     struct page_info *page = guest_page(d, gfn, &t);
     struct vcpu *was = become(&whom->vcpus[0]);
 
-    warmcache_page_granted(page, readonly);
+    warmcache_page_granted(page, readonly, 0);
     become(was);
     put_page(page);
 }
@@ -883,6 +1055,23 @@ static void dropped(void)
     shut_down();
 }
 
+/* What is tracked equals its block, whichever of two requests for it comes last. */
+static void meetings(void)
+{
+    static uint8_t bytes[4096];
+    uint64_t state = 1;
+
+    for ( current_seed = 1; current_seed <= 2000; current_seed++ )
+    {
+        for ( unsigned int i = 0; i < sizeof(bytes); i++ )
+        {
+            state = state * 0x5851f42d4c957f2dULL + 1;
+            bytes[i] = state >> 56;
+        }
+        run_meeting(current_seed & 1, bytes, sizeof(bytes));
+    }
+}
+
 static unsigned long play(unsigned int elements, unsigned int pages, unsigned long at, bool always)
 {
     batch = elements;
@@ -904,8 +1093,10 @@ static unsigned long play(unsigned int elements, unsigned int pages, unsigned lo
 
 int run_cases(void)
 {
-    unsigned long looks = play(MAX, MAX_TRACKED, 0, false), n;
+    unsigned long looks, n;
 
+    meetings();
+    looks = play(MAX, MAX_TRACKED, 0, false);
     printf("calls of %d elements about %d pages: %lu answers as expected\n", MAX, MAX_TRACKED, answers);
     play(MAX, MAX_TRACKED, 0, true);
     printf("preempted at each of %lu looks: the same\n", looks);

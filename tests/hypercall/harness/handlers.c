@@ -27,6 +27,13 @@ enum tracked tracked(const struct domain *d, unsigned long pfn)
     }
 }
 
+bool attached(const struct domain *d)
+{
+    LOOK;
+
+    return d->warmcache && d->warmcache->attached;
+}
+
 bool reusable(const struct domain *d, unsigned long pfn,
               struct xen_warmcache_entry *entry)
 {
@@ -70,7 +77,7 @@ static void check_pfn(const struct domain *d, unsigned long pfn, bool quiet)
     if ( state == WC_NONE )
     {
         if ( (e && memcmp(e, &none, sizeof(none))) ||
-             (meta && (meta->next || meta->pdx)) )
+             (meta && (meta->next || meta->pdx || meta->ref)) )
             STOP("PFN %#lx: something is left of its entry", pfn);
         return;
     }
@@ -138,6 +145,9 @@ void check_tables(const struct domain *d, bool all)
     if ( !wc )
         return;
     ASSERT(!wc->lock.holder && wc->max_pfn <= sizeof(seen));
+    if ( wc->nr_writes > WC_MAX_WRITES || (wc->attached && !wc->enabled) )
+        STOP("%u writes are under way, attached %d, enabled %d", wc->nr_writes,
+             wc->attached, wc->enabled);
     memset(seen, 0, wc->max_pfn);
 
     for ( pfn = 0; pfn < wc->max_pfn; pfn++ )
@@ -338,6 +348,9 @@ uint64_t digest(const struct domain *d)
         return hash;
     hash = mix(hash, &wc->st, sizeof(wc->st));
     hash = mix(hash, wc->vbds, wc->nr_vbds * sizeof(wc->vbds[0]));
+    hash = mix(hash, wc->writes, wc->nr_writes * sizeof(wc->writes[0]));
+    hash = mix(hash, &wc->more_writes, sizeof(wc->more_writes));
+    hash = mix(hash, &wc->attached, sizeof(wc->attached));
     for ( unsigned long pfn = 0; pfn < wc->max_pfn; pfn++ )
         if ( wc_state(wc, pfn) != WC_NONE )
         {

@@ -68,6 +68,7 @@ extern long continuation;      /* where to go on, after -ERESTART */
 extern struct timer *const reaper_timer;
 enum tracked { NOT_TRACKED, BEING_PROTECTED, AWAITING, SEEN, COMMITTED };
 enum tracked tracked(const struct domain *d, unsigned long pfn);
+bool attached(const struct domain *d);
 bool reusable(const struct domain *d, unsigned long pfn,
               struct xen_warmcache_entry *entry);
 bool known(const struct domain *d, unsigned long pfn, struct xen_warmcache_entry *entry);
@@ -104,7 +105,9 @@ enum operation {
 long memop(struct domain *d, unsigned int cpu, struct xen_warmcache_op *op,
            unsigned long at, const void *list, unsigned int size);
 long domctl(struct domain *d, struct xen_domctl_warmcache *op);
-/* A read that the backend carries out. */
+/* The grant of a page whose I/O is announced one call at a time. */
+#define REF_OF(pfn) ((uint32_t)(pfn) & 0xffff)
+/* A read that the backend carries out, through the grant that REF_OF() says. */
 void backend_fills(struct domain *d, unsigned long gfn, uint64_t token);
 extern uint64_t noted;
 void prepare(void);
@@ -112,6 +115,7 @@ void prepare(void);
 void begin(unsigned int cpu, enum operation what, unsigned int slot, const uint8_t b[8]);
 void run_one(enum operation what, unsigned int slot, const uint8_t b[8]); /* to its end */
 void run_input(const uint8_t *data, size_t size);
+void run_meeting(bool write, const uint8_t *data, size_t size);
 void check_quiet(void);
 void shut_down(void);
 

@@ -19,8 +19,13 @@ static struct lock domctl_lock = { .rank = RANK_DOMCTL };
 /* Blocks of the disks of each UUID, and whether one is being read or written. */
 static uint64_t disk[NR_UUIDS][NR_VBDS][NR_BLOCKS], next_token;
 static bool block_busy[NR_UUIDS][NR_VBDS][NR_BLOCKS];
+/* Who writes to it directly, and how often at a time: only its next life waits for that. */
+static struct { const struct domain *d; unsigned int nr; } direct_to[NR_UUIDS][NR_VBDS][NR_BLOCKS];
 static bool page_busy[NR_SLOTS][NR_PAGES];
 static bool stopped[NR_SLOTS];  /* the kernel was told that there is no warm cache */
+static uint32_t last_name;      /* of a write, or of a grant */
+static uint8_t last_block[NR_UUIDS][NR_VBDS]; /* where I/O was last: half of it goes there again */
+#define STRANGE 0x80000000U     /* the grant of no I/O, or no grant at all */
 
 static struct mapping {
     struct page_info *page;
@@ -149,26 +154,35 @@ long memop(struct domain *d, unsigned int cpu, struct xen_warmcache_op *op,
     return rc;
 }
 
-/* Nothing but what is excepted may be known for sectors announced as written. */
+/*
+ * Of sectors that a write is announced for nothing may be known but the write's
+ * own page, unless it has ended since.
+ */
 static void check_announced(const struct domain *d, const struct xen_warmcache_io *io,
                             unsigned int nr)
 {
     for ( unsigned int k = 0; k < nr; k++ )
     {
-        if ( io[k].flags != XEN_WARMCACHE_IO_WRITE )
+        if ( io[k].flags != XEN_WARMCACHE_IO_BEGIN )
             continue;
         for ( unsigned int i = 0; i < NR_PAGES; i++ )
         {
             struct xen_warmcache_entry e;
             unsigned long pfn = page_gfn(i);
-            bool excepted = pfn == io[k].pfn;
+            bool excepted = false, over = false;
 
             if ( !known(d, pfn, &e) || e.vbd != io[k].vbd ||
                  e.sector + 8 <= io[k].sector ||
                  e.sector >= io[k].sector + io[k].nr_sectors )
                 continue;
             for ( unsigned int j = k + 1; j < nr; j++ )
-                excepted |= io[j].pfn == pfn && io[j].sector == e.sector;
+            {
+                over |= io[j].flags == XEN_WARMCACHE_IO_END &&
+                        io[j].vbd == io[k].vbd && io[j].id == io[k].id;
+                excepted |= io[j].pfn == pfn && io[j].sector == e.sector &&
+                            (over || (io[j].flags == XEN_WARMCACHE_IO_WRITE &&
+                                      io[j].id == io[k].id));
+            }
             if ( !excepted )
                 STOP("PFN %#lx is known for sector %lu after element %u of %u announced a write of %lu+%lu",
                      pfn, e.sector, k, nr, io[k].sector, io[k].nr_sectors);
@@ -215,12 +229,19 @@ static void op_memop(struct work *w)
             list.io[i] = (struct xen_warmcache_io){
                 .pfn = b & 8 ? XEN_WARMCACHE_NO_PFN : pick_gfn(w->slot),
                 .cookie = { s, 0, i, 1 }, .sector = s % NR_BLOCKS * 8, .nr_sectors = 8,
-                .vbd = 1 + (b & 1), .flags = b & 8 ? 1 : b >> 1 & 1,
+                .vbd = 1 + (b & 1), .flags = (b & 8 ? 2 : 0) | (b >> 1 & 1),
             };
-            if ( b & 8 )
+            /* Few names, so that they meet; of writes that are honest, too. */
+            if ( list.io[i].flags )
+                list.io[i].id = s & 0x40 ? last_name - (s & 3) : s & 3;
+            if ( !(b & 8) )
+                list.io[i].ref = b >> 4 & 3;
+            else if ( b & 2 )
+                list.io[i].sector = list.io[i].nr_sectors = 0;
+            else
             {
                 list.io[i].sector += b >> 4 & 7;
-                list.io[i].nr_sectors = b == 0xff ? (1UL << 55) - 1 : 1 + (s & 63) * (b & 0x80 ? 97UL : 1);
+                list.io[i].nr_sectors = b == 0xfd ? (1UL << 55) - 1 : 1 + (s & 63) * (b & 0x80 ? 97UL : 1);
             }
             if ( b == 0x70 )
                 list.io[i].sector = 1UL << (s % 64); /* same hash */
@@ -271,9 +292,12 @@ static struct mapping *free_mapping(bool backend)
     return NULL;
 }
 
-/* By @whom: the domain itself or, as backends are, dom0. */
+/*
+ * By @whom: the domain itself or, as backends are, dom0; with @grant through @ref,
+ * where odd ones are grant copies, which take a type reference to write.
+ */
 static struct mapping *map_by(struct domain *whom, struct domain *d, unsigned long gfn,
-                              bool writable, bool grant, bool backend)
+                              bool writable, bool grant, uint32_t ref, bool backend)
 {
     struct mapping *m = free_mapping(backend);
     enum tracked before;
@@ -296,22 +320,30 @@ static struct mapping *map_by(struct domain *whom, struct domain *d, unsigned lo
     interleave();
     before = tracked(d, gfn);
     was = become(&whom->vcpus[current->cpu]);
-    if ( grant )
-        warmcache_page_granted(page, !writable);
+    if ( grant && writable && (ref & 1) )
+    {
+        warmcache_page_typing(page, ref);
+        interleave();
+        warmcache_page_typed(page);
+    }
+    else if ( grant )
+        warmcache_page_granted(page, !writable, ref);
     else if ( writable )
         warmcache_page_writable(page);
     become(was);
     m->announced = grant && before == AWAITING && tracked(d, gfn) == SEEN;
     if ( m->announced && whom == d )
         STOP("PFN %#lx: the guest's own mapping is taken for its backend's", gfn);
+    if ( m->announced && (ref & STRANGE) )
+        STOP("PFN %#lx: a grant that wasn't announced is taken for the backend's", gfn);
 
     return m;
 }
 
 /* For an I/O, which the page waits for or not. */
-static struct mapping *map(struct domain *d, unsigned long gfn, bool writable)
+static struct mapping *map(struct domain *d, unsigned long gfn, bool writable, uint32_t ref)
 {
-    return map_by(slots[DOM0], d, gfn, writable, true, true);
+    return map_by(slots[DOM0], d, gfn, writable, true, ref, true);
 }
 
 static void unmap(struct mapping *m)
@@ -384,7 +416,7 @@ static void op_mapping(struct work *w)
     switch ( w->b[0] % 4 )
     {
     case 0:
-        m = map_by(whom, w->d, gfn, w->b[3] & 1, (w->b[3] & 2) && !honest, false);
+        m = map_by(whom, w->d, gfn, w->b[3] & 1, (w->b[3] & 2) && !honest, w->b[3] >> 2 & 3, false);
         if ( m )
             m->busy = false;
         break;
@@ -395,7 +427,7 @@ static void op_mapping(struct work *w)
             xen_writes(w->d, gfn);
             break;
         }
-        m = honest ? NULL : map_by(whom, w->d, gfn, w->b[3] & 1, true, false);
+        m = honest ? NULL : map_by(whom, w->d, gfn, w->b[3] & 1, true, STRANGE | w->b[3] >> 7, false);
         if ( m )
         {
             if ( m->writable )
@@ -449,7 +481,8 @@ static struct intruder intruder_of(const struct work *w, unsigned int nr)
 static void intrude(struct intruder *x, struct domain *d, enum moment moment)
 {
     if ( moment == x->from && x->gfn != XEN_WARMCACHE_NO_PFN )
-        x->m = map_by(x->own ? d : slots[DOM0], d, x->gfn, x->writable, x->grant, false);
+        x->m = map_by(x->own ? d : slots[DOM0], d, x->gfn, x->writable, x->grant,
+                      STRANGE | x->page, false);
     if ( !x->m )
         return;
     if ( moment == x->to )
@@ -466,18 +499,19 @@ static void intrude(struct intruder *x, struct domain *d, enum moment moment)
 
 /*
  * Block I/O as blkfront and blkback do it: announced, granted, transferred, and
- * confirmed, each page in its turn.
+ * confirmed, each page in its turn. Direct I/O may meet any other that is under way.
  */
 static void op_io(struct work *w)
 {
     unsigned int uuid = w->d->handle[0] % NR_UUIDS, vbd = w->b[0] & 1;
-    unsigned int nr = 1 + w->b[1] % 6, first = w->b[2] % (NR_BLOCKS - 6);
+    unsigned int nr = 1 + w->b[1] % 6;
+    unsigned int first = w->b[2] < 0x80 ? w->b[2] % (NR_BLOCKS - 6) : last_block[uuid][vbd];
     unsigned int page = pick_page(w->slot, w->b[3]) % (NR_PAGES - 6);
     struct intruder x = intruder_of(w, nr);
-    bool write = w->b[0] & 2, direct = (w->b[0] & 12) == 12, fails = w->b[4] > 0xe0;
+    bool direct = (w->b[0] & 12) == 12, write = direct || (w->b[0] & 2), fails = w->b[4] > 0xe0;
     bool early = !honest && w->b[5] % 4 == 1; /* says that it is over before it is */
-    struct xen_warmcache_io io[6];
-    struct xen_warmcache_op op = OP(REGISTER, .nr = direct ? 1 : nr);
+    struct xen_warmcache_io list[7], *io = list + write, over;
+    struct xen_warmcache_op op = OP(REGISTER, .nr = direct ? 1 : nr + write);
     uint64_t pfns[6];
     unsigned long at = page_gfn(NR_PAGES - 1 - w->cpu) * PAGE_SIZE + 256;
     bool told = true;
@@ -487,33 +521,40 @@ static void op_io(struct work *w)
         page = 0;
     if ( !w->d->creation_finished || w->d->paused )
         return;
-    if ( direct )
-        write = true;
     for ( unsigned int i = 0; i < nr; i++ )
-        if ( block_busy[uuid][vbd][first + i] || (!direct && page_busy[w->slot][page + i]) )
+        if ( (direct_to[uuid][vbd][first + i].nr && direct_to[uuid][vbd][first + i].d != w->d) ||
+             (!direct && (block_busy[uuid][vbd][first + i] || page_busy[w->slot][page + i])) )
             return;
-    for ( unsigned int i = 0; i < nr; i++ )
+    last_block[uuid][vbd] = first;
+    for ( unsigned int i = 0; i < nr && direct; i++ )
     {
-        block_busy[uuid][vbd][first + i] = true;
-        if ( !direct )
-            page_busy[w->slot][page + i] = true;
+        direct_to[uuid][vbd][first + i].d = w->d;
+        direct_to[uuid][vbd][first + i].nr++;
+    }
+    list[0] = (struct xen_warmcache_io){
+        .pfn = XEN_WARMCACHE_NO_PFN, .sector = first * 8, .nr_sectors = nr * 8,
+        .vbd = 1 + vbd, .flags = XEN_WARMCACHE_IO_BEGIN, .id = ++last_name,
+    };
+    over = (struct xen_warmcache_io){
+        .pfn = XEN_WARMCACHE_NO_PFN, .vbd = 1 + vbd, .flags = XEN_WARMCACHE_IO_END,
+        .id = list[0].id,
+    };
+    for ( unsigned int i = 0; i < nr && !direct; i++ )
+    {
+        block_busy[uuid][vbd][first + i] = page_busy[w->slot][page + i] = true;
         io[i] = (struct xen_warmcache_io){
             .pfn = pfns[i] = page_gfn(page + i), .cookie = { uuid, 0, first + i },
             .sector = (first + i) * 8, .nr_sectors = 8, .vbd = 1 + vbd, .flags = write,
+            .id = write ? over.id : 0, .ref = ++last_name,
         };
     }
-    if ( direct )
-    {
-        io[0].pfn = XEN_WARMCACHE_NO_PFN;
-        io[0].nr_sectors = nr * 8;
-    }
-    x.gfn = io[x.page].pfn;
+    x.gfn = direct ? XEN_WARMCACHE_NO_PFN : pfns[x.page];
     intrude(&x, w->d, BEFORE);
 
     if ( enter_guest(w) )
     {
         if ( !stopped[w->slot] )
-            rc = memop(w->d, w->cpu, &op, at, io, op.nr * sizeof(io[0]));
+            rc = memop(w->d, w->cpu, &op, at, list, op.nr * sizeof(list[0]));
         /* A kernel that is refused once does without from then on. */
         if ( rc == -ENODEV || rc == -EOPNOTSUPP )
             stopped[w->slot] = true;
@@ -537,7 +578,7 @@ static void op_io(struct work *w)
 
         interleave();
         if ( !direct && !w->d->is_dying )
-            m = map(w->d, pfns[i], !write);
+            m = map(w->d, pfns[i], !write, io[i].ref);
         if ( m && early && enter_guest(w) )
         {
             op = OP(COMMIT, .nr = 1);
@@ -584,10 +625,18 @@ static void op_io(struct work *w)
             told = false;
     }
     intrude(&x, w->d, CONFIRMED);
-    for ( unsigned int i = 0; i < nr; i++ )
+    if ( write && !stopped[w->slot] && enter_guest(w) )
+    {
+        op = OP(REGISTER, .nr = 1);
+        memop(w->d, w->cpu, &op, at, &over, sizeof(over));
+        leave_guest(w);
+    }
+    for ( unsigned int i = 0; i < nr && direct; i++ )
+        direct_to[uuid][vbd][first + i].nr--;
+    for ( unsigned int i = 0; i < nr && !direct; i++ )
     {
         block_busy[uuid][vbd][first + i] = false;
-        if ( !direct && (told || !honest) )
+        if ( told || !honest )
             page_busy[w->slot][page + i] = false;
     }
 }
@@ -606,7 +655,7 @@ static void op_store(struct work *w)
 
 void backend_fills(struct domain *d, unsigned long gfn, uint64_t token)
 {
-    struct mapping *m = map(d, gfn, true);
+    struct mapping *m = map(d, gfn, true, REF_OF(gfn));
 
     if ( !m )
         return;
@@ -632,7 +681,7 @@ static void op_bulk(struct work *w)
             pfns[i] = FIRST_BULK + first + i;
             io[i] = (struct xen_warmcache_io){
                 .pfn = pfns[i], .sector = (NR_BLOCKS + first + i) * 8, .nr_sectors = 8,
-                .vbd = 1,
+                .vbd = 1, .ref = REF_OF(pfns[i]),
             };
         }
         note(memop(w->d, w->cpu, &op, at, io, sizeof(io)));
@@ -844,7 +893,7 @@ static void op_domctl(struct work *w)
 
     op.cmd = w->b[0] < 0x30 ? XEN_DOMCTL_WARMCACHE_APPROVE : w->b[0] % 10;
     if ( w->b[6] == 0xff )
-        op.version = 3;
+        op.version = 7;
     switch ( op.cmd )
     {
     case XEN_DOMCTL_WARMCACHE_ENABLE:
@@ -941,7 +990,7 @@ static void op_p2m(struct work *w)
          (honest && (page_busy[w->slot][page_from] || page_busy[w->slot][page_to])) )
         return;
     w->d->in_flight++;
-    switch ( w->b[0] % 5 )
+    switch ( w->b[0] % 6 )
     {
     case 0:
         remove_page(w->d, gfn);
@@ -970,6 +1019,11 @@ static void op_p2m(struct work *w)
     case 4: /* vm_event takes away, or gives back, the right to execute or write */
         change_type(w->d, gfn, p2m->entries[gfn].type, p2m->entries[gfn].type,
                     w->b[3] & 1 ? p2m_access_rwx : p2m_access_rx);
+        break;
+
+    case 5: /* XENMAPSPACE_shared_info */
+        if ( !honest )
+            warmcache_kernel_begins(w->d);
         break;
     }
     no_longer_in_flight(w->d);
@@ -1088,14 +1142,17 @@ void begin(unsigned int cpu, enum operation what, unsigned int slot, const uint8
             guest ? &w.d->vcpus[cpu] : &slots[DOM0]->vcpus[cpu]);
 }
 
-/* The oracle of honest runs: what may be reused equals its block. */
+/*
+ * The oracle of honest runs: what may be reused equals its block, where a kernel
+ * announces what it writes.
+ */
 static void check_contents(void)
 {
     for ( unsigned int s = 1; s < NR_SLOTS; s++ )
     {
         const struct domain *d = slots[s];
 
-        if ( !d || d->p2m_gone || !d->warmcache )
+        if ( !d || d->p2m_gone || !attached(d) )
             continue;
         for ( unsigned int i = 0; i < NR_PAGES; i++ )
         {
@@ -1206,8 +1263,11 @@ void prepare(void)
     reaper_timer->armed = false;
     heap_limit = NR_MFN;
     next_token = 1000;
+    last_name = 3;
     memset(disk, 0, sizeof(disk));
     memset(block_busy, 0, sizeof(block_busy));
+    memset(direct_to, 0, sizeof(direct_to));
+    memset(last_block, 0, sizeof(last_block));
     memset(page_busy, 0, sizeof(page_busy));
     memset(stopped, 0, sizeof(stopped));
     memset(recent, 0, sizeof(recent));
@@ -1257,6 +1317,25 @@ void run_input(const uint8_t *data, size_t size)
         else if ( !all_idle() )
             cpus_step();
     }
+    shut_down();
+}
+
+/*
+ * Two requests for the same blocks, one of them direct, whose parts come in the order
+ * that the input says.
+ */
+void run_meeting(bool write, const uint8_t *data, size_t size)
+{
+    prepare();
+    run_one(OP_START, 1, (const uint8_t[8]){ 0, 1 | 4 | 8 });
+    honest = true;
+    chances = CHANCE_CPUS;
+    input = (struct input){ data, 0, size };
+    begin(0, OP_IO, 1, (const uint8_t[8]){ write ? 2 : 0, 2, 8, 8 });
+    begin(1, OP_IO, 1, (const uint8_t[8]){ 12, 2, 9 });
+    while ( !all_idle() )
+        cpus_step();
+    check_quiet();
     shut_down();
 }
 

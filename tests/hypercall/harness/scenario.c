@@ -44,6 +44,9 @@ static const struct step {
     { OP_DOMCTL, 1, { 0, 2, 0xc2 } },                        /* the other is refused */
     { OP_DOMCTL, 1, { 0, 1, 0xc2 } },
     { OP_DOMCTL, 1, { XEN_DOMCTL_WARMCACHE_DROP + 50, 3, 1, 2 } },
+    { OP_P2M, 1, { 5 } },                                    /* another kernel, which begins anew */
+    { OP_MEMOP, 1, { XEN_WARMCACHE_CMD_ATTACH, 1, 62 } },
+    { OP_IO, 1, { 2, 5, 8, 8 } },
     { OP_DOMCTL, 1, { XEN_DOMCTL_WARMCACHE_DISABLE + 50 } },
     { OP_START, 2, { 1, 1 | 4 | 8, 3 } },                    /* another domain takes frames */
     { OP_IO, 2, { 0, 5, 0, 0 } },

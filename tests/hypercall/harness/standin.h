@@ -110,6 +110,8 @@ struct vcpu { struct domain *domain; unsigned int cpu; };
 extern struct vcpu *current_vcpu(void);
 #define current (current_vcpu())
 
+#define INVALID_GRANT_REF (~(uint32_t)0)
+
 /* Memory. */
 
 #define PAGE_SHIFT 12
@@ -306,6 +308,8 @@ void domain_pause(struct domain *d);
 void domain_unpause(struct domain *d);
 void flush_tlb_all(void);
 
+#define XSM_HOOK 0
+#define xsm_warmcache_use(action, d) ((void)(d), 0)
 #define xsm_security_domaininfo(d, info) ((info)->ssidref = (d)->ssidref)
 
 /* Time. */

@@ -1,7 +1,7 @@
 package abi
 
 // WarmcacheVersion is XEN_WARMCACHE_VERSION.
-const WarmcacheVersion = 2
+const WarmcacheVersion = 3
 
 // WarmcacheSectorsPerPage is XEN_WARMCACHE_SECTORS_PER_PAGE.
 const WarmcacheSectorsPerPage = 8

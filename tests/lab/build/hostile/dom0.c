@@ -184,7 +184,7 @@ void dom0_writable(uint16_t domid)
 
 void dom0_calls(uint16_t enabled, uint16_t other, uint16_t pv, uint16_t dead)
 {
-	static const uint32_t versions[] = { 0, 1, 3, ~0U };
+	static const uint32_t versions[] = { 0, 2, 4, ~0U };
 	unsigned int i;
 
 	each_command("itself", 0, -EINVAL, -EINVAL);

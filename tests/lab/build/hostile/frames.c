@@ -22,7 +22,7 @@ static void try(const char *what, uint64_t pfn, bool trackable)
 	struct counters before = peer_counters(), after;
 
 	snprintf(name, sizeof(name), "frame %s", what);
-	expect(name, 0, announce(pfn, fresh_sector(), XEN_WARMCACHE_IO_READ));
+	expect(name, 0, announce(pfn, fresh_sector(), XEN_WARMCACHE_IO_READ, 0));
 	after = peer_counters();
 	snprintf(name, sizeof(name), "frame %s, untrackable", what);
 	expect_value(name, !trackable, after.untrackable - before.untrackable);

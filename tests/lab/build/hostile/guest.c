@@ -16,7 +16,7 @@ static const struct {
 	unsigned int size; /* of an element */
 } commands[] = {
 	[XEN_WARMCACHE_CMD_ATTACH] = { "ATTACH", true, 16 },
-	[XEN_WARMCACHE_CMD_REGISTER] = { "REGISTER", false, 56 },
+	[XEN_WARMCACHE_CMD_REGISTER] = { "REGISTER", false, 64 },
 	[XEN_WARMCACHE_CMD_COMMIT] = { "COMMIT", false, 8 },
 	[XEN_WARMCACHE_CMD_UNREGISTER] = { "UNREGISTER", false, 8 },
 	[XEN_WARMCACHE_CMD_GET_HELD] = { "GET_HELD", true, 8 },
@@ -61,12 +61,27 @@ struct xen_warmcache_io io_of(uint64_t pfn, uint64_t sector, uint32_t flags)
 	};
 }
 
-long announce(uint64_t pfn, uint64_t sector, uint32_t flags)
+/* Begins anew, also with what is under way. */
+void attach(void)
 {
-	static struct xen_warmcache_io io;
+	static struct xen_warmcache_info info;
 
-	io = io_of(pfn, sector, flags);
-	return wc(XEN_WARMCACHE_CMD_REGISTER, 1, &io);
+	expect("ATTACH", 0, wc(XEN_WARMCACHE_CMD_ATTACH, 1, &info));
+}
+
+/* A WRITE is under way from here on. */
+long announce(uint64_t pfn, uint64_t sector, uint32_t flags, uint32_t ref)
+{
+	static struct xen_warmcache_io io[2];
+	static uint32_t last = 1000;
+	bool write = flags == XEN_WARMCACHE_IO_WRITE;
+
+	io[0] = io_of(XEN_WARMCACHE_NO_PFN, sector, XEN_WARMCACHE_IO_BEGIN);
+	io[1] = io_of(pfn, sector, flags);
+	io[1].ref = ref;
+	if (write)
+		io[0].id = io[1].id = ++last;
+	return wc(XEN_WARMCACHE_CMD_REGISTER, 1 + write, io + !write);
 }
 
 /* A name for the case, valid until the next one. */
@@ -83,12 +98,12 @@ static void *list_for(uint16_t cmd)
 {
 	memset(buffer, 0, sizeof(buffer));
 	if (cmd == XEN_WARMCACHE_CMD_REGISTER) {
-		struct xen_warmcache_io io = io_of(XEN_WARMCACHE_NO_PFN,
-						   fresh_sector(),
-						   XEN_WARMCACHE_IO_WRITE);
+		struct xen_warmcache_io io = {
+			.pfn = XEN_WARMCACHE_NO_PFN, .vbd = VBD, .flags = XEN_WARMCACHE_IO_END,
+		};
 		unsigned int i;
 
-		for (i = 0; i < 1100; i++)
+		for (i = 0; i < 1000; i++)
 			((struct xen_warmcache_io *)buffer)[i] = io;
 	}
 	return buffer;
@@ -141,7 +156,7 @@ static void arguments(uint16_t cmd)
 	bool cursor = cmd == XEN_WARMCACHE_CMD_GET_HELD ||
 		      cmd == XEN_WARMCACHE_CMD_GET_APPROVED ||
 		      cmd == XEN_WARMCACHE_CMD_REGISTER;
-	static const uint16_t versions[] = { 0, 1, 3, 0xffff };
+	static const uint16_t versions[] = { 0, 2, 4, 0xffff };
 	void *list = list_for(cmd);
 	unsigned int i;
 
@@ -187,22 +202,28 @@ static void elements(void)
 		uint32_t vbd, flags, pad;
 		long want;
 	} bad[] = {
-		{ "vbd 0", ~0UL, 8, 8, 0, 1, 0, -EINVAL },
-		{ "flags 2", ~0UL, 8, 8, VBD, 2, 0, -EINVAL },
+		{ "vbd 0", ~0UL, 8, 8, 0, 2, 0, -EINVAL },
+		{ "flags 4", ~0UL, 8, 8, VBD, 4, 0, -EINVAL },
 		{ "flags ~0", ~0UL, 8, 8, VBD, ~0U, 0, -EINVAL },
-		{ "element's pad 1", ~0UL, 8, 8, VBD, 1, 1, -EINVAL },
-		{ "no sectors", ~0UL, 8, 0, VBD, 1, 0, -EINVAL },
+		{ "element's pad 1", ~0UL, 8, 8, VBD, 2, 1, -EINVAL },
+		{ "no sectors", ~0UL, 8, 0, VBD, 2, 0, -EINVAL },
 		{ "READ without a page", ~0UL, 8, 8, VBD, 0, 0, -EINVAL },
+		{ "WRITE without a page", ~0UL, 8, 8, VBD, 1, 0, -EINVAL },
+		{ "BEGIN of a page", 1, 8, 8, VBD, 2, 0, -EINVAL },
+		{ "END of a page", 1, 0, 0, VBD, 3, 0, -EINVAL },
+		{ "END with sectors", ~0UL, 0, 8, VBD, 3, 0, -EINVAL },
+		{ "END at a sector", ~0UL, 8, 0, VBD, 3, 0, -EINVAL },
+		{ "END of what hasn't begun", ~0UL, 0, 0, VBD, 3, 0, 0 },
 		{ "page with 7 sectors", 1, 8, 7, VBD, 0, 0, -EINVAL },
 		{ "page with 16 sectors", 1, 8, 16, VBD, 0, 0, -EINVAL },
 		{ "page at sector 1", 1, 1, 8, VBD, 0, 0, -EINVAL },
 		{ "page at sector 12", 1, 12, 8, VBD, 1, 0, -EINVAL },
-		{ "sector 2^55", ~0UL, 1UL << 55, 8, VBD, 1, 0, -EINVAL },
-		{ "2^55 sectors", ~0UL, 0, 1UL << 55, VBD, 1, 0, -EINVAL },
-		{ "sector ~0", ~0UL, ~0UL, 1, VBD, 1, 0, -EINVAL },
-		{ "the largest range", ~0UL, 0, (1UL << 55) - 1, VBD, 1, 0, 0 },
-		{ "the last range", ~0UL, (1UL << 55) - 1, (1UL << 55) - 1, VBD, 1, 0, 0 },
-		{ "misaligned range", ~0UL, 3, 9, VBD, 1, 0, 0 },
+		{ "sector 2^55", ~0UL, 1UL << 55, 8, VBD, 2, 0, -EINVAL },
+		{ "2^55 sectors", ~0UL, 0, 1UL << 55, VBD, 2, 0, -EINVAL },
+		{ "sector ~0", ~0UL, ~0UL, 1, VBD, 2, 0, -EINVAL },
+		{ "the largest range", ~0UL, 0, (1UL << 55) - 1, VBD, 2, 0, 0 },
+		{ "the last range", ~0UL, (1UL << 55) - 1, (1UL << 55) - 1, VBD, 2, 0, 0 },
+		{ "misaligned range", ~0UL, 3, 9, VBD, 2, 0, 0 },
 	};
 	struct xen_warmcache_io *list = list_for(XEN_WARMCACHE_CMD_REGISTER);
 	struct xen_warmcache_io good = list[0];
@@ -227,20 +248,22 @@ static void elements(void)
 		expect_value(of(bad[i].name, "as the 38th element, done"), 37, op->nr);
 		list[37] = good;
 	}
-	/* 64 elements lie on mapped memory, the last of them only in part. */
-	memcpy(straddling - 36 * sizeof(*list), list, 36 * sizeof(*list));
+	/* 50 elements lie on mapped memory; Xen takes 40 at a time. */
+	memcpy(straddling - 50 * sizeof(*list), list, 50 * sizeof(*list));
 	expect(of("REGISTER", "list ends early"), -EFAULT,
-	       wc(XEN_WARMCACHE_CMD_REGISTER, 64, straddling - 36 * sizeof(*list)));
-	expect_value(of("REGISTER", "list ends early, done"), 32, op->nr);
+	       wc(XEN_WARMCACHE_CMD_REGISTER, 100, straddling - 50 * sizeof(*list)));
+	expect_value(of("REGISTER", "list ends early, done"), 40, op->nr);
 
 	/* Each visits every bucket; what it lasts is not one stretch of time. */
 	for (i = 0; i < 64; i++) {
-		list[i].sector = 0;
+		list[i].flags = XEN_WARMCACHE_IO_BEGIN;
 		list[i].nr_sectors = (1UL << 55) - 1;
 	}
 	prepare(XEN_WARMCACHE_CMD_REGISTER, 64, list);
 	expect(of("REGISTER", "64 ranges of 2^55 sectors"), 0,
 	       hypercall(__HYPERVISOR_memory_op, XENMEM_warmcache, (uint64_t)op, 0, 0));
+
+	attach();
 
 	report = list_for(XEN_WARMCACHE_CMD_REPORT);
 	report->pad = 1;
@@ -263,6 +286,7 @@ void guest_calls(void)
 	unsigned int cmd;
 
 	for (cmd = 0; cmd < ARRAY_SIZE(commands); cmd++) {
+		attach(); /* one that fails leaves nobody attached */
 		handles(cmd);
 		arguments(cmd);
 	}

@@ -70,7 +70,8 @@ extern struct xen_warmcache_op *op; /* of the last wc() */
 extern uint16_t self, victim;
 uint64_t fresh_sector(void);
 struct xen_warmcache_io io_of(uint64_t pfn, uint64_t sector, uint32_t flags);
-long announce(uint64_t pfn, uint64_t sector, uint32_t flags);
+void attach(void);
+long announce(uint64_t pfn, uint64_t sector, uint32_t flags, uint32_t ref);
 void guest_disabled(void);
 void guest_calls(void);
 void guest_privileges(uint16_t dead);

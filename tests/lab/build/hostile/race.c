@@ -70,9 +70,15 @@ static void changing(uint64_t until)
 		unsigned int i;
 		long rc;
 
-		for (i = 0; i < XEN_WARMCACHE_MAX_BATCH; i++)
-			list[i] = io_of(pfn(REGION_OF_RACES + random_number(&r) % 2000),
-					random_number(&r) % 100000 * 8, i & 1);
+		for (i = 0; i < XEN_WARMCACHE_MAX_BATCH; i++) {
+			list[i] = io_of(i & XEN_WARMCACHE_IO_BEGIN ? XEN_WARMCACHE_NO_PFN :
+					pfn(REGION_OF_RACES + random_number(&r) % 2000),
+					random_number(&r) % 100000 * 8, i % 4);
+			if (list[i].flags)
+				list[i].id = random_number(&r) % 2000;
+			if (list[i].flags == XEN_WARMCACHE_IO_END)
+				list[i].sector = list[i].nr_sectors = 0;
+		}
 		shared = (struct xen_warmcache_op){
 			.cmd = XEN_WARMCACHE_CMD_REGISTER, .version = XEN_WARMCACHE_VERSION,
 			.nr = XEN_WARMCACHE_MAX_BATCH,
@@ -118,6 +124,7 @@ static void *write_pages(void *unused)
 
 static void fighting(uint64_t until)
 {
+	static struct xen_warmcache_info info;
 	pthread_t other;
 	uint64_t r = seed ^ 3;
 
@@ -140,6 +147,8 @@ static void fighting(uint64_t until)
 		/* dom0 switches it off and on again meanwhile. */
 		if (rc && rc != -ENODEV)
 			surprises++;
+		if (rc)
+			wc(XEN_WARMCACHE_CMD_ATTACH, 1, &info);
 	}
 	over = true;
 	pthread_join(other, NULL);

@@ -38,7 +38,7 @@ static struct subject registered(uint32_t flags)
 {
 	struct subject s = subject();
 
-	expect("its REGISTER", 0, announce(s.pfn, s.sector, flags));
+	expect("its REGISTER", 0, announce(s.pfn, s.sector, flags, s.ref));
 	return s;
 }
 
@@ -66,6 +66,16 @@ static void granted(void)
 	peer("copy %u %u r", self, s.ref);
 	commit(s);
 	bit("READ that the backend only read", false, s);
+
+	s = registered(XEN_WARMCACHE_IO_READ);
+	peer("copy %u %u w", self, grant(next_grant++, 0, s.pfn, false));
+	commit(s);
+	bit("READ filled through a grant that was not announced", false, s);
+
+	s = registered(XEN_WARMCACHE_IO_WRITE);
+	peer("copy %u %u r", self, grant(next_grant++, 0, s.pfn, true));
+	commit(s);
+	bit("WRITE read through a grant that was not announced", false, s);
 
 	s = registered(XEN_WARMCACHE_IO_READ);
 	peer("copy %u %u w", self, s.ref);
@@ -100,7 +110,7 @@ static void granted(void)
 
 	s = subject();
 	i = peer("map %u %u w", self, s.ref);
-	expect("its REGISTER", 0, announce(s.pfn, s.sector, XEN_WARMCACHE_IO_READ));
+	expect("its REGISTER", 0, announce(s.pfn, s.sector, XEN_WARMCACHE_IO_READ, s.ref));
 	peer("unmap %ld", i);
 	commit(s);
 	bit("READ mapped before it was registered", false, s);
@@ -161,10 +171,65 @@ static long move(unsigned int space, uint64_t from, uint64_t to)
 	return hypercall(__HYPERVISOR_memory_op, XENMEM_add_to_physmap, (uint64_t)&arg, 0, 0);
 }
 
+/* Two requests for one sector, of which nobody knows which comes last. */
+static void reordered(void)
+{
+	static struct xen_warmcache_io write, over;
+	struct subject s = subject();
+
+	write = io_of(XEN_WARMCACHE_NO_PFN, s.sector + 1, XEN_WARMCACHE_IO_BEGIN);
+	write.id = 77;
+	over = (struct xen_warmcache_io){ .pfn = XEN_WARMCACHE_NO_PFN, .vbd = VBD,
+					  .flags = XEN_WARMCACHE_IO_END, .id = 77 };
+	expect("a write begins", 0, wc(XEN_WARMCACHE_CMD_REGISTER, 1, &write));
+	expect("its REGISTER", 0, announce(s.pfn, s.sector, XEN_WARMCACHE_IO_READ, s.ref));
+	peer("copy %u %u w", self, s.ref);
+	commit(s);
+	bit("READ while its sector is written to", false, s);
+	expect("its REGISTER", 0, announce(s.pfn, s.sector, XEN_WARMCACHE_IO_WRITE, s.ref));
+	peer("copy %u %u r", self, s.ref);
+	commit(s);
+	bit("WRITE while its sector is written to", false, s);
+	expect("the write ends", 0, wc(XEN_WARMCACHE_CMD_REGISTER, 1, &over));
+
+	s = subject();
+	write.sector = s.sector;
+	expect("its REGISTER", 0, announce(s.pfn, s.sector, XEN_WARMCACHE_IO_READ, s.ref));
+	expect("a write begins", 0, wc(XEN_WARMCACHE_CMD_REGISTER, 1, &write));
+	expect("and ends", 0, wc(XEN_WARMCACHE_CMD_REGISTER, 1, &over));
+	peer("copy %u %u w", self, s.ref);
+	commit(s);
+	bit("READ after whose REGISTER its sector was written to", false, s);
+
+	expect("its REGISTER", 0, announce(s.pfn, s.sector, XEN_WARMCACHE_IO_READ, s.ref));
+	peer("copy %u %u w", self, s.ref);
+	commit(s);
+	bit("READ after the write", true, s);
+}
+
+/* Between two kernels there may have been one that announces nothing. */
+static void another_kernel(void)
+{
+	struct subject s = committed();
+
+	attach();
+	bit("committed, then another kernel attached", false, s);
+}
+
+static void written(const char *name, uint64_t sector)
+{
+	static struct xen_warmcache_io io[2];
+
+	io[0] = io_of(XEN_WARMCACHE_NO_PFN, sector, XEN_WARMCACHE_IO_BEGIN);
+	io[0].nr_sectors = 1;
+	io[1] = (struct xen_warmcache_io){ .pfn = XEN_WARMCACHE_NO_PFN, .vbd = VBD,
+					   .flags = XEN_WARMCACHE_IO_END };
+	expect(name, 0, wc(XEN_WARMCACHE_CMD_REGISTER, 2, io));
+}
+
 static void changed(void)
 {
 	struct subject s, other;
-	static struct xen_warmcache_io io;
 
 	s = committed();
 	*(volatile char *)page(s.page) = 1;
@@ -202,20 +267,16 @@ static void changed(void)
 	s = committed();
 	other = subject();
 	expect("its sector for another page", 0,
-	       announce(other.pfn, s.sector, XEN_WARMCACHE_IO_READ));
+	       announce(other.pfn, s.sector, XEN_WARMCACHE_IO_READ, other.ref));
 	bit("committed, then its sector read into another page", false, s);
 
 	s = committed();
-	io = io_of(XEN_WARMCACHE_NO_PFN, s.sector + 7, XEN_WARMCACHE_IO_WRITE);
-	io.nr_sectors = 1;
-	expect("a write to its last sector", 0, wc(XEN_WARMCACHE_CMD_REGISTER, 1, &io));
+	written("a write to its last sector", s.sector + 7);
 	bit("committed, then its last sector written", false, s);
 
 	s = committed();
-	io.sector = s.sector - 1;
-	expect("a write to the sector before", 0, wc(XEN_WARMCACHE_CMD_REGISTER, 1, &io));
-	io.sector = s.sector + 8;
-	expect("a write to the sector after", 0, wc(XEN_WARMCACHE_CMD_REGISTER, 1, &io));
+	written("a write to the sector before", s.sector - 1);
+	written("a write to the sector after", s.sector + 8);
 	bit("committed, then its neighbours written", true, s);
 	expect("UNREGISTER", 0, wc(XEN_WARMCACHE_CMD_UNREGISTER, 1, &s.pfn));
 	bit("committed, then unregistered", false, s);
@@ -227,8 +288,11 @@ static void changed(void)
 
 void guest_tricks(void)
 {
+	attach();
 	granted();
+	reordered();
 	changed();
+	another_kernel();
 }
 
 static void map_and_unmap(uint32_t ref, uint64_t at)
@@ -248,10 +312,11 @@ static void map_and_unmap(uint32_t ref, uint64_t at)
 /* What the guest does itself is not the backend's I/O. */
 void guest_lies(void)
 {
-	static struct xen_warmcache_io list[2];
+	static struct xen_warmcache_io list[3];
 	struct subject s;
 	uint64_t window;
 
+	attach();
 	s = registered(XEN_WARMCACHE_IO_READ);
 	expect("grant copy into it", 0, copy_to(s.pfn));
 	commit(s);
@@ -267,7 +332,8 @@ void guest_lies(void)
 
 	s = subject();
 	list[0] = io_of(s.pfn, s.sector, XEN_WARMCACHE_IO_READ);
-	list[1] = io_of(XEN_WARMCACHE_NO_PFN, s.sector, XEN_WARMCACHE_IO_WRITE);
+	list[0].ref = s.ref;
+	list[1] = io_of(XEN_WARMCACHE_NO_PFN, s.sector, XEN_WARMCACHE_IO_BEGIN);
 	expect("READ and then a write to its sector in a batch", 0,
 	       wc(XEN_WARMCACHE_CMD_REGISTER, 2, list));
 	peer("copy %u %u w", self, s.ref);
@@ -275,10 +341,12 @@ void guest_lies(void)
 	bit("READ whose sector is written later in the batch", false, s);
 
 	s = subject();
-	list[0] = io_of(s.pfn, s.sector, XEN_WARMCACHE_IO_WRITE);
-	list[1] = io_of(XEN_WARMCACHE_NO_PFN, s.sector, XEN_WARMCACHE_IO_WRITE);
+	list[0] = list[2] = io_of(XEN_WARMCACHE_NO_PFN, s.sector, XEN_WARMCACHE_IO_BEGIN);
+	list[1] = io_of(s.pfn, s.sector, XEN_WARMCACHE_IO_WRITE);
+	list[1].ref = s.ref;
+	list[2].id = 1;
 	expect("WRITE and then a write to its sector in a batch", 0,
-	       wc(XEN_WARMCACHE_CMD_REGISTER, 2, list));
+	       wc(XEN_WARMCACHE_CMD_REGISTER, 3, list));
 	peer("copy %u %u r", self, s.ref);
 	commit(s);
 	bit("WRITE whose sector is written later in the batch", false, s);
@@ -300,6 +368,7 @@ void guest_secret(void)
 		struct subject s = subject();
 
 		io = io_of(s.pfn, s.sector, XEN_WARMCACHE_IO_READ);
+		io.ref = s.ref;
 		for (j = 0; j < XEN_WARMCACHE_COOKIE_WORDS; j++)
 			io.cookie[j] = SECRET;
 		if (wc(XEN_WARMCACHE_CMD_REGISTER, 1, &io) ||
