@@ -113,6 +113,9 @@ func (h Host) Ends(domid ident.Domid, uuid ident.UUID) (Ends, error) {
 	return Ends{end(config.Poweroff), end(config.Reboot), end(config.Crash), end(config.Watchdog)}, nil
 }
 
+// restOfLog is what follows a domain's name in that of a log of its xl.
+var restOfLog = regexp.MustCompile(`^(-{2}incoming)?\.log([.-][0-9]+)*( \(deleted\))?$`)
+
 // Owner looks for who has created a domain. libvirt's userdata is registered in
 // libxl.h.
 func (h Host) Owner(domid ident.Domid, uuid ident.UUID, name string) (Owner, error) {
@@ -134,13 +137,14 @@ func (h Host) Owner(domid ident.Domid, uuid ident.UUID, name string) (Owner, err
 	// xl leaves nothing but the process, which writes to a log of its own, named as the
 	// domain was when it began: one that was migrated here was not called by its name yet.
 	// Logs are rotated, by xl too.
-	log := regexp.MustCompile("^" + regexp.QuoteMeta(filepath.Join(h.Log, "xl-"+name)) + `(-{2}incoming)?\.log([.-][0-9]+)*( \(deleted\))?$`)
+	log := filepath.Join(h.Log, "xl-"+name)
 	o.Process, err = h.process(func(command, dir string) bool {
 		if command != "xl" {
 			return false
 		}
 		target, err := os.Readlink(filepath.Join(dir, "fd", "2"))
-		return err == nil && log.MatchString(target)
+		rest, ours := strings.CutPrefix(target, log)
+		return err == nil && ours && restOfLog.MatchString(rest)
 	})
 	if o.Process != "" {
 		o.Toolstack = XL

@@ -84,6 +84,20 @@ func TestOwner(t *testing.T) {
 	}
 }
 
+// TestOddNames: a name is of any bytes, and no pattern.
+func TestOddNames(t *testing.T) {
+	uuid := ident.UUID{0x5c, 0x0f}
+	for _, name := range []string{"caf\xe9", "a b", "(", "web+", "--all", "x\\E", "new\nline", "."} {
+		h := host(t, nil, map[string]string{"12": "xl /var/log/xen/xl-" + name + ".log.2"})
+		if o, err := h.Owner(7, uuid, name); err != nil || o.Toolstack != XL {
+			t.Errorf("%q: %+v, %v", name, o, err)
+		}
+		if o, err := h.Owner(7, uuid, name+"b"); err != nil || o.Toolstack != "" {
+			t.Errorf("not %q: %+v, %v", name, o, err)
+		}
+	}
+}
+
 // TestEnds: libxl spells otherwise than xl.cfg, and leaves out its default.
 func TestEnds(t *testing.T) {
 	uuid := ident.UUID{0x5c, 0x0f}
