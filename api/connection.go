@@ -50,10 +50,24 @@ func (c *Client) exchange(ctx context.Context, method, path string, query url.Va
 		if ctx.Err() != nil {
 			return nil, ctx.Err()
 		}
-		return nil, Errorf(AgentDown, "the agent ended while it was being asked (%v); see its log", err)
+		return nil, lost(method, err)
 	}
 	a.close = end
 	return a, nil
+}
+
+// lostError is that the daemon ended after it was asked and before it had answered.
+type lostError struct{ err *Error }
+
+func (l *lostError) Error() string { return l.err.Error() }
+func (l *lostError) Unwrap() error { return l.err }
+
+// lost makes a lostError. Who has only asked how something is has changed nothing.
+func lost(method string, err error) error {
+	if method == "GET" {
+		return &lostError{Errorf(AgentDown, "the agent ended while it was being asked (%v); see its log", err)}
+	}
+	return &lostError{Errorf(Failed, "the agent ended while it was being asked (%v), and may have done it: warmreboot status shows how it is, its log what happened", err)}
 }
 
 func talk(conn io.ReadWriter, method, path string, query url.Values, body []byte) (*answer, error) {
@@ -159,7 +173,11 @@ func decode[T any](r io.Reader) (T, error) {
 	var v Answer[T]
 	if err := json.NewDecoder(r).Decode(&v); err != nil {
 		var none T
-		return none, Errorf(Failed, "the answer of the agent is not whole: %v; see its log", err)
+		failed := Errorf(Failed, "the answer of the agent is not whole: %v; see its log", err)
+		if errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, io.EOF) {
+			return none, &lostError{failed}
+		}
+		return none, failed
 	}
 	if v.Error != nil {
 		return v.Result, v.Error

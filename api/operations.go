@@ -148,8 +148,13 @@ func (c *Client) Reboot(ctx context.Context, domain string, mode Trigger) (Summa
 	return Await(ctx, c, OperationRequest{Kind: KindReboot, Domain: domain, Mode: mode})
 }
 
-// Await begins an operation and waits for its end. With an error, the summary says
-// how far it got. The deadline of ctx is the operation's, unless the request has one.
+// comeBack is how long a daemon that ended is waited for, and how often it is looked
+// for: it is started again within a second or two, and goes on with what was begun.
+var comeBack = struct{ wait, every time.Duration }{30 * time.Second, 200 * time.Millisecond}
+
+// Await begins an operation and waits for its end, also through a restart of the
+// daemon. With an error, the summary says how far it got. The deadline of ctx is the
+// operation's, unless the request has one.
 func Await(ctx context.Context, o Operations, r OperationRequest) (Summary, error) {
 	if r.TimeoutSeconds == 0 {
 		r.TimeoutSeconds = secondsLeft(ctx)
@@ -159,22 +164,51 @@ func Await(ctx context.Context, o Operations, r OperationRequest) (Summary, erro
 	}
 	ctx, cancel := patience(ctx)
 	defer cancel()
-	op, err := o.Begin(ctx, r)
-	if err != nil {
-		return Summary{}, err
-	}
-	for op, err = range o.Follow(ctx, op.ID) {
-		if err != nil {
-			return op.result(err)
+	var op Operation
+	var ended time.Time // when the daemon did; zero: it answers, or was never asked
+	for {
+		var err error
+		if op.ID == "" {
+			op, err = o.Begin(ctx, r) // by its key it is the same one, if it was begun
 		}
-		if op.State != OperationRunning {
-			if op.Error != nil {
-				return op.result(op.Error)
+		if err == nil {
+			for now, followed := range o.Follow(ctx, op.ID) {
+				if err = followed; err != nil {
+					break
+				}
+				op, ended = now, time.Time{}
+				if op.State != OperationRunning {
+					if op.Error != nil {
+						return op.result(op.Error)
+					}
+					return op.result(nil)
+				}
 			}
-			return op.result(nil)
+			if err == nil {
+				return op.result(errors.New("the agent said nothing of its end"))
+			}
+		}
+		var e *Error
+		var unknown *lostError
+		switch down := errors.As(err, &e) && e.Code == AgentDown; {
+		case op.ID == "" && ended.IsZero() && !errors.As(err, &unknown):
+			return Summary{}, err // it was not asked
+		case !down && !errors.As(err, &unknown):
+			if e != nil && op.ID != "" { // that of the question, not of what was begun
+				err = Errorf(Failed, "%v; how the domain is, its status says", err)
+			}
+			return op.result(err)
+		case ended.IsZero():
+			ended = time.Now()
+		case time.Since(ended) > comeBack.wait:
+			return op.result(Errorf(Failed, "domain %s: the agent ended during the reboot, and is not back (%v): start warmrebootd, which goes on with it", r.Domain, err).Try(TryWait))
+		}
+		select {
+		case <-time.After(comeBack.every):
+		case <-ctx.Done():
+			return op.result(ctx.Err())
 		}
 	}
-	return op.result(errors.New("the agent said nothing of its end"))
 }
 
 func (o Operation) result(err error) (Summary, error) {

@@ -34,7 +34,7 @@ func ServeOperations(o api.Operations) func(*Router) {
 			return o.Operation(r.Context(), r.PathValue("id"))
 		})
 		mux.Handle("GET /v1/operations/{id}/events", func(w http.ResponseWriter, r *http.Request) {
-			stream(w, o.Follow(r.Context(), r.PathValue("id")))
+			stream(w, r, o.Follow(r.Context(), r.PathValue("id")))
 		})
 	}
 }

@@ -106,8 +106,17 @@ func answerWith[T any](w http.ResponseWriter, status int, v T, err error) {
 	_ = json.NewEncoder(w).Encode(text.UTF8(r))
 }
 
+// stopped is what is said if a request has ended before its answer was there: the
+// asker has hung up, and hears nothing, or the daemon stops.
+func stopped(r *http.Request, err error) error {
+	if err != nil && r.Context().Err() != nil {
+		return api.Errorf(api.AgentDown, "warmrebootd stops")
+	}
+	return err
+}
+
 // stream answers with all items. An error before the first is an ordinary answer.
-func stream[T any](w http.ResponseWriter, items iter.Seq2[T, error]) {
+func stream[T any](w http.ResponseWriter, r *http.Request, items iter.Seq2[T, error]) {
 	began := false
 	flush := http.NewResponseController(w) // what comes later may be minutes away
 	enc := json.NewEncoder(w)
@@ -118,7 +127,7 @@ func stream[T any](w http.ResponseWriter, items iter.Seq2[T, error]) {
 		}
 	}
 	for item, err := range items {
-		if err != nil {
+		if err = stopped(r, err); err != nil {
 			if !began {
 				answer(w, struct{}{}, err)
 				return
@@ -144,7 +153,7 @@ func ServeHistory(h api.History) func(*Router) {
 				answer(w, []api.HistoryEntry{}, err)
 				return
 			}
-			stream(w, h.History(r.Context(), q))
+			stream(w, r, h.History(r.Context(), q))
 		})
 	}
 }

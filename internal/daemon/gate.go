@@ -1,8 +1,11 @@
 package daemon
 
 import (
+	"encoding/json"
 	"net/http"
 	"sync"
+
+	"github.com/warmreboot/warmreboot/api"
 )
 
 // gate lets requests in until it is closed, and knows when the last has left.
@@ -19,7 +22,9 @@ type gate struct {
 // ServeHTTP implements http.Handler.
 func (g *gate) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if !g.enter() {
-		http.Error(w, "warmrebootd stops", http.StatusServiceUnavailable)
+		w.Header().Set("Content-Type", api.ContentType)
+		w.WriteHeader(http.StatusServiceUnavailable)
+		_ = json.NewEncoder(w).Encode(api.Answer[struct{}]{Error: api.Errorf(api.AgentDown, "warmrebootd stops")})
 		return
 	}
 	defer g.leave()

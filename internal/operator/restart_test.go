@@ -1,0 +1,115 @@
+package operator
+
+import (
+	"context"
+	"net"
+	"net/http"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/warmreboot/warmreboot/api"
+	"github.com/warmreboot/warmreboot/internal/apiserver"
+)
+
+// TestRestarted: an operator who waits for a reboot hears of its end from the daemon
+// that is started after the one which he has asked, stopped in order or killed.
+func TestRestarted(t *testing.T) {
+	for _, killed := range []bool{false, true} {
+		h := newHost(t)
+		h.let = make(chan struct{})
+		socket := filepath.Join(t.TempDir(), "s")
+		start := func() (stop func()) {
+			ctx, cancel := context.WithCancel(context.Background())
+			h.ctx = ctx
+			o := h.daemon()
+			l, err := net.Listen("unix", socket)
+			if err != nil {
+				t.Fatal(err)
+			}
+			s := &http.Server{Handler: apiserver.Handler(h, apiserver.ServeOperations(o)), BaseContext: func(net.Listener) context.Context { return ctx }}
+			go s.Serve(l)
+			engine := h.engine
+			return func() {
+				if killed {
+					s.Close()
+				}
+				cancel()
+				_ = s.Shutdown(context.Background())
+				engine.Wait()
+			}
+		}
+		stop := start()
+		type result struct {
+			sum api.Summary
+			err error
+		}
+		done := make(chan result, 1)
+		ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+		defer cancel()
+		go func() {
+			sum, err := api.NewClient(socket).Reboot(ctx, "web", api.Graceful)
+			done <- result{sum, err}
+		}()
+		for h.times("graceful web") == 0 {
+			select {
+			case r := <-done:
+				t.Fatal(r)
+			case <-time.After(time.Millisecond):
+			}
+		}
+		stop()
+		close(h.let)
+		stop = start()
+		if r := <-done; r.err != nil || r.sum.Outcome != api.OutcomeWarm || h.times("graceful web") != 1 {
+			t.Errorf("killed %v: %+v, %v, %q", killed, r.sum, r.err, h.asked)
+		}
+		stop()
+	}
+}
+
+// TestAnswerLost: what became of a request of which the answer was lost is asked for
+// by its key; what is not asked at all has changed nothing, and says so.
+func TestAnswerLost(t *testing.T) {
+	h := newHost(t)
+	o := h.daemon()
+	socket := filepath.Join(t.TempDir(), "s")
+	l, err := net.Listen("unix", socket)
+	if err != nil {
+		t.Fatal(err)
+	}
+	times := 0
+	inner := apiserver.Handler(h, apiserver.ServeOperations(o))
+	s := &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.Method == "POST" {
+			if times++; times == 1 {
+				if r.URL.Path == "/v1/operations" {
+					inner.ServeHTTP(&discard{}, r)
+				}
+				panic(http.ErrAbortHandler)
+			}
+		}
+		inner.ServeHTTP(w, r)
+	})}
+	go s.Serve(l)
+	c := api.NewClient(socket)
+	if sum, err := c.Reboot(t.Context(), "web", api.Cold); err != nil || sum.Domain != "web" || times != 2 || h.times("cold web") != 1 {
+		t.Errorf("%+v, %v, asked %d times, %q", sum, err, times, h.asked)
+	}
+	times = 0
+	if _, err := c.Drop(t.Context(), "web"); code(err) != api.Failed || !strings.Contains(err.Error(), "may have") {
+		t.Errorf("a drop that nobody answered: %v", err)
+	}
+	s.Close()
+	if _, err := c.Reboot(t.Context(), "web", api.Cold); code(err) != api.AgentDown {
+		t.Errorf("nobody was asked: %v", err)
+	}
+}
+
+// discard is an answer that nobody reads.
+type discard struct{}
+
+func (*discard) Header() http.Header         { return http.Header{} }
+func (*discard) Write(p []byte) (int, error) { return len(p), nil }
+func (*discard) WriteHeader(int)             {}
