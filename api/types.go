@@ -193,7 +193,8 @@ type DomainStatus struct {
 	// Phase is where a domain that is kept is in its life: running, down, up, judgement,
 	// restore, off, away, gone, unseen.
 	Phase string `json:"phase,omitempty"`
-	// Resumed: the domain has not booted here, but was restored or migrated in.
+	// Resumed: the domain was suspended since its boot (saved, migrated or copied), and
+	// has not been tracked since.
 	Resumed bool   `json:"resumed,omitempty"`
 	Type    string `json:"type"` // hvm (also PVH) or pv
 	// Twin is another domain that runs under the same UUID: both are left alone.

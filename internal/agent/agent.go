@@ -334,6 +334,7 @@ func (a *Agent) Kept(context.Context) ([]api.DomainStatus, error) {
 			}
 		}
 		inventory.Describe(a.Xen, now, &s)
+		notTracked(&s)
 		all = append(all, s)
 	}
 	return all, nil
@@ -355,6 +356,7 @@ func (a *Agent) describe(t target) api.DomainStatus {
 	}
 	s.Twin = t.twin
 	inventory.Describe(a.Xen, t.info, &s)
+	notTracked(&s)
 	if s.Resumed && s.Enabled && !s.Attached && s.Message == "" {
 		s.Message = resumed
 	}
@@ -362,7 +364,15 @@ func (a *Agent) describe(t target) api.DomainStatus {
 }
 
 // resumed says why a domain that was suspended, and not booted since, is not tracked.
-const resumed = "it was restored, or has come from another host: its kernel tracks its page cache again from its next boot on"
+const resumed = "it was suspended since its boot (saved, migrated or copied): its kernel tracks its page cache again from its next boot on"
+
+// notTracked enters what Xen does not know: a kernel that has been suspended has let go
+// of all that it had registered, and registers no more.
+func notTracked(s *api.DomainStatus) {
+	if s.Resumed && s.Committed == 0 {
+		s.Attached = false
+	}
+}
 
 // describeOne also says who has created the domain, which takes a look at all
 // processes: too much for what is asked of all domains every second.

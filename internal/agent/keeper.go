@@ -277,7 +277,7 @@ func (k *keeper) publish() {
 		s.Refusals = append(s.Refusals, api.VBDRefusals{VBD: v, Name: v.Name(), Refusals: slices.Clone(*r.Refusals[v])})
 	}
 	phase := r.Phase(time.Now())
-	s.Domid, s.Resumed, s.Phase = r.Domid, r.Resumed, string(phase)
+	s.Domid, s.Resumed, s.Phase = r.Domid, r.Resumed || r.Woken, string(phase)
 	switch {
 	case phase == reboot.Gone:
 		s.State, s.Message = "gone", "it was saved, or has moved to another host"

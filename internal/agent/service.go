@@ -220,7 +220,7 @@ func (a *Agent) warmable(t target) error {
 	switch {
 	case err != nil || !st.Enabled || k == nil || !k.status().Managed:
 		return api.Errorf(api.NotTracked, "the warm cache of domain %s is not enabled: warmreboot enable %s", t.name, t.name).Try(api.TryCold)
-	case !st.Attached && k.status().Resumed:
+	case k.status().Resumed && st.Committed == 0:
 		return api.Errorf(api.NotTracked, "domain %s is not tracked: %s", t.name, resumed).Try(api.TryCold)
 	case !st.Attached:
 		return api.Errorf(api.NotTracked, "the guest kernel of domain %s does not track its page cache: boot a kernel with CONFIG_XEN_WARMCACHE, after warmreboot enable", t.name).Try(api.TryCold)

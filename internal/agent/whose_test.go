@@ -359,8 +359,48 @@ func TestRestoredAndCold(t *testing.T) {
 		time.Sleep(time.Second)
 		w.die(d, xenctl.ShutdownCrash)
 		time.Sleep(10 * time.Second)
-		if s := now(t, a, "domU-web"); s.Last == nil || s.Last.Outcome != "cold" || !strings.Contains(s.Last.Reason, "restored") || s.Resumed || s.Message != "" {
+		if s := now(t, a, "domU-web"); s.Last == nil || s.Last.Outcome != "cold" || !strings.Contains(s.Last.Reason, "suspended") || s.Resumed || s.Message != "" {
 			t.Errorf("%+v, %+v", s, s.Last)
+		}
+	})(t)
+}
+
+// TestGoesOnUntracked: a kernel that was suspended, for a copy say, has let go of all
+// that it had registered. Should one register again, it tracks.
+func TestGoesOnUntracked(t *testing.T) {
+	bubble(func(t *testing.T) {
+		w, a, d, dir := running(t, 20, api.Policy{})
+		time.Sleep(time.Second)
+		w.suspend(d)
+		time.Sleep(time.Second)
+		w.mu.Lock()
+		d.info.Shutdown, d.info.Reason = false, 0
+		clear(d.reuse)
+		w.count(d)
+		w.mu.Unlock()
+		time.Sleep(time.Second)
+		a.Stop()
+		a = w.agent(dir)
+		time.Sleep(time.Second)
+		if s := now(t, a, "domU-web"); !s.Resumed || s.Attached || s.Message != resumed || s.Current != nil {
+			t.Errorf("%+v", s)
+		}
+		if all, err := a.Kept(ctx(t, time.Second)); err != nil || len(all) != 1 || all[0].Attached {
+			t.Errorf("%+v, %v", all, err)
+		}
+		if _, err := a.Reboot(ctx(t, time.Second), "domU-web", api.Graceful); code(err) != api.NotTracked || !strings.Contains(err.Error(), resumed) {
+			t.Errorf("%v", err)
+		}
+		w.load(d, 20)
+		w.mu.Lock()
+		d.st.Registered++
+		w.mu.Unlock()
+		time.Sleep(time.Second)
+		if s := now(t, a, "domU-web"); s.Resumed || !s.Attached || s.Message != "" {
+			t.Errorf("%+v", s)
+		}
+		if s, err := a.Reboot(ctx(t, time.Minute), "domU-web", api.Graceful); err != nil || s.Outcome != "warm" || s.Sequence != 1 {
+			t.Errorf("%+v, %v", s, err)
 		}
 	})(t)
 }

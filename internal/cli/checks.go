@@ -131,7 +131,7 @@ func (d *diagnosis) checkDomain(ctx context.Context, l local, s api.DomainStatus
 		d.add("domain", s.Domain, sevOK, "warmreboot status "+s.Domain+" --wait", "a reboot is under way")
 		return
 	case !s.Attached && s.Resumed:
-		d.add("guest kernel", s.Domain, sevWarning, "warmreboot "+s.Domain+" --cold, when it suits", "it was restored, or has come from another host: it is tracked from its next boot on, which is a cold one")
+		d.add("guest kernel", s.Domain, sevWarning, "warmreboot "+s.Domain+" --cold, when it suits", "it was suspended since its boot (saved, migrated or copied): it is tracked from its next boot on, which is a cold one")
 	case !s.Attached:
 		d.add("guest kernel", s.Domain, sevWarning, "boot a kernel with CONFIG_XEN_WARMCACHE, after it was enabled", "its kernel does not track its page cache: the next reboot is a cold one")
 	case !s.Armed:

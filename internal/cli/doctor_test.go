@@ -72,7 +72,7 @@ func TestDoctor(t *testing.T) {
 		"restored": {func(p *patient) {
 			p.agent.list[0].Attached, p.agent.list[0].Resumed = false, true
 			p.store.Set("/local/domain/3/device/vbd/51712/feature-persistent", "1") // as it was where it came from
-		}, sevWarning, "WARNING  guest kernel web: it was restored, or has come from another host", "warmreboot web --cold"},
+		}, sevWarning, "WARNING  guest kernel web: it was suspended since its boot", "warmreboot web --cold"},
 		"guest kernel": {func(p *patient) { p.agent.list[0].Attached = false }, sevWarning, "WARNING  guest kernel web: its kernel does not track", "CONFIG_XEN_WARMCACHE"},
 		"persistent grants": {func(p *patient) { p.store.Set("/local/domain/3/device/vbd/51712/feature-persistent", "1") }, sevWarning,
 			"WARNING  vbd xvda web: persistent grants are on", "feature_persistent=0"},

@@ -198,13 +198,13 @@ func (m *machine) away(cur *Domain) bool {
 	case m.Domid == 0:
 	case own && cur.Shutdown && cur.Reason == facts.ShutdownSuspend:
 		if !m.Suspended {
-			m.Suspended = true
+			m.Suspended, m.Registered = true, cur.Status.Registered
 			m.log.Info("domain was suspended", "domid", m.Domid)
 			m.save()
 		}
 		return true
 	case own && m.Suspended:
-		m.Suspended = false
+		m.Suspended, m.Woken = false, cur.Err == nil && cur.Status.Attached
 		m.log.Info("domain goes on", "domid", m.Domid)
 		m.save()
 	case m.Suspended:
@@ -228,7 +228,7 @@ func (m *machine) left() {
 		m.finish(s)
 	}
 	m.do(Effect{Kind: Forget})
-	m.Domid, m.Intent, m.Resumed = 0, nil, false
+	m.Domid, m.Intent, m.Resumed, m.Woken = 0, nil, false, false
 	m.Suspended, m.Left = false, true
 	m.save()
 }
@@ -282,7 +282,7 @@ func (m *machine) down(cur *Domain) {
 	}
 	m.Sequence++
 	s.Sequence = m.Sequence
-	m.Reboot = &Reboot{Summary: s, Off: off, Untracked: m.Before.Enabled && !m.Before.Attached, Resumed: m.Resumed && m.Before.Committed == 0, Fuse: m.Fuse}
+	m.Reboot = &Reboot{Summary: s, Off: off, Untracked: m.Before.Enabled && !m.Before.Attached, Resumed: (m.Resumed || m.Woken) && m.Before.Committed == 0, Fuse: m.Fuse}
 	if m.Fuse != nil {
 		m.log.Warn("nothing will be restored when the domain is back", "sequence", s.Sequence, "why", m.Fuse.Why)
 		m.Fuse = nil
@@ -395,7 +395,7 @@ func (m *machine) appeared(d *Domain) {
 		m.Reboot.Seen = m.now
 	}
 	m.do(Effect{Kind: Begin, Domain: d, Fresh: m.Reboot == nil})
-	m.Domid, m.Resumed, m.Left = d.Domid, m.Left, false
+	m.Domid, m.Resumed, m.Woken, m.Left = d.Domid, m.Left, false, false
 	m.Before = facts.WarmcacheStatus{}
 	m.save()
 }
@@ -417,6 +417,10 @@ func (m *machine) running(d *Domain) {
 	}
 	if m.Resumed && m.Before.Attached { // what was saved was not restored: it was booted anew
 		m.Resumed = false
+		m.save()
+	}
+	if m.Woken && m.Before.Registered > m.Registered {
+		m.Woken = false
 		m.save()
 	}
 	m.do(Effect{Kind: Read, Domain: d})
@@ -523,7 +527,7 @@ func (m *machine) progress(st facts.WarmcacheStatus) {
 		case s.PagesAdopted == 0 && b.Lost != "":
 			s.Reason = b.Lost
 		case s.PagesAdopted == 0 && b.Resumed:
-			s.Reason = "the domain had been restored, or had come from another host: it is tracked from this boot on"
+			s.Reason = "the domain had been suspended since its boot (saved, migrated or copied): it is tracked from this boot on"
 		}
 	}
 	if b.Attempted && !st.Report.Done && st.Adopted > 0 {

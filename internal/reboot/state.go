@@ -47,6 +47,11 @@ type State struct {
 	// Suspended: it was, to be saved or migrated. Left: and then it went.
 	Suspended bool `json:"away,omitempty"`
 	Left      bool `json:"gone,omitempty"`
+	// Woken: it was suspended, and goes on here, as after a checkpoint. Until the guest
+	// registers a page it has not tracked since; Registered is how many it had when it
+	// was suspended.
+	Woken      bool   `json:"woken,omitempty"`
+	Registered uint64 `json:"registered,omitempty"`
 	// Clones are other domains that ran under the UUID beside it.
 	Clones []ident.Domid `json:"clones,omitempty"`
 	// Intent is what an operator asked for, until the domain is gone.
@@ -116,7 +121,7 @@ type Reboot struct {
 	Fuse *Fuse `json:"fuse,omitempty"`
 	// Untracked: the guest that went down did not track.
 	Untracked bool `json:"untracked,omitempty"`
-	// Resumed: it had not been booted here, and so not been tracked.
+	// Resumed: it had been suspended since its boot, and so not been tracked.
 	Resumed bool `json:"resumed,omitempty"`
 	// Seen is when the new domain was first seen, Ran when it first ran.
 	Seen time.Time `json:"seen"`
