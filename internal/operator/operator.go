@@ -166,11 +166,11 @@ func (o *Operator) reboot(ctx context.Context, run *operation.Run) (any, error) 
 	if sum.Sequence != 0 {
 		op := run.Operation()
 		_, bad := operation.Do(ctx, run, "annotate", operation.Again, func(context.Context) (bool, error) {
-			last, ok := o.State.Last(op.UUID)
-			if !ok || last.Sequence != sum.Sequence { // it has not ended
+			entry, ok := o.State.Of(sum)
+			if !ok { // it has not ended
 				return false, nil
 			}
-			return true, o.State.Annotate(op.UUID, last.ID, func(e *api.HistoryEntry) { e.Operation = op.ID })
+			return true, o.State.Annotate(op.UUID, entry.ID, func(e *api.HistoryEntry) { e.Operation = op.ID })
 		})
 		if bad != nil && ctx.Err() == nil {
 			o.Log.Error("history", "op", op.Kind, "domain", op.Domain, "uuid", op.UUID, "err", bad)

@@ -138,11 +138,19 @@ func (b *Rebooter) became(ctx context.Context, o operation.Operation, w Wanted, 
 	for idle := time.Duration(0); idle < patience; {
 		s, err := b.Agent.Status(ctx, o.UUID.String(), false)
 		last := s.Last
-		if e, ok := b.State.Last(o.UUID); ok && (last == nil || last.DomidBefore != was) {
-			last = &e.Summary // of one that the agent does not keep
+		if last == nil || last.DomidBefore != was {
+			// The agent does not keep it, or it is not the last one: it has crashed since.
+			e, ok := b.State.Latest(o.UUID, func(e *api.HistoryEntry) bool {
+				return e.DomidBefore == was && e.Sequence != 0 && !e.Started.Before(o.Made)
+			})
+			if last = nil; ok {
+				last = &e.Summary
+			}
 		}
 		switch {
-		case err == nil && last != nil && last.DomidBefore == was && s.Current == nil:
+		// As long as it is that domain, a reboot of that number was one before the host's
+		// last boot.
+		case err == nil && last != nil && s.Domid != was && s.Current == nil:
 			if w.Mode != api.Cold && last.Outcome != api.OutcomeWarm {
 				return *last, api.Errorf(api.CameBackCold, "domain %s came back cold: %s", o.Domain, last.Reason)
 			}

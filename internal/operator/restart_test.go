@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/warmreboot/warmreboot/api"
+	"github.com/warmreboot/warmreboot/ident"
 	"github.com/warmreboot/warmreboot/internal/apiserver"
 )
 
@@ -113,3 +114,58 @@ type discard struct{}
 func (*discard) Header() http.Header         { return http.Header{} }
 func (*discard) Write(p []byte) (int, error) { return len(p), nil }
 func (*discard) WriteHeader(int)             {}
+
+// TestWhichReboot: what an earlier daemon has asked for is neither taken for a reboot
+// of the same domid before the host's last boot, nor not found as the domain has
+// crashed since.
+func TestWhichReboot(t *testing.T) {
+	h := newHost(t)
+	h.let = make(chan struct{})
+	web := h.domains["web"]
+	entry := func(before, after ident.Domid, sequence uint64, trigger api.Trigger) *api.Summary {
+		s := api.Summary{Domain: "web", UUID: web.UUID, DomidBefore: before, DomidAfter: after, Sequence: sequence, Trigger: trigger,
+			Outcome: api.OutcomeWarm, Started: h.now, Done: true}
+		if _, err := h.kept.Add(api.HistoryEntry{At: h.now, Summary: s}); err != nil {
+			t.Fatal(err)
+		}
+		return &s
+	}
+	web.Last = entry(1, 2, 5, api.Crash) // and the host was booted since
+	h.pass(time.Hour)
+	ctx, stop := context.WithCancel(context.Background())
+	h.ctx = ctx
+	r := rebootOfWeb
+	r.Key = "k"
+	if _, err := h.daemon().Begin(ctx, r); err != nil {
+		t.Fatal(err)
+	}
+	for h.times("graceful web") == 0 {
+		time.Sleep(time.Millisecond)
+	}
+	stop()
+	h.engine.Wait()
+	h.ctx = context.Background()
+	if _, err := api.Await(h.ctx, h.daemon(), r); code(err) != api.TimedOut {
+		t.Errorf("it has not gone down: %v", err)
+	}
+
+	r.Key = "another"
+	ctx, stop = context.WithCancel(context.Background())
+	h.ctx = ctx
+	if _, err := h.daemon().Begin(ctx, r); err != nil {
+		t.Fatal(err)
+	}
+	for h.times("graceful web") == 1 {
+		time.Sleep(time.Millisecond)
+	}
+	stop()
+	h.engine.Wait()
+	h.mu.Lock()
+	entry(1, 3, 6, api.Graceful)
+	web.Last, web.Domid = entry(3, 4, 7, api.Crash), 4
+	h.mu.Unlock()
+	h.ctx = context.Background()
+	if sum, err := api.Await(h.ctx, h.daemon(), r); err != nil || sum.Sequence != 6 {
+		t.Errorf("%+v, %v", sum, err)
+	}
+}

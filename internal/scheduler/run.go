@@ -344,12 +344,11 @@ func (n *run) alert(ctx context.Context, message string) {
 	}
 }
 
-// annotate enters into the history what was done around the reboot that is its
-// last one.
+// annotate enters into the history what was done around its last reboot.
 func (n *run) annotate(ctx context.Context) {
 	err := effect(ctx, n, "annotate", operation.Again, func(context.Context) error {
-		last, ok := n.r.State.Last(n.it.UUID)
-		if !ok || last.Sequence != n.summary.Sequence {
+		entry, ok := n.r.State.Of(n.summary)
+		if !ok {
 			// It has not ended: the agent records it when it does.
 			err := n.err
 			if err == nil {
@@ -360,7 +359,7 @@ func (n *run) annotate(ctx context.Context) {
 			n.r.record(e)
 			return nil
 		}
-		return n.r.State.Annotate(n.it.UUID, last.ID, func(e *api.HistoryEntry) {
+		return n.r.State.Annotate(n.it.UUID, entry.ID, func(e *api.HistoryEntry) {
 			e.Operation = n.op.Operation().ID
 			e.Hooks, e.Health, e.Followed = n.hooks, n.health, strings.Join(n.followed, "; ")
 			if n.err != nil {

@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -946,6 +947,37 @@ func TestAgeOfTheRestored(t *testing.T) {
 	h.look(r)
 	aged(2 * time.Hour)
 	if all := h.history(); len(all) != 0 {
+		t.Errorf("%+v", all)
+	}
+}
+
+// TestCrashesAfter: what was done around a reboot is entered with that one, also if the
+// domain has crashed before it was well, and come back.
+func TestCrashesAfter(t *testing.T) {
+	var h *host
+	var once sync.Once
+	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		once.Do(func() {
+			h.mu.Lock()
+			defer h.mu.Unlock()
+			crash := *h.domains[0].Last
+			crash.DomidBefore, crash.DomidAfter, crash.Sequence, crash.Trigger, crash.By = crash.DomidAfter, h.nextID, crash.Sequence+1, api.Crash, api.ByGuest
+			crash.Schedule, crash.Started = "", h.now.Add(time.Second)
+			h.domains[0].Last, h.domains[0].Domid = &crash, h.nextID
+			h.nextID++
+			if _, err := h.kept.Add(api.HistoryEntry{At: h.now, Summary: crash}); err != nil {
+				t.Error(err)
+			}
+			w.WriteHeader(http.StatusServiceUnavailable)
+		})
+	}))
+	defer s.Close()
+	h = newHost(t, cronNoon+"[schedule.health]\nhttp = \""+s.URL+"\"\ntimeout = \"5s\"\ninterval = \"10ms\"\n")
+	h.create("web", 10*day)
+	r := h.runner(nil)
+	h.toNoon(r)
+	all := h.history()
+	if len(all) != 2 || all[0].Trigger != api.Crash || all[0].Health != nil || all[1].Trigger != api.Graceful || all[1].Health == nil || !all[1].Health.OK || all[1].Operation == "" {
 		t.Errorf("%+v", all)
 	}
 }

@@ -25,9 +25,8 @@ type lastReboot struct {
 	ID       uint64    `json:"id"`
 }
 
-// sameOperation is among how many of a domain's last entries it is looked for that of
-// an operation.
-const sameOperation = 20
+// looked is among how many of a domain's last entries one is looked for.
+const looked = 20
 
 // Add makes an entry and returns its ID. The reboot that the domain's last
 // entry is about is not entered twice: then it is that entry's.
@@ -46,15 +45,10 @@ func (s *Store) Add(e api.HistoryEntry) (id uint64, err error) {
 			return err
 		}
 		if e.Operation != "" && e.Sequence == 0 { // that a reboot did not take place is entered once, too
-			c := b.Cursor()
-			k, raw := c.Last()
-			for n := 0; k != nil && n < sameOperation; n++ {
-				var o api.HistoryEntry
-				if json.Unmarshal(raw, &o) == nil && o.Operation == e.Operation && o.Sequence == 0 {
-					id = o.ID
-					return nil
-				}
-				k, raw = c.Prev()
+			same := func(o *api.HistoryEntry) bool { return o.Operation == e.Operation && o.Sequence == 0 }
+			if o, ok := latest(b, same); ok {
+				id = o.ID
+				return nil
 			}
 		}
 		if id, err = all.NextSequence(); err != nil {
@@ -147,6 +141,40 @@ func (s *Store) Annotate(uuid ident.UUID, id uint64, change func(*api.HistoryEnt
 		change(&e)
 		e.ID, e.UUID = id, uuid
 		return put(b, idKey(id), e)
+	})
+}
+
+// latest returns the latest of a domain's last entries that is selected.
+func latest(b *bolt.Bucket, is func(*api.HistoryEntry) bool) (e api.HistoryEntry, ok bool) {
+	if b == nil {
+		return e, false
+	}
+	c := b.Cursor()
+	k, raw := c.Last()
+	for n := 0; k != nil && n < looked; n++ {
+		var o api.HistoryEntry
+		if json.Unmarshal(raw, &o) == nil && is(&o) {
+			return o, true
+		}
+		k, raw = c.Prev()
+	}
+	return e, false
+}
+
+// Latest returns the latest of a domain's last few entries that is selected.
+func (s *Store) Latest(uuid ident.UUID, is func(*api.HistoryEntry) bool) (e api.HistoryEntry, ok bool) {
+	_ = s.db.View(func(tx *bolt.Tx) error {
+		e, ok = latest(tx.Bucket(rebootsBucket).Bucket(uuid[:]), is)
+		return nil
+	})
+	return e, ok
+}
+
+// Of returns the entry of a reboot. It need not be the domain's last one: a domain that
+// came back may have crashed since.
+func (s *Store) Of(r api.Summary) (e api.HistoryEntry, ok bool) {
+	return s.Latest(r.UUID, func(e *api.HistoryEntry) bool {
+		return r.Sequence != 0 && e.Sequence == r.Sequence && e.Started.Equal(r.Started)
 	})
 }
 
