@@ -38,7 +38,7 @@ var allowed = map[string]string{
 	"internal/store":             "",
 	"internal/logonce":           "",
 	"internal/schedule":          "ident github.com/adhocore/gronx",
-	"internal/toolstack":         "ident",
+	"internal/toolstack":         "ident os/exec",
 	"internal/disk":              "ident golang.org/x/sys/unix github.com/fsnotify/fsnotify unsafe",
 	"internal/disk/storetest":    "",
 	"internal/checkpoint/stream": "ident",
@@ -69,7 +69,7 @@ var allowed = map[string]string{
 	"internal/checkpoint/command": "ident internal/checkpoint/store internal/checkpoint/stream internal/checkpoint/vmcore internal/version github.com/urfave/cli/v2 os/exec",
 	"cmd/warmcheckpoint":          "internal/checkpoint/command",
 	// The agent, and who has it do things.
-	"internal/agent":     "api ident cachemap internal/custody internal/disk internal/hypervisor internal/inventory internal/reboot internal/scrub internal/store internal/toolstack internal/validate xenctl xenctl/libxl golang.org/x/sys/unix",
+	"internal/agent":     "api ident cachemap internal/custody internal/disk internal/hypervisor internal/inventory internal/reboot internal/scrub internal/store internal/toolstack internal/validate xenctl golang.org/x/sys/unix",
 	"internal/operator":  "api ident internal/agent internal/operation internal/state",
 	"internal/scheduler": "api ident internal/agent internal/config internal/operation internal/operator internal/schedule internal/state net/http os/exec",
 	// Who is asked, and shows.

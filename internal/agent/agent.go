@@ -24,7 +24,6 @@ import (
 	"github.com/warmreboot/warmreboot/internal/inventory"
 	"github.com/warmreboot/warmreboot/internal/toolstack"
 	"github.com/warmreboot/warmreboot/xenctl"
-	"github.com/warmreboot/warmreboot/xenctl/libxl"
 )
 
 // Store is the agent's use of xenstore.
@@ -45,7 +44,7 @@ type Owners interface {
 type Options struct {
 	Xen       hypervisor.Xen
 	Store     Store
-	Lifecycle libxl.Lifecycle
+	Lifecycle toolstack.Lifecycle
 	Disks     Disks
 	// Owners knows who would create a domain again; may be nil.
 	Owners  Owners

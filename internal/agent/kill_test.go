@@ -15,8 +15,8 @@ import (
 	"github.com/warmreboot/warmreboot/cachemap"
 	"github.com/warmreboot/warmreboot/ident"
 	"github.com/warmreboot/warmreboot/internal/hypervisor"
+	"github.com/warmreboot/warmreboot/internal/toolstack"
 	"github.com/warmreboot/warmreboot/xenctl"
-	"github.com/warmreboot/warmreboot/xenctl/libxl"
 )
 
 // life is how much of an agent's work is done before it is killed: so many
@@ -120,7 +120,7 @@ func (s mortalStore) Write(ctx context.Context, path, value string) error {
 }
 
 type mortalLifecycle struct {
-	libxl.Lifecycle
+	toolstack.Lifecycle
 	*life
 }
 

@@ -1,6 +1,7 @@
-// Package toolstack finds out who would create a domain again after it has
-// rebooted. The agent never does: with xl it is the xl process that created the
-// domain, with libvirt its daemon.
+// Package toolstack is who creates domains: xl or libvirt. It finds out who would
+// create one again after it has rebooted, which is never the agent: with xl it is the
+// xl process that created the domain, with libvirt its daemon. What else is asked of
+// them is a Driver's.
 package toolstack
 
 import (

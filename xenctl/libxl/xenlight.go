@@ -10,14 +10,12 @@ import (
 	"github.com/warmreboot/warmreboot/xenctl/libxl/xenlight"
 )
 
-// Xenlight is a Lifecycle, and more, through libxl. libxl has no forced
+// Xenlight does what Xenstore does, and more, through libxl. libxl has no forced
 // reboot; that one is a hypercall here as well.
 type Xenlight struct {
 	ctx *xenlight.Context
 	xen Shutdowner
 }
-
-var _ Lifecycle = (*Xenlight)(nil)
 
 // OpenXenlight connects to libxl.
 func OpenXenlight(xen Shutdowner) (*Xenlight, error) {
@@ -31,12 +29,12 @@ func OpenXenlight(xen Shutdowner) (*Xenlight, error) {
 // Close ends the connection.
 func (x *Xenlight) Close() error { return x.ctx.Close() }
 
-// Reboot implements Lifecycle.
+// Reboot asks a guest to reboot.
 func (x *Xenlight) Reboot(_ context.Context, domid ident.Domid) error {
 	return wrap("reboot", domid, x.ctx.DomainReboot(xenlight.Domid(domid)))
 }
 
-// ForceReboot implements Lifecycle.
+// ForceReboot takes a domain down as if it had rebooted.
 func (x *Xenlight) ForceReboot(ctx context.Context, domid ident.Domid) error {
 	return Xenstore{Xen: x.xen}.ForceReboot(ctx, domid)
 }

@@ -1,0 +1,214 @@
+package toolstack
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"syscall"
+
+	"github.com/warmreboot/warmreboot/ident"
+)
+
+// Xl is xl. An xl process waits for the end of each domain that it has created, and
+// creates it again by what libxl has stored of its configuration.
+type Xl struct {
+	Lifecycle
+	Host Host
+	Run  Run
+	// Beside is what `xl create` is begun by, so that the process which waits for the
+	// domain is not the caller's child, and does not end with it: see Detached.
+	Beside []string
+}
+
+var _ Driver = Xl{}
+
+// Detached is Xl.Beside for this machine: under systemd a unit of its own, else nothing,
+// as xl makes itself a daemon.
+func Detached() []string {
+	if _, err := os.Stat("/run/systemd/system"); err != nil {
+		return nil
+	}
+	return []string{"systemd-run", "--quiet", "--collect", "--service-type=forking", "--"}
+}
+
+// Name implements Driver.
+func (Xl) Name() string { return XL }
+
+// Can implements Driver.
+func (Xl) Can(c Capability) error {
+	if c == SetsKernel { // by libxl's files
+		return nil
+	}
+	return installed("xl", "xen-utils-common")
+}
+
+// Owner implements Driver.
+func (x Xl) Owner(domid ident.Domid, uuid ident.UUID, name string) (Owner, error) {
+	return x.Host.Owner(domid, uuid, name)
+}
+
+// Create implements Driver. xl itself refuses a second domain of one name.
+func (x Xl) Create(ctx context.Context, file string) error {
+	if err := configFile(file); err != nil {
+		return err
+	}
+	args := append(append([]string{}, x.Beside...), "xl", "create", file)
+	_, err := x.Run(ctx, nil, args[0], args[1:]...)
+	return err
+}
+
+// Destroy implements Driver. A domid is not given to another domain while a host is
+// up, before 2¹⁵ others were.
+func (x Xl) Destroy(ctx context.Context, d Domain) error {
+	if _, err := os.Stat(x.Host.userdata(d.Domid, d.UUID, "libxl-json")); errors.Is(err, os.ErrNotExist) {
+		return nil // libxl removes it with the domain
+	}
+	_, err := x.Run(ctx, nil, "xl", "destroy", fmt.Sprint(d.Domid))
+	return err
+}
+
+// stored is a domain's configuration as libxl stores it (libxl_domain_config of
+// libxl_types.idl), of which only the named fields are looked at.
+type stored struct {
+	all, build map[string]json.RawMessage
+}
+
+func parseStored(raw []byte) (s stored, err error) {
+	if err := json.Unmarshal(bytes.TrimRight(raw, "\x00"), &s.all); err != nil {
+		return s, err
+	}
+	return s, json.Unmarshal(s.all["b_info"], &s.build)
+}
+
+func (s stored) text(key string) string {
+	var text string
+	_ = json.Unmarshal(s.build[key], &text) // "" if it is not there
+	return text
+}
+
+func (s stored) kernel() (Kernel, error) {
+	k := Kernel{s.text("kernel"), s.text("ramdisk"), s.text("cmdline")}
+	if k.File == "" || s.text("bootloader") != "" {
+		return Kernel{}, ErrOwnKernel
+	}
+	return k, nil
+}
+
+// with returns the file with another kernel; all else is as it was.
+func (s stored) with(k Kernel) ([]byte, error) {
+	for key, text := range map[string]string{"kernel": k.File, "ramdisk": k.Initrd, "cmdline": k.Cmdline} {
+		if text == "" {
+			delete(s.build, key)
+			continue
+		}
+		raw, err := encode(text)
+		if err != nil {
+			return nil, err
+		}
+		s.build[key] = raw
+	}
+	build, err := encode(s.build)
+	if err != nil {
+		return nil, err
+	}
+	s.all["b_info"] = build
+	all, err := encode(s.all)
+	return append(all, 0), err // libxl keeps the end of the string
+}
+
+// encode is json.Marshal without what it does for HTML.
+func encode(v any) ([]byte, error) {
+	var b bytes.Buffer
+	e := json.NewEncoder(&b)
+	e.SetEscapeHTML(false)
+	err := e.Encode(v)
+	return bytes.TrimSuffix(b.Bytes(), []byte("\n")), err
+}
+
+// Kernel implements Driver.
+func (x Xl) Kernel(_ context.Context, d Domain) (Kernel, error) {
+	raw, err := os.ReadFile(x.Host.userdata(d.Domid, d.UUID, "libxl-json"))
+	if err != nil {
+		return Kernel{}, err
+	}
+	s, err := parseStored(raw)
+	if err != nil {
+		return Kernel{}, err
+	}
+	return s.kernel()
+}
+
+// SetKernel implements Driver. xl has no command for it: `xl config-update` takes a
+// whole configuration in xl's language, and for one restart only. What libxl has
+// stored is what xl asks it for at each.
+func (x Xl) SetKernel(_ context.Context, d Domain, k Kernel) error {
+	if err := k.check(); err != nil {
+		return err
+	}
+	unlock, err := x.Host.lock(d)
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	path := x.Host.userdata(d.Domid, d.UUID, "libxl-json")
+	raw, err := os.ReadFile(path)
+	if err != nil {
+		return err
+	}
+	s, err := parseStored(raw)
+	if err != nil {
+		return fmt.Errorf("%s: %w", path, err)
+	}
+	if _, err := s.kernel(); err != nil {
+		return err
+	}
+	if raw, err = s.with(k); err != nil {
+		return err
+	}
+	next := filepath.Join(x.Host.State, fmt.Sprintf("userdata-n.%d.%s.libxl-json", d.Domid, d.UUID)) // as libxl calls it
+	f, err := os.OpenFile(next, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
+	if err != nil {
+		return err
+	}
+	_, err = f.Write(raw)
+	if err = errors.Join(err, f.Sync(), f.Close()); err == nil {
+		err = os.Rename(next, path)
+	}
+	if err != nil {
+		_ = os.Remove(next)
+	}
+	return err
+}
+
+// lock takes libxl's lock of a domain's stored data (libxl__lock_domain_userdata): a
+// file that is removed when it is released, so that it has to be looked whether the
+// one that was locked is still there.
+func (h Host) lock(d Domain) (unlock func(), err error) {
+	path := filepath.Join(h.State, fmt.Sprintf("userdata-l.%d.%s.domain-userdata-lock", d.Domid, d.UUID))
+	for {
+		f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o666)
+		if err != nil {
+			return nil, err
+		}
+		if err := syscall.Flock(int(f.Fd()), syscall.LOCK_EX); err != nil {
+			f.Close()
+			return nil, fmt.Errorf("lock %s: %w", path, err)
+		}
+		mine, err := f.Stat()
+		if err != nil {
+			f.Close()
+			return nil, err
+		}
+		if now, err := os.Stat(path); err == nil && os.SameFile(mine, now) {
+			return func() {
+				_ = os.Remove(path)
+				f.Close()
+			}, nil
+		}
+		f.Close() // whoever had it has removed it
+	}
+}
