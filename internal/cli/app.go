@@ -185,7 +185,7 @@ func parse(c *cli.Context, least, most int) (call, error) {
 			continue
 		}
 		if !known(c, name) {
-			return p, usagef("unknown option %s", rest[i])
+			return p, usagef("unknown option %s; a name that begins with - comes after --", rest[i])
 		}
 		if value == nil {
 			if isBool(c, name) {

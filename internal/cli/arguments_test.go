@@ -48,6 +48,44 @@ func TestAnyArgument(t *testing.T) {
 	}
 }
 
+// TestCalledLikeAnOption: a domain that is called like an option comes after --, and
+// is never taken for one; nor is an option taken for a domain.
+func TestCalledLikeAnOption(t *testing.T) {
+	for _, name := range []string{"-web", "--force", "--", "-o", "--socket=/x", "-"} {
+		for _, args := range [][]string{{"status", "--"}, {"enable", "--"}, {"enable", "--ttl", "2d", "--"}, {"drop", "--"}, {"lock", "--owner", "ann", "--"}, {"reboot", "--"}, {"--"}, {"reboot", "--cold", "--"}, {"--cold", "--"}} {
+			s := &fakeService{}
+			r := runCLI(s, nil, append(args, name)...)
+			want := args[0] + " " + name
+			if args[0] == "reboot" || args[0][0] == '-' {
+				want = "reboot " + name + " graceful"
+				if slices.Contains(args, "--cold") {
+					want = "reboot " + name + " cold"
+				}
+			}
+			if r.code != 0 || !slices.Contains(s.asked, want) {
+				t.Errorf("%q %q: %+v, asked %q", args, name, r, s.asked)
+			}
+		}
+		if name == "-" {
+			continue
+		}
+		for _, args := range [][]string{{"drop", name, "web", "again"}, {"drop", "web", "--", name}, {"drop", "--", name, "--force"}} {
+			s := &fakeService{}
+			if r := runCLI(s, nil, args...); r.code != ExitUsage || len(s.asked) != 0 {
+				t.Errorf("%q: %+v, asked %q", args, r, s.asked)
+			}
+		}
+	}
+	s := &fakeService{}
+	if r := runCLI(s, nil, "reboot", "web", "--force", "--"); r.code != 0 || !slices.Equal(s.asked, []string{"reboot web force"}) {
+		t.Errorf("%+v, asked %q", r, s.asked)
+	}
+	s = &fakeService{}
+	if r := runCLI(s, nil, "drop", "web", "-x"); r.code != ExitUsage || !strings.Contains(r.stderr, "comes after --") {
+		t.Errorf("%+v", r)
+	}
+}
+
 // TestCalledLikeACommand: every domain can be rebooted, be it called like a
 // command.
 func TestCalledLikeACommand(t *testing.T) {
