@@ -85,7 +85,7 @@ func TestPackages(t *testing.T) {
 	b, parts := host(t)
 	b.install(t, olderThan(t, packages.Product))
 	b.awaitProperty(t, "ActiveState", "active")
-	for name, want := range map[string]string{"Type": "notify", "WatchdogUSec": "3min", "UnitFileState": "enabled", "NRestarts": "0"} {
+	for name, want := range map[string]string{"Type": "notify", "WatchdogUSec": "3min", "UnitFileState": "enabled", "NRestarts": "0", "StartLimitIntervalUSec": "0"} {
 		if got := b.property(t, name); got != want {
 			t.Errorf("%s is %q, want %q", name, got, want)
 		}
