@@ -92,7 +92,10 @@ func (s *Schedule) Longest() time.Duration {
 		total += h.Timeout
 	}
 	if s.Health != nil {
-		total += 2*s.Health.Timeout + s.Timeout // once more after a cold reboot
+		total += s.Health.Timeout
+		if slices.Contains(s.Health.OnFailure, ColdReboot) {
+			total += 2*s.Timeout + s.Health.Timeout // a guest that does not react is asked first
+		}
 	}
 	if s.Alert != nil {
 		total += 4 * s.Alert.Timeout

@@ -70,6 +70,11 @@ func TestDocumentedExample(t *testing.T) {
 	if h := s.Health; h.HTTP == "" || !reflect.DeepEqual(h.OnFailure, []Action{Alert, ColdReboot, Stop}) {
 		t.Errorf("%+v", h)
 	}
+	// The reboot, a forced cold one after a cold one that the guest does not react to, two
+	// health checks, hooks and alerts.
+	if s.Longest() != 3*10*time.Minute+time.Minute+2*5*time.Minute+3*time.Minute+4*time.Minute {
+		t.Errorf("its lock lasts for %v", s.Longest())
+	}
 	if w := s.Windows[0]; w.From != 120 || w.To != 300 || len(w.Days) != 5 {
 		t.Errorf("%+v", w)
 	}
