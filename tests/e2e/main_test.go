@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strconv"
 	"strings"
 	"testing"
@@ -26,6 +27,7 @@ var (
 	kernel = flag.String("kernel", "", "boot this guest kernel instead of building it from the series")
 	hang   = flag.String("hang", "", "the module to hang that kernel with")
 
+	debugXen   = flag.Bool("debug-xen", false, "boot a Xen with its own checks")
 	processors = flag.Int("processors", 1, "how many processors the labs have; with more than one, bounds on time mean nothing")
 )
 
@@ -42,7 +44,8 @@ func TestMain(m *testing.M) {
 type bed struct {
 	*lab.Machine
 	demo.Product
-	truth agent.Sums
+	truth   agent.Sums
+	options string // further words of the guest kernels' command lines
 }
 
 // prepare builds the variant, from the files given by flags where it is patched.
@@ -52,9 +55,10 @@ func prepare(t *testing.T, v lab.Variant) (lab.Parts, build.Checkout, *build.Cac
 	if err != nil {
 		t.Fatal(err)
 	}
-	v.Processors = *processors
+	v.Processors = max(v.Processors, *processors)
 	if !v.StockXen {
 		v.XenFile = *xen
+		v.DebugXen = v.DebugXen || *debugXen
 	}
 	if !v.StockKernel {
 		v.KernelFile, v.HangFile = *kernel, *hang
@@ -109,6 +113,10 @@ func start(t *testing.T, parts lab.Parts, cache *build.Cache, showLogs string) *
 	if err != nil {
 		t.Fatal(err)
 	}
+	booted, err := os.ReadFile(m.ConsoleLog())
+	if err != nil {
+		t.Error(err) // it is stopped below
+	}
 	t.Cleanup(func() {
 		if t.Failed() {
 			ctx, cancel := context.WithTimeout(context.WithoutCancel(t.Context()), 20*time.Second)
@@ -116,11 +124,37 @@ func start(t *testing.T, parts lab.Parts, cache *build.Cache, showLogs string) *
 			text, err := m.Dom0().Shell(ctx, showLogs)
 			t.Logf("logs of dom0 (%v):\n%s", err, text)
 		}
+		if text, err := xenComplains(m.ConsoleLog(), len(booted)); err != nil || text != "" {
+			t.Errorf("Xen complains (%v):\n%s", err, text)
+		}
 		if err := m.Stop(); err != nil {
 			t.Error(err)
 		}
 	})
-	return &bed{Machine: m, Product: demo.Product{Dom0: m.Dom0()}, truth: parts.Config.Guest.Sums}
+	b := &bed{Machine: m, Product: demo.Product{Dom0: m.Dom0()}, truth: parts.Config.Guest.Sums}
+	if parts.Config.Processors > 1 {
+		b.takeTime(t)
+	}
+	return b
+}
+
+// takeTime makes the bounds on time wide for which the guest and the tests would not
+// wait: with more than one processor the machine's clock is the host's, and goes on
+// while the emulator is slow.
+func (b *bed) takeTime(t *testing.T) {
+	t.Helper()
+	b.RebootSeconds, b.options = 300, "xen_warmcache.deadline=600"
+	b.dom0(t, "sed -i 's/panic=1/& "+b.options+"/' "+ordinaryConfig)
+}
+
+var complaint = regexp.MustCompile(`(?m)^.*(Assertion '|Xen BUG at|Xen WARN at|Panic on CPU|FATAL (TRAP|PAGE FAULT)|BUG: ).*$`)
+
+// xenComplains returns what Xen and dom0 have printed, after so many bytes, that they
+// print only if something is wrong with them. While it boots, a Xen with its own checks
+// complains of the emulated processor (xstate.c).
+func xenComplains(console string, after int) (string, error) {
+	text, err := os.ReadFile(console)
+	return strings.Join(complaint.FindAllString(string(text[min(after, len(text)):]), 10), "\n"), err
 }
 
 // dom0 runs a line of shell in dom0; it must succeed.

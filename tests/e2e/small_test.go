@@ -81,15 +81,15 @@ func (b *bed) makeSmall(t *testing.T, s small) int {
 uuid = "%s"
 type = "pvh"
 kernel = "/boot/guest-kernel"
-cmdline = "root=/dev/xvda rootfstype=ext4 ro console=hvc0 panic=1 init=/init net.ifnames=0 xen_privcmd.unrestricted=1"
+cmdline = "root=/dev/xvda rootfstype=ext4 ro console=hvc0 panic=1 init=/init net.ifnames=0 xen_privcmd.unrestricted=1 %s"
 memory = %d
 vcpus = 2
 disk = [ "file:%s,xvda,r" ]
 vif = [ "script=vif-small,mac=00:16:3e:00:00:02" ]
 on_poweroff = "destroy"
 on_reboot = "%s"
-on_crash = "%[5]s"
-`, s.name, s.uuid, s.memory, s.disk, end)
+on_crash = "%[6]s"
+`, s.name, s.uuid, b.options, s.memory, s.disk, end)
 	if err := b.Machine.Dom0().PutBytes(t.Context(), []byte(config), "/root/small.cfg"); err != nil {
 		t.Fatal(err)
 	}

@@ -15,6 +15,7 @@ import (
 type Variant struct {
 	StockXen    bool   // without the patches
 	TrustingXen bool   // with the patches, but the guest is trusted: a test's counterpart
+	DebugXen    bool   // with the patches, and with Xen's own checks
 	StockKernel bool   // without the patches
 	DebugKernel bool   // with the patches, and with the kernel's own checks
 	XenFile     string // instead of building one; may be gzipped
@@ -112,6 +113,9 @@ func (p *Parts) hypervisor(ctx context.Context, cache *build.Cache, from build.C
 	}
 	if v.TrustingXen {
 		variant = build.Trusting
+	}
+	if v.DebugXen {
+		variant = build.Debug
 	}
 	p.Config.Xen, err = cache.Xen(ctx, p.Config.Root, series, variant)
 	return err

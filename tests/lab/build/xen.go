@@ -18,7 +18,7 @@ const (
 	// Trusting is the variant of Xen that believes whatever the guest says of its
 	// page cache. The fault injection compares with it.
 	Trusting = "trusting"
-	Debug    = "debug" // the guest's kernel, with its own checks
+	Debug    = "debug" // with its own checks: Xen's assertions, or those of the guest's kernel
 )
 
 // trustingSettings and trustingFlags leave out what else CONFIG_DEBUG brings, as
@@ -36,6 +36,9 @@ CONFIG_WARMCACHE_TRUST_GUEST=y
 	trustingFlags = "EXTRA_CFLAGS_XEN_CORE=-O2 -DNDEBUG"
 )
 
+// debugSettings bring Xen's assertions, checks of its locks and of scrubbed memory.
+const debugSettings = "CONFIG_DEBUG=y\n"
+
 // Xen builds Xen from its series and returns the file that QEMU boots: the
 // 32-bit ELF, not compressed. variant names the working copy, so that the
 // patched and the plain build each keep their objects.
@@ -50,10 +53,14 @@ func (c *Cache) Xen(ctx context.Context, tools Root, series Series, variant stri
 	}
 	parts := []any{"xen 2", tools.Key, key, settings}
 	var flags []string
-	if variant == Trusting {
+	switch variant {
+	case Trusting:
 		flags = []string{trustingFlags}
 		parts = append(parts, trustingSettings, trustingFlags)
 		settings = append(settings, trustingSettings...)
+	case Debug:
+		parts = append(parts, debugSettings)
+		settings = append(settings, debugSettings...)
 	}
 	dir, err := c.Entry(ctx, "xen-"+variant, KeyOf(parts...), func(ctx context.Context, dir string) error {
 		tree, unlock, err := c.workingCopy(ctx, series, variant)

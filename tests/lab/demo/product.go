@@ -1,9 +1,11 @@
 package demo
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
+	"strconv"
 	"strings"
 	"time"
 
@@ -40,7 +42,13 @@ type Status struct {
 }
 
 // Product drives warmreboot and warmrebootd in dom0.
-type Product struct{ Dom0 *lab.Client }
+type Product struct {
+	Dom0 *lab.Client
+	// RebootSeconds is how long, by dom0's clock, a domain may take to become
+	// another one; 0 for half a minute, of which a reboot takes a fifth where the
+	// machine's clock counts instructions.
+	RebootSeconds int
+}
 
 // StartAgent starts warmrebootd with the given flags and returns when it answers.
 func (p Product) StartAgent(ctx context.Context, flags ...string) error {
@@ -106,10 +114,11 @@ const patience = 10 * time.Minute
 const exitMismatches = 9
 
 // AwaitNewDomid waits until the domU is another domain than the one with the id
-// old, for half a minute of dom0's clock; a reboot takes a fifth of that. dom0
-// itself waits: the clock of a machine that is asked again and again goes slowly.
+// old, for RebootSeconds. dom0 itself waits: the clock of a machine that is asked
+// again and again goes slowly.
 func (p Product) AwaitNewDomid(ctx context.Context, old string) error {
-	_, err := p.Dom0.Shell(ctx, "for i in $(seq 30); do now=$(xl domid "+lab.Domain+" 2>/dev/null) && [ $now != "+old+" ] && exit 0; sleep 1; done; exit 1")
+	seconds := strconv.Itoa(cmp.Or(p.RebootSeconds, 30))
+	_, err := p.Dom0.Shell(ctx, "for i in $(seq "+seconds+"); do now=$(xl domid "+lab.Domain+" 2>/dev/null) && [ $now != "+old+" ] && exit 0; sleep 1; done; exit 1")
 	if err != nil {
 		return fmt.Errorf("%s has not become another domain than %s: %w", lab.Domain, old, err)
 	}
