@@ -2,7 +2,6 @@ package apiserver
 
 import (
 	"net/http"
-	"strconv"
 
 	"github.com/warmreboot/warmreboot/api"
 )
@@ -12,9 +11,9 @@ func ServeOperations(o api.Operations) func(*Router) {
 	return func(mux *Router) {
 		question(mux, "GET /v1/plan", func(r *http.Request) (api.Plan, error) {
 			q := r.URL.Query()
-			override, err := strconv.ParseBool(q.Get("override"))
-			if err != nil && q.Has("override") {
-				return api.Plan{}, api.Errorf(api.BadRequest, "override is %q, must be true or false", q.Get("override"))
+			override, err := boolean(q, "override")
+			if err != nil {
+				return api.Plan{}, err
 			}
 			return o.Plan(r.Context(), api.OperationRequest{Kind: api.OperationKind(q.Get("kind")), Domain: q.Get("domain"), Mode: api.Trigger(q.Get("mode")), Override: override})
 		})

@@ -23,7 +23,7 @@ const maxRequest = 64 << 10
 func question[T any](mux *Router, pattern string, answers func(*http.Request) (T, error)) {
 	mux.Handle(pattern, func(w http.ResponseWriter, r *http.Request) {
 		v, err := answers(r)
-		answer(w, v, err)
+		answer(w, v, stopped(r, err))
 	})
 }
 
@@ -35,7 +35,7 @@ func request[Q, T any](mux *Router, pattern string, answers func(*http.Request, 
 		if err == nil {
 			v, err = answers(r, q)
 		}
-		answer(w, v, err)
+		answer(w, v, stopped(r, err))
 	})
 }
 
@@ -47,9 +47,16 @@ func Handler(s api.Service, more ...func(*Router)) http.Handler {
 	}
 	question(mux, "GET /v1/domains", func(r *http.Request) ([]api.DomainStatus, error) { return s.List(r.Context()) })
 	question(mux, "GET /v1/domains/{domain}", func(r *http.Request) (api.DomainStatus, error) {
-		ctx, cancel := withTimeout(r, r.URL.Query().Get("timeout"))
+		wait, err := boolean(r.URL.Query(), "wait")
+		if err != nil {
+			return api.DomainStatus{}, err
+		}
+		ctx, cancel, err := withTimeout(r)
+		if err != nil {
+			return api.DomainStatus{}, err
+		}
 		defer cancel()
-		return s.Status(ctx, r.PathValue("domain"), r.URL.Query().Get("wait") == "1")
+		return s.Status(ctx, r.PathValue("domain"), wait)
 	})
 	request(mux, "POST /v1/domains/{domain}/enable", func(r *http.Request, q api.EnableRequest) (api.DomainStatus, error) {
 		return s.Enable(r.Context(), r.PathValue("domain"), q.Policy)
@@ -63,14 +70,29 @@ func Handler(s api.Service, more ...func(*Router)) http.Handler {
 	return mux
 }
 
-// withTimeout bounds a request; no or a bad number of seconds is no bound but
-// the client's patience.
-func withTimeout(r *http.Request, seconds string) (context.Context, context.CancelFunc) {
-	v, err := strconv.ParseFloat(seconds, 64)
-	if err != nil || v <= 0 || v > 1e6 {
-		return context.WithCancel(r.Context())
+// boolean returns a parameter that is false if it is not there.
+func boolean(q url.Values, name string) (bool, error) {
+	v, err := strconv.ParseBool(q.Get(name))
+	if err != nil && q.Has(name) {
+		return false, api.Errorf(api.BadRequest, "%s is %q, must be true or false", name, q.Get(name))
 	}
-	return context.WithTimeout(r.Context(), time.Duration(v*float64(time.Second)))
+	return v, nil
+}
+
+// withTimeout bounds a request by its parameter, a number of seconds; without, there is
+// no bound but the client's patience.
+func withTimeout(r *http.Request) (context.Context, context.CancelFunc, error) {
+	q := r.URL.Query()
+	if !q.Has("timeout") {
+		ctx, cancel := context.WithCancel(r.Context())
+		return ctx, cancel, nil
+	}
+	v, err := strconv.ParseFloat(q.Get("timeout"), 64)
+	if err != nil || !(v > 0 && v <= 1e6) {
+		return nil, nil, api.Errorf(api.BadRequest, "timeout is %q, must be a number of seconds, up to 1000000", q.Get("timeout"))
+	}
+	ctx, cancel := context.WithTimeout(r.Context(), time.Duration(v*float64(time.Second)))
+	return ctx, cancel, nil
 }
 
 func body[T any](w http.ResponseWriter, r *http.Request) (T, error) {
@@ -109,10 +131,13 @@ func answerWith[T any](w http.ResponseWriter, status int, v T, err error) {
 // stopped is what is said if a request has ended before its answer was there: the
 // asker has hung up, and hears nothing, or the daemon stops.
 func stopped(r *http.Request, err error) error {
-	if err != nil && r.Context().Err() != nil {
-		return api.Errorf(api.AgentDown, "warmrebootd stops")
+	switch {
+	case err == nil || r.Context().Err() == nil:
+		return err
+	case r.Method != http.MethodGet:
+		return api.Errorf(api.Failed, "warmrebootd stops, and may have done it: warmreboot status shows how it is")
 	}
-	return err
+	return api.Errorf(api.AgentDown, "warmrebootd stops")
 }
 
 // stream answers with all items. An error before the first is an ordinary answer.

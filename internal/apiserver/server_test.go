@@ -164,6 +164,42 @@ func TestBadRequests(t *testing.T) {
 	}
 }
 
+// TestStatusQuery: who waits says so as others do, and what cannot be meant is refused.
+func TestStatusQuery(t *testing.T) {
+	for query, want := range map[string]bool{"": false, "wait=1": true, "wait=true": true, "wait=0": false, "wait=true&timeout=1.5": true} {
+		e := &echo{}
+		w := httptest.NewRecorder()
+		Handler(e).ServeHTTP(w, httptest.NewRequest("GET", "/v1/domains/web?"+query, nil))
+		if w.Code != http.StatusOK || e.wait != want {
+			t.Errorf("%s: %d, waits %v", query, w.Code, e.wait)
+		}
+	}
+	for _, query := range []string{"wait=yes", "wait=", "timeout=5m", "timeout=0", "timeout=-1", "timeout=NaN", "timeout=1e300", "timeout="} {
+		w := httptest.NewRecorder()
+		Handler(&echo{}).ServeHTTP(w, httptest.NewRequest("GET", "/v1/domains/web?"+query, nil))
+		if w.Code != http.StatusBadRequest {
+			t.Errorf("%s: %d", query, w.Code)
+		}
+	}
+}
+
+// TestStops: who waits when the daemon stops is not told that his own time is over, nor
+// that nothing was changed, where that is not known.
+func TestStops(t *testing.T) {
+	ctx, stop := context.WithCancel(context.Background())
+	stop()
+	w := httptest.NewRecorder()
+	Handler(&echo{err: api.Errorf(api.TimedOut, "it is still down")}).ServeHTTP(w, httptest.NewRequest("GET", "/v1/domains/web?wait=1", nil).WithContext(ctx))
+	if !strings.Contains(w.Body.String(), string(api.AgentDown)) || strings.Contains(w.Body.String(), string(api.TimedOut)) {
+		t.Errorf("%s", w.Body)
+	}
+	w = httptest.NewRecorder()
+	Handler(&echo{err: context.Canceled}).ServeHTTP(w, httptest.NewRequest("POST", "/v1/domains/web/drop", nil).WithContext(ctx))
+	if !strings.Contains(w.Body.String(), "may have") || strings.Contains(w.Body.String(), string(api.AgentDown)) {
+		t.Errorf("%s", w.Body)
+	}
+}
+
 // TestCancelled: a client that gives up does not leave the daemon waiting.
 func TestCancelled(t *testing.T) {
 	ended := make(chan struct{})
