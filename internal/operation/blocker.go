@@ -51,6 +51,12 @@ func (e *Engine) Blocked(ctx context.Context, t Target) error {
 			return err
 		}
 	}
+	// A lock has a time to live, and an operation may have none, or be taken up late.
+	for _, o := range e.List() {
+		if o.UUID == t.UUID && o.ID != t.Operation && o.Admitted() {
+			return api.Errorf(api.Locked, "domain %s is in operation %s of %s (%s), which has not ended", t.Domain, o.ID, o.Owner, o.Cause).Try(api.TryOverride)
+		}
+	}
 	return nil
 }
 

@@ -169,3 +169,31 @@ func TestWhichReboot(t *testing.T) {
 		t.Errorf("%+v, %v", sum, err)
 	}
 }
+
+// TestLongerThanItsLock: an operation without an end has its domain to itself for
+// longer than any lock lasts.
+func TestLongerThanItsLock(t *testing.T) {
+	h := newHost(t)
+	h.let = make(chan struct{})
+	o := h.daemon()
+	first, err := o.Begin(t.Context(), rebootOfWeb)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for h.times("graceful web") == 0 {
+		time.Sleep(time.Millisecond)
+	}
+	h.pass(unlimited + time.Hour)
+	if _, err := api.Await(t.Context(), o, rebootOfWeb); code(err) != api.Locked || !strings.Contains(err.Error(), first.ID) || h.times("graceful web") != 1 {
+		t.Errorf("%v, %q", err, h.asked)
+	}
+	if _, err := o.Plan(t.Context(), rebootOfWeb); code(err) != api.Locked {
+		t.Errorf("the plan: %v", err)
+	}
+	close(h.let)
+	for range o.Follow(t.Context(), first.ID) {
+	}
+	if _, err := api.Await(t.Context(), o, rebootOfWeb); err != nil {
+		t.Error(err)
+	}
+}
