@@ -201,7 +201,7 @@ func Load(dir string) (*Config, error) {
 	}
 	l := loader{config: &Config{Limits: schedule.Limits{AtOnce: 1}}}
 	for _, e := range entries {
-		if filepath.Ext(e.Name()) != ".toml" || strings.HasPrefix(e.Name(), ".") {
+		if !isFile(e.Name()) {
 			continue
 		}
 		path := filepath.Join(dir, e.Name())
@@ -222,6 +222,32 @@ func Load(dir string) (*Config, error) {
 		return nil, l.problems
 	}
 	return l.config, nil
+}
+
+// isFile reports whether that is the name of a file of the configuration.
+func isFile(name string) bool {
+	return filepath.Ext(name) == ".toml" && !strings.HasPrefix(name, ".")
+}
+
+// Stamp changes when a directory's files do, also those that lie elsewhere and are only
+// linked to, of which Watch sees nothing.
+func Stamp(dir string) string {
+	entries, err := os.ReadDir(dir)
+	stamp := fmt.Sprint(err)
+	for _, e := range entries {
+		if !isFile(e.Name()) {
+			continue
+		}
+		st, err := os.Stat(filepath.Join(dir, e.Name()))
+		stamp += fmt.Sprint("/", e.Name(), " ", err)
+		if err == nil {
+			stamp += fmt.Sprint(st.ModTime().UnixNano(), " ", st.Size(), " ", st.Mode())
+			if sys, ok := st.Sys().(*syscall.Stat_t); ok {
+				stamp += fmt.Sprint(" ", sys.Ino, " ", sys.Uid)
+			}
+		}
+	}
+	return stamp
 }
 
 // maxFile is the largest file that is read, in bytes.

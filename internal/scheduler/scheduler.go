@@ -102,7 +102,9 @@ type Runner struct {
 	conf    *config.Config
 	confErr string
 	loaded  time.Time
-	zone    string
+	zone    string // config.ZoneStamp, and config.Stamp, of when conf was read
+	files   string
+	seen    string // config.Stamp, when it was last looked
 	memory  map[schedule.Key]schedule.Memory
 	births  map[ident.UUID]state.Birth
 	busy    map[ident.UUID]time.Duration
@@ -158,7 +160,7 @@ func (r *Runner) Start(ctx context.Context) error {
 		}
 	}
 	if err := config.Watch(ctx, r.Dir, r.Reload); err != nil {
-		r.Log.Error("configuration is not watched", "op", "config", "dir", r.Dir, "err", err, "next", "restart warmrebootd after each change")
+		r.Log.Warn("configuration is not watched: what changes is seen some seconds later", "op", "config", "dir", r.Dir, "err", err)
 	}
 	return nil
 }
@@ -167,7 +169,7 @@ func (r *Runner) Start(ctx context.Context) error {
 func (r *Runner) Reload() {
 	r.reloads.Lock()
 	defer r.reloads.Unlock()
-	zone := config.ZoneStamp()
+	zone, files := config.ZoneStamp(), config.Stamp(r.Dir)
 	conf, err := config.Load(r.Dir)
 	if _, gone := os.Stat(r.Dir); err == nil && len(conf.Files) == 0 && errors.Is(gone, fs.ErrNotExist) && r.hasSchedules() {
 		err = fmt.Errorf("%s is gone; make it, and leave it empty, if there are to be no schedules", r.Dir)
@@ -175,7 +177,7 @@ func (r *Runner) Reload() {
 	now := r.Now()
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.zone = zone
+	r.zone, r.files = zone, files
 	if err != nil {
 		r.confErr = err.Error()
 		r.Log.Error("configuration is wrong: the old one stays in force", "op", "config", "dir", r.Dir, "err", err, "next", "warmreboot config check "+r.Dir)
@@ -219,7 +221,7 @@ func (r *Runner) Alive(limit time.Duration) error {
 // goroutines at once.
 func (r *Runner) Look(ctx context.Context) {
 	defer func() { r.looked.Store(int64(time.Since(r.born))) }()
-	if config.ZoneStamp() != r.zoneStamp() {
+	if r.outdated() {
 		r.Reload()
 	}
 	all, err := r.list(ctx)
@@ -350,10 +352,15 @@ func (r *Runner) observe(all []api.DomainStatus) error {
 	return err
 }
 
-func (r *Runner) zoneStamp() string {
+// outdated reports whether the time zone is another one, or the files are. They are
+// read as soon as they have been the same for two looks: somebody may be writing.
+func (r *Runner) outdated() bool {
+	zone, files := config.ZoneStamp(), config.Stamp(r.Dir)
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	return r.zone
+	steady := files == r.seen
+	r.seen = files
+	return zone != r.zone || files != r.files && steady
 }
 
 // begin begins a run.

@@ -423,6 +423,29 @@ func TestReload(t *testing.T) {
 	}
 }
 
+// TestLinked: a file that lies elsewhere, and is only linked to, is read again, too.
+func TestLinked(t *testing.T) {
+	h := newHost(t, cronNoon)
+	h.create("web", 10*day)
+	there := filepath.Join(t.TempDir(), "there")
+	for _, err := range []error{os.Rename(filepath.Join(h.conf, "a.toml"), there), os.Symlink(there, filepath.Join(h.conf, "a.toml"))} {
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	r := h.runner(nil)
+	h.look(r)
+	if err := os.WriteFile(there, []byte(strings.Replace(cronNoon, "0 12", "0 13", 1)+"retry = \"2h\"\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	h.look(r)
+	h.look(r)
+	f, err := r.Forecast(t.Context(), "")
+	if err != nil || len(f.Runs) != 1 || !f.Runs[0].Next.Equal(noon.Add(time.Hour)) {
+		t.Errorf("%+v, %v", f, err)
+	}
+}
+
 // TestLockAndClock: a clock that is ahead for a minute takes no lock away.
 func TestLockAndClock(t *testing.T) {
 	h := newHost(t, cronNoon)
