@@ -120,7 +120,8 @@ func TestMainsAreThin(t *testing.T) {
 }
 
 // TestLogKeys: what is logged has keys that the operator's guide names, so that
-// what reads the log need not guess, and what went wrong is always under err.
+// what reads the log need not guess, what went wrong is always under err. What to do
+// about an error is under next, but for those of schedules, which plan and history show.
 func TestLogKeys(t *testing.T) {
 	raw, err := os.ReadFile("../docs/operations.md")
 	if err != nil {
@@ -155,6 +156,12 @@ func TestLogKeys(t *testing.T) {
 			keys, isLog := logged(call)
 			if isLog {
 				calls++
+				if call.Fun.(*ast.SelectorExpr).Sel.Name == "Error" && !strings.HasPrefix(path, "scheduler/") && !slices.ContainsFunc(keys, func(k ast.Expr) bool {
+					l, ok := k.(*ast.BasicLit)
+					return ok && l.Value == `"next"`
+				}) {
+					t.Errorf("%s: an error without what to do next", set.Position(call.Pos()))
+				}
 			}
 			for _, k := range keys {
 				if lit, ok := k.(*ast.BasicLit); !ok || lit.Kind != token.STRING {

@@ -72,7 +72,7 @@ func (k *keeper) attach(ctx context.Context, domid ident.Domid) {
 	k.newDisks, k.lookAgain = false, time.Time{}
 	backends, err := disk.Backends(ctx, k.a.Store, domid)
 	if err != nil {
-		k.log.Warn("its disks cannot be found", "op", "backends", "domid", domid, "err", err)
+		k.log.Warn("its disks cannot be found: nobody watches them until they are", "op", "backends", "domid", domid, "err", err, "next", "it is tried again; xenstore-ls /local/domain/0/backend")
 	}
 	if len(backends) == 0 {
 		k.lookAgain = time.Now().Add(lookAgainAfter)
@@ -88,7 +88,7 @@ func (k *keeper) attach(ctx context.Context, domid ident.Domid) {
 				k.lookAgain = time.Now().Add(lookAgainAfter)
 			}
 			if !errors.Is(err, disk.ErrNotReady) && !errors.Is(err, disk.ErrUnsupported) {
-				k.log.Warn("what is behind the disk cannot be told", "op", "resolve", "vbd", be.VBD, "err", err)
+				k.log.Warn("what is behind the disk cannot be told: its pages come back cold", "op", "resolve", "vbd", be.VBD, "err", err, "next", "it is tried again; is the disk there?")
 			}
 			continue
 		}
@@ -145,7 +145,7 @@ func (k *keeper) observe(d *usedDisk) {
 		d.access = nil
 		if !errors.Is(err, disk.ErrUnsupported) {
 			d.unwatched = err.Error()
-			k.log.Warn("who opens this file cannot be seen", "vbd", vbd, "err", err)
+			k.log.Warn("who opens this file cannot be seen: its custody is not certain", "vbd", vbd, "err", err)
 		}
 	}
 }
@@ -186,7 +186,7 @@ func (k *keeper) trust(a *custody.Account, d *usedDisk) {
 	if d.trace == nil {
 		a.Traced = false
 	} else if err := d.trace.Holds(); err != nil {
-		k.log.Warn("the trace of writes by others cannot be read", "op", "trace", "vbd", d.backend.VBD, "err", err)
+		k.log.Warn("the trace of writes by others cannot be read; the counters have to do", "op", "trace", "vbd", d.backend.VBD, "err", err)
 		a.Traced = false
 	}
 }
@@ -217,7 +217,7 @@ func (k *keeper) ask(a *custody.Account, d *usedDisk) {
 	}
 	doubt, breach, err := d.trace.Ask()
 	if err != nil {
-		k.log.Warn("the trace of writes by others cannot be read", "op", "trace", "vbd", d.backend.VBD, "err", err)
+		k.log.Warn("the trace of writes by others cannot be read; the counters have to do", "op", "trace", "vbd", d.backend.VBD, "err", err)
 		a.Traced = false
 	}
 	if doubt != "" { // the counters tell who it was, as far as they can
@@ -239,7 +239,7 @@ func (k *keeper) readAccounts(ctx context.Context, dom xenctl.DomainInfo) {
 		if a != nil && a.Closed == nil {
 			doubt := a.Doubt
 			if err := k.enter(a, d); err != nil {
-				k.log.Warn("the counters of the disk cannot be read", "op", "counters", "vbd", vbd, "err", err)
+				k.log.Warn("the counters of the disk cannot be read: at the next reboot every page is compared, or comes back cold", "op", "counters", "vbd", vbd, "err", err)
 				if !d.swapped {
 					continue
 				}
@@ -252,7 +252,7 @@ func (k *keeper) readAccounts(ctx context.Context, dom xenctl.DomainInfo) {
 				continue
 			}
 			if err := k.startOver(dom, d, a.Breach); err != nil {
-				k.log.Warn("disk was written to behind the guest's back", "vbd", vbd, "why", a.Breach, "err", err)
+				k.log.Warn("disk was written to behind the guest's back, and its pages cannot be dropped: they are refused when it comes back", "vbd", vbd, "why", a.Breach, "err", err, "next", "find out who writes to it")
 				continue
 			}
 			changed = true
@@ -260,7 +260,7 @@ func (k *keeper) readAccounts(ctx context.Context, dom xenctl.DomainInfo) {
 		}
 		a, err := k.open(d)
 		if err != nil {
-			k.log.Warn("the counters of the disk cannot be read", "op", "counters", "vbd", vbd, "err", err)
+			k.log.Warn("the counters of the disk cannot be read: at the next reboot every page is compared, or comes back cold", "op", "counters", "vbd", vbd, "err", err)
 			continue
 		}
 		if k.knowsPages(dom.Domid) {
@@ -319,7 +319,7 @@ func (k *keeper) startOver(dom xenctl.DomainInfo, d *usedDisk, why string) error
 	if d.swapped {
 		reason, d.swapped = api.Swapped, false
 	}
-	k.log.Warn("disk was changed behind the guest's back; its pages are dropped", "vbd", vbd, "reason", reason, "why", why, "dropped", n)
+	k.log.Warn("disk was changed behind the guest's back; its pages are dropped", "vbd", vbd, "reason", reason, "why", why, "dropped", n, "next", "find out who writes to it past the guest")
 	k.refused(vbd, reason, n, why)
 	k.enterAccount(vbd, a)
 	return nil
@@ -382,7 +382,7 @@ func (k *keeper) drain() (over bool) {
 		}
 		r, err := k.a.Disks.Read(d.backing, d.backend)
 		if err != nil {
-			k.log.Warn("the counters of the disk cannot be read", "op", "counters", "vbd", vbd, "err", err)
+			k.log.Warn("the counters of the disk cannot be read: at the next reboot every page is compared, or comes back cold", "op", "counters", "vbd", vbd, "err", err)
 			d.draining = false
 			continue
 		}
@@ -436,7 +436,7 @@ func (k *keeper) guard(d *usedDisk) {
 	var err error
 	if d.watch, err = k.a.Disks.WatchFile(d.backing); err != nil {
 		d.watch = nil
-		k.log.Warn("the image file cannot be watched", "op", "watch", "vbd", d.backend.VBD, "err", err)
+		k.log.Warn("the image file cannot be watched while no guest uses it; its times have to do", "op", "watch", "vbd", d.backend.VBD, "err", err)
 	}
 }
 

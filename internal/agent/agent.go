@@ -103,7 +103,7 @@ func (a *Agent) Start() error {
 		}
 	}
 	if err := a.Disks.CloseTraces(func(domid, _ uint32) bool { return known[domid] }); err != nil {
-		a.Log.Warn("traces of an earlier run cannot be ended", "op", "trace", "err", err)
+		a.Log.Warn("traces of an earlier run cannot be ended: they cost dom0 a little until it reboots", "op", "trace", "err", err)
 	}
 	for _, r := range records {
 		if r.Boot != a.Boot {
@@ -388,7 +388,7 @@ func (a *Agent) owner(t target) toolstack.Owner {
 	}
 	o, err := a.Owners.Owner(t.info.Domid, t.uuid, t.name)
 	if err != nil {
-		a.Log.Warn("who has created it cannot be told", "domain", t.name, "uuid", t.uuid.String(), "domid", t.info.Domid, "err", err)
+		a.Log.Warn("who has created it cannot be told: whether it would come back is not known", "op", "toolstack", "domain", t.name, "uuid", t.uuid.String(), "domid", t.info.Domid, "err", err)
 	}
 	return o
 }

@@ -446,7 +446,7 @@ func (k *keeper) seeEarlyWrites() {
 			continue
 		}
 		if err := k.enter(next, u); err != nil {
-			k.log.Warn("the counters of the disk cannot be read", "op", "counters", "vbd", vbd, "err", err)
+			k.log.Warn("the counters of the disk cannot be read: its pages come back cold", "op", "counters", "vbd", vbd, "err", err)
 		}
 		u.early = u.early || wrote(next)
 	}
@@ -498,7 +498,7 @@ func (k *keeper) openNext(domid ident.Domid) {
 			continue
 		}
 		if err := k.patiently("flush", func() error { return k.a.Disks.Flush(u.backing) }); err != nil {
-			k.log.Warn("the disk cannot be written out", "op", "flush", "vbd", vbd, "err", err)
+			k.log.Warn("what dom0 has of the disk cannot be written out: its pages come back cold", "op", "flush", "vbd", vbd, "err", err, "next", "look at that disk, and at dmesg")
 			continue
 		}
 		a, err := k.open(u)
@@ -510,7 +510,7 @@ func (k *keeper) openNext(domid ident.Domid) {
 			}
 		}
 		if err != nil {
-			k.log.Warn("the counters of the disk cannot be read", "op", "counters", "vbd", vbd, "err", err)
+			k.log.Warn("the counters of the disk cannot be read: its pages come back cold", "op", "counters", "vbd", vbd, "err", err)
 			continue
 		}
 		if k.next == nil {

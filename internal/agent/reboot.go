@@ -161,7 +161,7 @@ func (a *Agent) trigger(ctx context.Context, k *keeper, i *reboot.Intent) error 
 		// What the guest commits until it is down is refused when it is back.
 		_, err := a.Xen.WarmcacheDrop(i.Domid)
 		if err != nil && !errors.Is(err, xenctl.ErrNotEnabled) && !errors.Is(err, xenctl.ErrNotSupported) {
-			k.log.Warn("what is known of the domain cannot be dropped", "op", "drop", "domid", i.Domid, "err", err)
+			k.log.Warn("what is known of the domain cannot be dropped: it is refused when it is back", "op", "drop", "domid", i.Domid, "err", err)
 		}
 	}
 	return a.Lifecycle.Reboot(ctx, i.Domid)
@@ -197,7 +197,7 @@ func (a *Agent) await(ctx context.Context, k *keeper, t target, sequence uint64,
 			return *s.Last, nil
 		}
 		if s.Domid == 0 && s.Current == nil && t.info != nil {
-			return nothing, api.Errorf(api.Failed, "domain %s has gone down, and nobody is to create it again: it was switched off, saved or taken away meanwhile", t.name)
+			return nothing, api.Errorf(api.Failed, "domain %s has gone down, and nobody is to create it again: it was switched off, saved or taken away meanwhile; warmreboot status shows which", t.name)
 		}
 		select {
 		case <-changed:

@@ -70,7 +70,8 @@ func (k *keeper) foundStale(d scrub.Disk, why string) error {
 	if err != nil {
 		return fmt.Errorf("the pages of domain %d vbd %d cannot be dropped: %w", d.Domid, d.VBD, err)
 	}
-	k.log.Error("what was known of a disk is dropped, and comes back from the disk after the next reboot", "vbd", d.VBD, "reason", api.Content, "why", a.Stale, "dropped", n)
+	k.log.Error("what was known of a disk is dropped, and comes back from the disk after the next reboot", "vbd", d.VBD, "reason", api.Content, "why", a.Stale, "dropped", n,
+		"next", "find out who writes to the disk past the guest; if nobody does, warmreboot disable the domain, and report it")
 	k.refused(d.VBD, api.Content, n, a.Stale)
 	k.save()
 	return nil

@@ -173,7 +173,7 @@ func (o *Operator) reboot(ctx context.Context, run *operation.Run) (any, error) 
 			return true, o.State.Annotate(op.UUID, entry.ID, func(e *api.HistoryEntry) { e.Operation = op.ID })
 		})
 		if bad != nil && ctx.Err() == nil {
-			o.Log.Error("history", "op", op.Kind, "domain", op.Domain, "uuid", op.UUID, "err", bad)
+			o.Log.Error("which operation a reboot belongs to cannot be entered into the history", "op", op.Kind, "domain", op.Domain, "uuid", op.UUID, "err", bad, "next", "make room in the state directory")
 		}
 	}
 	return sum, err
