@@ -222,8 +222,11 @@ func (r *Runner) consoleLines(src config.Source, d api.DomainStatus, last *sourc
 	if err != nil {
 		return 0, false, err
 	}
-	if !last.known || size < last.offset {
+	switch {
+	case !last.known:
 		last.known, last.offset = true, size // before: of earlier boots, perhaps
+	case size < last.offset:
+		last.offset = 0 // it was rotated, and all that is in it came since
 	}
 	if size-last.offset > maxConsole {
 		last.offset = size - maxConsole

@@ -9,6 +9,7 @@ import (
 	"net/http/httptest"
 	"os"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"sync"
@@ -18,6 +19,7 @@ import (
 
 	"github.com/warmreboot/warmreboot/api"
 	"github.com/warmreboot/warmreboot/ident"
+	"github.com/warmreboot/warmreboot/internal/config"
 	"github.com/warmreboot/warmreboot/internal/operation"
 	"github.com/warmreboot/warmreboot/internal/schedule"
 	"github.com/warmreboot/warmreboot/internal/state"
@@ -846,6 +848,24 @@ func TestFigures(t *testing.T) {
 	h.look(r)
 	if tr := trend(1); tr.Samples > 1 {
 		t.Errorf("%+v", tr)
+	}
+}
+
+// TestConsoleRotated: what a guest says just after its console's log was rotated counts.
+func TestConsoleRotated(t *testing.T) {
+	r := &Runner{Options: Options{Console: t.TempDir()}}
+	var last sourceMemory
+	for i, c := range []struct {
+		log  string
+		want float64
+	}{{"oom\noom\n", 0}, {"oom\noom\nfine\noom\n", 1}, {"oom\n", 2}, {"oom\noom\n", 3}, {"", 3}, {"oom\n", 4}} {
+		if err := os.WriteFile(filepath.Join(r.Console, "guest-web.log"), []byte(c.log), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		got, ok, err := r.consoleLines(config.Source{Console: regexp.MustCompile("oom")}, api.DomainStatus{Domain: "web"}, &last)
+		if got != c.want || !ok || err != nil {
+			t.Errorf("reading %d: %v, %v, %v", i, got, ok, err)
+		}
 	}
 }
 
