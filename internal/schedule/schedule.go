@@ -355,7 +355,7 @@ func blocked(in Input, r *Rule, d Domain, m Memory) (why string, next time.Time)
 	case in.Unsteady > 0:
 		return "the clock was set, and is trusted in " + FormatDuration(in.Unsteady), next
 	case m.NotBefore.After(in.Now):
-		return "the last attempt failed; it is tried again from " + r.show(m.NotBefore), next
+		return "the last attempt failed, or was a dry run; it is tried again from " + r.show(m.NotBefore), next
 	case d.Age < r.Distance:
 		return fmt.Sprintf("up for %s, less than %s", FormatDuration(d.Age), FormatDuration(r.Distance)), next
 	}
