@@ -14,6 +14,7 @@ import (
 	"testing"
 
 	"github.com/warmreboot/warmreboot/tests/lab"
+	"github.com/warmreboot/warmreboot/tests/lab/agent"
 	"github.com/warmreboot/warmreboot/tests/lab/build"
 	"github.com/warmreboot/warmreboot/tests/lab/demo"
 )
@@ -354,6 +355,34 @@ func TestLibvirt(t *testing.T) {
 	}
 	b.dom0(t, "systemctl start libvirtd")
 	t.Logf("after libvirtd was restarted: %+v", b.warm(t))
+}
+
+// TestToolstacks runs the suite of internal/toolstack against libvirt and xl as they
+// are.
+func TestToolstacks(t *testing.T) {
+	t.Parallel()
+	parts, checkout, cache := prepare(t, lab.Variant{Systemd: true, NoProduct: true, Unthrottled: true})
+	b := start(t, parts, cache, "journalctl -b --no-pager -n 80; tail -n 20 /var/log/xen/xl-domU-web.log")
+	b.dom0(t, "systemctl restart libvirtd && virsh -c xen:///system version")
+	if err := b.Product.Dom0.PutBytes(t.Context(), []byte(libvirtDomain), "/root/domU-web.xml"); err != nil {
+		t.Fatal(err)
+	}
+	program := filepath.Join(t.TempDir(), "toolstack.test")
+	compile := exec.CommandContext(t.Context(), "go", "test", "-c", "-o", program, "./internal/toolstack")
+	compile.Dir, compile.Env = checkout.Dir, append(os.Environ(), "CGO_ENABLED=0")
+	if output, err := compile.CombinedOutput(); err != nil {
+		t.Fatalf("%v: %s", err, output)
+	}
+	if err := b.Machine.Dom0().Put(t.Context(), program, "/root/toolstack.test", 0o755); err != nil {
+		t.Fatal(err)
+	}
+	for _, run := range []struct{ name, config string }{{"libvirt", "/root/domU-web.xml"}, {"xl", "/etc/xen/domU-web.cfg"}} {
+		code, output := b.exitCode(t, fmt.Sprintf("cd /root && ./toolstack.test -test.v -test.run '^TestHost$' -toolstack %s -config %s -uuid 5c0f3a60-7d0b-4a57-9d2b-77a26d6c0b01 -exec http://%s:%d/exec",
+			run.name, run.config, lab.DomainAddress, agent.Port))
+		if code != 0 || !strings.Contains(output, "--- PASS: TestHost (") {
+			t.Errorf("%s: %s", run.name, output)
+		}
+	}
 }
 
 // libvirtDomain is the lab's domU as libvirt describes it. Its interface is
