@@ -27,7 +27,6 @@ type driven struct {
 	states [nUUIDs]reboot.State
 	saved  [nUUIDs][]byte
 	now    time.Time
-	killed bool
 	trace  []string
 
 	adopted map[ident.Domid]uint64
