@@ -176,10 +176,11 @@ def check(n):
 def write(path): open(path, "w").write("1")
 def read(path): open(path).read(1)
 def trace():
-    path = "/sys/kernel/tracing/instances/warmreboot-test"
+    # The host's: of a test that was killed one may be left.
+    path = "/sys/kernel/tracing/instances/warmreboot-test-%d" % time.time_ns()
     os.mkdir(path)
-    write(path + "/tracing_on")
-    os.rmdir(path)
+    try: write(path + "/tracing_on")
+    finally: os.rmdir(path)
 def fanotify():
     fd = check(libc.fanotify_init(2, 0))
     check(libc.fanotify_mark(fd, 1, ctypes.c_uint64(0x28), -100, b"/home/other/image"))
