@@ -55,7 +55,7 @@ var sources = []string{
 
 // standIns are the headers in whose place comes standin.h.
 var standIns = []string{
-	"xen/domain_page", "xen/event", "xen/hypercall", "xen/iommu", "xen/sched", "xen/xvmalloc", "xen/mm", "xen/types",
+	"xen/domain_page", "xen/event", "xen/hypercall", "xen/iommu", "xen/nospec", "xen/sched", "xen/xvmalloc", "xen/mm", "xen/types",
 	"xen/spinlock", "xen/bug", "xen/timer", "asm/altp2m", "asm/hap", "asm/hvm/nestedhvm", "asm/mem_sharing", "asm/p2m",
 	"asm/system", "xen/grant_table", "asm/guest_access", "asm/flushtlb", "xsm/xsm", "mm-locks", "generated/autoconf", "xen/param", "xen/string",
 }

@@ -404,6 +404,24 @@ static void another_kernel(void)
     EXPECT(ASK(DROP), 0);
 }
 
+/* Xen looks whether to be preempted after each range, however short it is. */
+static void short_ranges(void)
+{
+    unsigned long looks = preempt_count;
+    struct xen_warmcache_op op = OP(REGISTER, .nr = 40);
+
+    for ( unsigned int i = 0; i < 40; i++ )
+        io[i] = (struct xen_warmcache_io){ .pfn = XEN_WARMCACHE_NO_PFN, .vbd = 2, .nr_sectors = 255 * 8,
+                                           .flags = XEN_WARMCACHE_IO_BEGIN, .id = i };
+    EXPECT(call(&op, io, 40 * sizeof(io[0])), 0);
+    EXPECT(op.nr, 40);
+    EXPECT(preempt_count - looks >= 39, true);
+    for ( unsigned int i = 0; i < 40; i++ )
+        io[i] = (struct xen_warmcache_io){ .pfn = XEN_WARMCACHE_NO_PFN, .vbd = 2,
+                                           .flags = XEN_WARMCACHE_IO_END, .id = i };
+    EXPECT(call(&OP(REGISTER, .nr = 40), io, 40 * sizeof(io[0])), 0);
+}
+
 /* No more than 64 pages can be looked up by the same hash. */
 static void same_hash(void)
 {
@@ -475,6 +493,7 @@ static void first_life(void *unused)
         crowded();
     accesses();
     another_kernel();
+    short_ranges();
     same_hash();
     read_all();
 }

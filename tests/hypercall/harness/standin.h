@@ -43,6 +43,8 @@
 #define max(a, b) ({ typeof(a) a_ = (a); typeof(b) b_ = (b); \
                      (void)(&a_ == &b_); a_ > b_ ? a_ : b_; })
 #define min_t(t, a, b) ({ t a_ = (a), b_ = (b); a_ < b_ ? a_ : b_; })
+/* What keeps speculation within bounds is no check of its own. */
+#define array_index_nospec(i, n) ({ ASSERT((i) < (n)); (i); })
 #define BUILD_BUG_ON(c) _Static_assert(!(c), #c)
 
 _Noreturn void fail(const char *file, int line, const char *what);
