@@ -577,6 +577,34 @@ func TestUsersAreAskedOnce(t *testing.T) {
 	}
 }
 
+// TestLeavingLoopDevice: the loop device of the guest before is waited for while it
+// goes, and is in use if it does not.
+func TestLeavingLoopDevice(t *testing.T) {
+	for _, goes := range []bool{true, false} {
+		t.Run(fmt.Sprint(goes), bubble(func(t *testing.T) {
+			w, a, d, _ := running(t, 20, api.Policy{})
+			time.Sleep(100 * time.Millisecond)
+			w.mu.Lock()
+			w.disks[xvda].user, w.disks[xvda].leaving = "loop device /dev/loop0", true
+			w.looked = func() {
+				if goes {
+					w.after = func() { w.disks[xvda].user, w.disks[xvda].leaving = "", false }
+				}
+			}
+			w.mu.Unlock()
+			w.die(d, xenctl.ShutdownReboot)
+			a.Wake()
+			s, err := a.Status(ctx(t, 20*time.Second), "domU-web", true)
+			if err != nil || s.Last == nil {
+				t.Fatalf("%+v, %v", s, err)
+			}
+			if v := vbd(t, *s.Last, xvda); (v.Verdict == "approved") != goes || !goes && v.Refusals[0].Reason != api.InUse {
+				t.Errorf("%+v", v)
+			}
+		}))
+	}
+}
+
 // TestRefusedPagesAreCounted: a refusal counts the pages that the domain held
 // when it came back, although the guest has given most of them up by the time of
 // the verdict.

@@ -104,6 +104,7 @@ type fakeDisk struct {
 	identity disk.Identity
 	guest    map[ident.Domid]*disk.GuestIO
 	user     string
+	leaving  bool
 	watched  fakeWatch
 }
 
@@ -614,7 +615,7 @@ func (f fakeDisks) InUse(all []disk.Backing) (users []disk.Use) {
 		looked()
 	}
 	for _, b := range all {
-		users = append(users, disk.Use{By: f.disk(b).user})
+		users = append(users, disk.Use{By: f.disk(b).user, Leaving: f.disk(b).leaving})
 	}
 	if after := f.w.after; after != nil {
 		f.w.after = nil

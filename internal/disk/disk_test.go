@@ -214,6 +214,7 @@ func TestOtherLoop(t *testing.T) {
 		"block/loop1/loop/backing_file": "/dev/vdb",
 		"block/loop2/loop/backing_file": "/other",
 		"block/loop3/size":              "0",
+		"block/loop4/loop/backing_file": img + " (deleted)",
 		"dev/block/254:16/vdb1/dev":     "254:17",
 		"dev/block/7:0/size":            "0",
 	})
@@ -223,25 +224,31 @@ func TestOtherLoop(t *testing.T) {
 			return &file, nil
 		case "loop1":
 			return &unix.LoopInfo64{Device: 5, Inode: 6, Rdevice: unix.Mkdev(254, 17)}, nil
+		case "loop4":
+			leaving := file
+			leaving.Flags |= unix.LO_FLAGS_AUTOCLEAR
+			return &leaving, nil
 		}
 		return nil, unix.ENXIO
 	}
 	id := &FileID{Path: img, Device: file.Device, Inode: file.Inode}
 	for name, c := range map[string]struct {
-		b    Backing
-		want string
+		b       Backing
+		want    string
+		leaving bool
 	}{
-		"the guest's own":  {Backing{sys: s, device: "7:0", Identity: Identity{Loop: "/dev/loop0", File: id}}, ""},
-		"on its partition": {Backing{sys: s, device: "254:16"}, "loop device /dev/loop1"},
-		"the same file":    {Backing{sys: s, Identity: Identity{File: id}}, "loop device /dev/loop0"},
-		"another file":     {Backing{sys: s, Identity: Identity{File: &FileID{Device: file.Device, Inode: file.Inode + 1}}}, ""},
+		"that of the guest before": {Backing{sys: s, device: "7:0", Identity: Identity{Loop: "/dev/loop0", File: id}}, "loop device /dev/loop4", true},
+		"on its partition":         {Backing{sys: s, device: "254:16"}, "loop device /dev/loop1", false},
+		"one of two is leaving":    {Backing{sys: s, Identity: Identity{File: id}}, "loop device /dev/loop0", false},
+		"the guest's own":          {Backing{sys: s, device: "7:0", Identity: Identity{Loop: "/dev/loop4", File: id}}, "loop device /dev/loop0", false},
+		"another file":             {Backing{sys: s, Identity: Identity{File: &FileID{Device: file.Device, Inode: file.Inode + 1}}}, "", false},
 	} {
 		look, err := c.b.search()
 		if err != nil {
 			t.Fatal(err)
 		}
-		if got, err := look.otherLoop(); got != c.want || err != nil {
-			t.Errorf("%s: %q, %v", name, got, err)
+		if got, leaving, err := look.otherLoop(); got != c.want || leaving != c.leaving || err != nil {
+			t.Errorf("%s: %q, %v, %v", name, got, leaving, err)
 		}
 	}
 }

@@ -16,8 +16,11 @@ import (
 
 // Use is who else uses a disk in dom0.
 type Use struct {
-	By  string // "" if nobody does
-	Err error  // that cannot be told
+	By string // "" if nobody does
+	// Leaving: it is a loop device that was detached already, and goes with the last who
+	// has it open (LO_FLAGS_AUTOCLEAR in loop(4)): that of a guest that is gone, or a mount.
+	Leaving bool
+	Err     error // that cannot be told
 }
 
 // InUse returns who else uses each of the disks: a mount of it or of one of its
@@ -33,7 +36,11 @@ func InUse(all []Backing) []Use {
 			continue
 		}
 		searches[i] = s
-		for _, ask := range []func() (string, error){s.stacked, s.mounted, s.otherLoop, s.claimed} {
+		loop := func() (by string, err error) {
+			by, users[i].Leaving, err = s.otherLoop()
+			return by, err
+		}
+		for _, ask := range []func() (string, error){s.stacked, s.mounted, loop, s.claimed} {
 			if users[i].By, users[i].Err = ask(); users[i] != (Use{}) {
 				break
 			}
@@ -42,7 +49,7 @@ func InUse(all []Backing) []Use {
 	by, err := writers(len(all), func(i int, st *unix.Stat_t) bool { return users[i] == Use{} && searches[i].is(st) })
 	for i := range users {
 		if users[i] == (Use{}) {
-			users[i] = Use{by[i], err}
+			users[i] = Use{By: by[i], Err: err}
 		}
 	}
 	return users
@@ -141,11 +148,11 @@ func unescape(s string) string {
 }
 
 // otherLoop finds a loop device that is not the guest's, with the same file, or
-// on top of the block device.
-func (b search) otherLoop() (string, error) {
+// on top of the block device; of several, one that is not leaving.
+func (b search) otherLoop() (by string, leaving bool, err error) {
 	files, err := filepath.Glob(filepath.Join(b.sys.Sys, "block/loop*/loop/backing_file"))
 	if err != nil {
-		return "", err
+		return "", false, err
 	}
 	for _, file := range files {
 		name := filepath.Base(filepath.Dir(filepath.Dir(file)))
@@ -157,14 +164,17 @@ func (b search) otherLoop() (string, error) {
 			continue // detached meanwhile
 		}
 		if err != nil {
-			return "", err
+			return "", false, err
 		}
 		if b.File != nil && info.Device == b.File.Device && info.Inode == b.File.Inode ||
 			info.Rdevice != 0 && b.devices[deviceNumber(info.Rdevice)] {
-			return "loop device /dev/" + name, nil
+			by, leaving = "loop device /dev/"+name, info.Flags&unix.LO_FLAGS_AUTOCLEAR != 0
+			if !leaving {
+				break
+			}
 		}
 	}
-	return "", nil
+	return by, leaving, nil
 }
 
 func deviceNumber(rdev uint64) string {
