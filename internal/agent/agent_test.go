@@ -543,6 +543,18 @@ func TestLockedWhileBuilt(t *testing.T) {
 	})(t)
 }
 
+// rebooted has the domain reboot, and returns its status when that has ended.
+func rebooted(t *testing.T, w *world, a *Agent, d *fakeDomain) api.DomainStatus {
+	t.Helper()
+	w.die(d, xenctl.ShutdownReboot)
+	a.Wake()
+	s, err := a.Status(ctx(t, 20*time.Second), "domU-web", true)
+	if err != nil || s.Last == nil {
+		t.Fatalf("%+v, %v", s, err)
+	}
+	return s
+}
+
 // TestUsersAreAskedOnce: who uses the disks in dom0 is asked of all of them at once,
 // when they are judged and when they are vouched for; somebody who comes in between is
 // found.
@@ -559,12 +571,7 @@ func TestUsersAreAskedOnce(t *testing.T) {
 				}
 			}
 			w.mu.Unlock()
-			w.die(d, xenctl.ShutdownReboot)
-			a.Wake()
-			s, err := a.Status(ctx(t, 20*time.Second), "domU-web", true)
-			if err != nil || s.Last == nil {
-				t.Fatalf("%+v, %v", s, err)
-			}
+			s := rebooted(t, w, a, d)
 			if w.looks != 2 {
 				t.Errorf("asked %d times", w.looks)
 			}
@@ -592,12 +599,7 @@ func TestLeavingLoopDevice(t *testing.T) {
 				}
 			}
 			w.mu.Unlock()
-			w.die(d, xenctl.ShutdownReboot)
-			a.Wake()
-			s, err := a.Status(ctx(t, 20*time.Second), "domU-web", true)
-			if err != nil || s.Last == nil {
-				t.Fatalf("%+v, %v", s, err)
-			}
+			s := rebooted(t, w, a, d)
 			if v := vbd(t, *s.Last, xvda); (v.Verdict == "approved") != goes || !goes && v.Refusals[0].Reason != api.InUse {
 				t.Errorf("%+v", v)
 			}
