@@ -24,3 +24,12 @@ func (s DomainStatus) Coverage() float64 {
 	}
 	return 100 * float64(s.Committed) / float64(s.MemoryPages)
 }
+
+// InForce says which configuration is, where the files are wrong: what was read before,
+// or nothing at all if they were so when the daemon was started.
+func (c ConfigStatus) InForce() string {
+	if c.Loaded.IsZero() {
+		return "none is in force: no schedule is done, and no window, group or limit is obeyed"
+	}
+	return "that of " + c.Loaded.Local().Format("2006-01-02 15:04:05 MST") + " is in force"
+}

@@ -84,7 +84,12 @@ type LockStatus struct {
 	Owner  string     `json:"owner"`
 	Reason string     `json:"reason,omitempty"`
 	Made   time.Time  `json:"made"`
-	Until  time.Time  `json:"until"`
+	// Until is when its time is over, as the clock is now; zero: it has none, as nobody
+	// knows what was locked.
+	Until time.Time `json:"until"`
+	// Operation has the id of the one that has it, and releases it when it ends; missing
+	// if somebody took it.
+	Operation string `json:"operation,omitempty"`
 }
 
 // LockRequest is the body of a POST request.

@@ -8,6 +8,7 @@ import (
 	"path"
 	"slices"
 	"strconv"
+	"strings"
 	"syscall"
 	"time"
 
@@ -152,6 +153,68 @@ func (d *diagnosis) checkDomain(ctx context.Context, l local, s api.DomainStatus
 	if len(d.Findings) == before {
 		d.add("domain", s.Domain, sevOK, "", "tracked, reusable now %s", pages(s.Committed))
 	}
+}
+
+// lockEnds is how long before its end a lock is spoken of: whoever still needs it has
+// the time to take it anew.
+const lockEnds = 15 * time.Minute
+
+// checkSchedules looks for what keeps domains from being rebooted, or will soon keep
+// them no longer, which nobody is told of otherwise: of all domains, or of the one that
+// is named.
+func (d *diagnosis) checkSchedules(ctx context.Context, runs api.Schedules, all []api.DomainStatus, only string) {
+	f, err := runs.Forecast(ctx, "")
+	if err != nil {
+		d.add("schedules", "", sevUnknown, "warmreboot plan", "what schedules will do cannot be told: %v", err)
+		return
+	}
+	before := len(d.Findings)
+	if c := f.Config; c.Error != "" {
+		severity := sevWarning
+		if c.Loaded.IsZero() {
+			severity = sevCritical
+		}
+		faults := strings.Split(c.Error, "\n")
+		d.add("config", "", severity, "warmreboot config check "+c.Dir, "what is in %s is wrong; %s: %s%s", c.Dir, c.InForce(), faults[0], andMore(len(faults)-1))
+	}
+	meant := func(uuid ident.UUID) bool {
+		ref := ident.ParseRef(only)
+		return only == "" || slices.ContainsFunc(all, func(s api.DomainStatus) bool {
+			return s.UUID == uuid && ref.Matches(s.Domain, s.UUID, s.Domid)
+		})
+	}
+	for _, h := range f.Halted {
+		ofIt := func(r api.PlannedRun) bool { return r.Schedule == h.Schedule && meant(r.UUID) }
+		if only == "" || slices.ContainsFunc(f.Runs, ofIt) {
+			d.add("schedule "+h.Schedule, "", sevWarning, "warmreboot resume "+h.Schedule+", once that is mended", "it is stopped: %s", h.Why)
+		}
+	}
+	var lost []api.LockStatus
+	for _, l := range f.Locks {
+		left := l.Until.Sub(f.Now)
+		switch {
+		case !meant(l.UUID) || l.Operation != "": // an operation's is released with its end
+		case l.Until.IsZero():
+			lost = append(lost, l)
+		case left < lockEnds:
+			d.add("lock", l.Domain, sevWarning, "if it is still needed, its owner takes it anew: warmreboot lock "+l.Domain,
+				"the lock of %s ends in %v, at %s: schedules and operators may reboot it then", l.Owner, max(0, left.Round(time.Second)), clock(l.Until))
+		}
+	}
+	if len(lost) > 0 {
+		d.add("lock", lost[0].Domain, sevWarning, "warmreboot unlock each that you have looked at; warmreboot plan lists them",
+			"it counts as locked%s: %s", andMore(len(lost)-1), lost[0].Reason)
+	}
+	if len(d.Findings) == before {
+		d.add("schedules", "", sevOK, "warmreboot plan", "%d runs ahead, %d locks", len(f.Runs), len(f.Locks))
+	}
+}
+
+func andMore(n int) string {
+	if n == 0 {
+		return ""
+	}
+	return fmt.Sprintf(" (and %d more)", n)
 }
 
 // isDrive reports whether a vbd is a drive for CDs or DVDs, which may be empty. A

@@ -51,7 +51,7 @@ type finding struct {
 }
 
 func (f finding) String() string {
-	what := f.Check
+	what := ident.Printable(f.Check)
 	if f.Domain != "" {
 		what += " " + ident.Printable(f.Domain)
 	}
@@ -170,6 +170,9 @@ func (e *env) diagnose(ctx context.Context, socket, only string) *diagnosis {
 		return d
 	}
 	d.checkDomains(ctx, l, all, infos, only)
+	if agent {
+		d.checkSchedules(ctx, e.runs(socket), all, only)
+	}
 	return d
 }
 

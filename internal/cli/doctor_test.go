@@ -49,6 +49,22 @@ func addDrive(p *patient, kind, params string) {
 	p.store.Set("/local/domain/0/backend/"+kind+"/3/5632/device-type", "cdrom")
 }
 
+// lock adds a lock that ends in a while.
+func (p *patient) lock(left time.Duration, l api.LockStatus) {
+	p.agent.forecast.Now = time.Now()
+	l.Until = p.agent.forecast.Now.Add(left)
+	p.agent.forecast.Locks = append(p.agent.forecast.Locks, l)
+}
+
+// lostLocks are what two domains have when nobody knows what was locked.
+var lostLocks = []api.LockStatus{{Domain: "web", UUID: ident.UUID{1}, Owner: "warmrebootd", Reason: "nobody knows what was locked"},
+	{Domain: "db", UUID: ident.UUID{2}, Owner: "warmrebootd", Reason: "nobody knows what was locked"}}
+
+// misconfigured has what was read then be in force, as the files are wrong now.
+func (p *patient) misconfigured(loaded time.Time) {
+	p.agent.forecast.Config = api.ConfigStatus{Dir: "/etc/w", Loaded: loaded, Error: "a.toml:3: oh\nb.toml: no"}
+}
+
 // brokenDisks cannot resolve anything.
 type brokenDisks struct{ disks }
 
@@ -110,9 +126,19 @@ func TestDoctor(t *testing.T) {
 				return toolstack.Owner{OnReboot: "destroy"}, nil
 			}
 		}, sevWarning, `WARNING  toolstack web: its on_reboot is "destroy"`, "configuration"},
-		"rebooting":       {func(p *patient) { p.agent.list[0].Current = &api.Summary{}; p.agent.list[0].Attached = false }, sevOK, "OK       domain web: a reboot is under way", "--wait"},
-		"down":            {func(p *patient) { p.agent.list[0].State = "down" }, sevOK, "OK       domain web: it is down", "history web"},
-		"nothing managed": {func(p *patient) { p.agent.list = p.agent.list[1:] }, sevOK, "OK       domains: no domain is managed", "enable"},
+		"rebooting": {func(p *patient) { p.agent.list[0].Current = &api.Summary{}; p.agent.list[0].Attached = false }, sevOK, "OK       domain web: a reboot is under way", "--wait"},
+		"down":      {func(p *patient) { p.agent.list[0].State = "down" }, sevOK, "OK       domain web: it is down", "history web"},
+		"schedule stopped": {func(p *patient) {
+			p.agent.forecast.Halted = []api.HaltedRules{{Schedule: "nightly", Why: "db was not well"}}
+		}, sevWarning, "WARNING  schedule nightly: it is stopped: db was not well", "warmreboot resume nightly"},
+		"a lock that ends": {func(p *patient) { p.lock(14*time.Minute, api.LockStatus{Domain: "db", Owner: "ann"}) }, sevWarning,
+			"WARNING  lock db: the lock of ann ends in 14m0s", "warmreboot lock db"},
+		"a lock that does not end yet":    {func(p *patient) { p.lock(16*time.Minute, api.LockStatus{Domain: "db", Owner: "ann"}) }, sevOK, "OK       schedules: 0 runs ahead, 1 locks", "plan"},
+		"the lock of an operation":        {func(p *patient) { p.lock(time.Second, api.LockStatus{Domain: "db", Owner: "ann", Operation: "7"}) }, sevOK, "OK       schedules: ", "plan"},
+		"locks that were set aside":       {func(p *patient) { p.agent.forecast.Locks = lostLocks }, sevWarning, "WARNING  lock web: it counts as locked (and 1 more): nobody knows", "unlock"},
+		"a configuration that is wrong":   {func(p *patient) { p.misconfigured(time.Now()) }, sevWarning, "WARNING  config: what is in /etc/w is wrong; that of ", "warmreboot config check /etc/w"},
+		"wrong ever since it was started": {func(p *patient) { p.misconfigured(time.Time{}) }, sevCritical, "CRITICAL config: what is in /etc/w is wrong; none is in force: no schedule is done, and no window, group or limit is obeyed: a.toml:3: oh (and 1 more)", "config check"},
+		"nothing managed":                 {func(p *patient) { p.agent.list = p.agent.list[1:] }, sevOK, "OK       domains: no domain is managed", "enable"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			p := healthy()
@@ -161,6 +187,28 @@ func TestDoctorOfOne(t *testing.T) {
 	p.local.synced = func() (bool, error) { return false, fs.ErrPermission }
 	if r := runCLI(p.agent, p.local, "doctor"); r.code != 2 || !strings.Contains(r.out, "(and 1 more)") {
 		t.Errorf("%+v", r)
+	}
+}
+
+// TestDoctorOfOnesSchedules: what is said of one domain is its own: its lock, and the
+// schedules that it has.
+func TestDoctorOfOnesSchedules(t *testing.T) {
+	p := healthy()
+	web, other := p.agent.list[0].UUID, ident.UUID{7}
+	p.agent.list[1].UUID = other
+	f := &p.agent.forecast
+	f.Halted = []api.HaltedRules{{Schedule: "nightly", Why: "not well"}}
+	f.Runs = []api.PlannedRun{{Schedule: "nightly", Domain: "other", UUID: other}, {Schedule: "weekly", Domain: "web", UUID: web}}
+	p.lock(time.Minute, api.LockStatus{Domain: "other", UUID: other, Owner: "ann"})
+	for _, domain := range []string{"web", "3", web.String()} {
+		if r := runCLI(p.agent, p.local, "doctor", domain); r.code != 0 || strings.Contains(r.out, "nightly") || strings.Contains(r.out, "ann") {
+			t.Errorf("%s: %+v", domain, r)
+		}
+	}
+	for _, domain := range []string{"other", "4", other.String()} {
+		if r := runCLI(p.agent, p.local, "doctor", domain); r.code != 1 || !strings.Contains(r.out, "WARNING  schedule nightly: ") || !strings.Contains(r.out, "WARNING  lock other: ") {
+			t.Errorf("%s: %+v", domain, r)
+		}
 	}
 }
 

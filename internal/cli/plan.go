@@ -39,7 +39,7 @@ func (e *env) printForecast(f api.Forecast) error {
 	faults := f.Config.Error // a line for each
 	f = text.Printable(f)
 	if faults != "" {
-		fmt.Fprintf(e.stdout, "the configuration in %s is wrong; that of %s is in force:\n%s\n", f.Config.Dir, clock(f.Config.Loaded), faults)
+		fmt.Fprintf(e.stdout, "the configuration in %s is wrong; %s\n%s\n", f.Config.Dir, f.Config.InForce(), faults)
 	}
 	if f.Config.DryRun {
 		fmt.Fprintln(e.stdout, "warmrebootd runs with --dry-run: nothing of this is done")

@@ -35,8 +35,14 @@ func TestPlan(t *testing.T) {
 		t.Errorf("%+v", got)
 	}
 	// status says that the configuration is an old one, too.
-	if r := runCLI(f, nil, "status"); r.code != 0 || !strings.Contains(r.stderr, "web.toml:3: oh") || strings.Contains(r.out, "oh") {
+	if r := runCLI(f, nil, "status"); r.code != 0 || !strings.Contains(r.stderr, "that of "+clock(now)+" is in force\nweb.toml:3: oh") || strings.Contains(r.out, "oh") {
 		t.Errorf("%+v", r)
+	}
+	f.forecast.Config.Loaded = time.Time{} // it was wrong when the daemon was started
+	for _, r := range []result{runCLI(f, nil, "plan"), runCLI(f, nil, "status")} {
+		if !strings.Contains(r.out+r.stderr, "/etc/warmreboot is wrong; none is in force: no schedule is done") {
+			t.Errorf("%+v", r)
+		}
 	}
 }
 

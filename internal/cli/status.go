@@ -49,7 +49,7 @@ func (e *env) status(c *cli.Context) error {
 		if err == nil {
 			// A daemon that keeps an old configuration says so wherever one looks.
 			if conf, confErr := e.runs(p.string("socket")).Config(ctx); confErr == nil && conf.Error != "" {
-				fmt.Fprintf(e.stderr, "warmreboot: the configuration in %s is wrong, the old one is in force: %s\n", conf.Dir, conf.Error)
+				fmt.Fprintf(e.stderr, "warmreboot: the configuration in %s is wrong; %s\n%s\n", conf.Dir, conf.InForce(), conf.Error)
 			}
 		}
 		return e.printList(p, all, err)

@@ -180,7 +180,7 @@ func (r *Runner) Reload() {
 	r.zone, r.files = zone, files
 	if err != nil {
 		r.confErr = err.Error()
-		r.Log.Error("configuration is wrong: the old one stays in force", "op", "config", "dir", r.Dir, "err", err, "next", "warmreboot config check "+r.Dir)
+		r.Log.Error("configuration is wrong", "op", "config", "dir", r.Dir, "err", err, "note", r.configStatus().InForce(), "next", "warmreboot config check "+r.Dir)
 		return
 	}
 	r.conf, r.confErr, r.loaded = conf, "", now

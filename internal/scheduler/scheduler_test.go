@@ -348,6 +348,10 @@ func TestDaemonStopped(t *testing.T) {
 	if locks := h.kept.Locks(h.moment()); len(locks) != 1 || len(h.history()) != 0 {
 		t.Errorf("released while it is coming back: %v", locks)
 	}
+	// Whoever reads the forecast can tell it from a lock that somebody took.
+	if f, err := r.Forecast(context.Background(), ""); err != nil || len(f.Locks) != 1 || f.Locks[0].Operation == "" {
+		t.Errorf("%+v, %v", f.Locks, err)
+	}
 	if got := h.asked(); len(got) != 1 {
 		t.Errorf("%q", got)
 	}
@@ -602,7 +606,7 @@ func TestOperator(t *testing.T) {
 		t.Errorf("%q", got)
 	}
 	f, err := r.Forecast(ctx, "web")
-	if err != nil || len(f.Runs) != 1 || !strings.Contains(f.Runs[0].Blocked, "locked by ann") || len(f.Locks) != 1 {
+	if err != nil || len(f.Runs) != 1 || !strings.Contains(f.Runs[0].Blocked, "locked by ann") || len(f.Locks) != 1 || f.Locks[0].Operation != "" {
 		t.Errorf("%+v, %v", f, err)
 	}
 }

@@ -105,7 +105,7 @@ func (r *Runner) RunCounts() []api.RunCount {
 }
 
 func lockStatus(l state.Lock) api.LockStatus {
-	return api.LockStatus{Domain: l.Domain, UUID: l.UUID, Owner: l.Owner, Reason: l.Reason, Made: l.Made, Until: l.Until}
+	return api.LockStatus{Domain: l.Domain, UUID: l.UUID, Owner: l.Owner, Reason: l.Reason, Made: l.Made, Until: l.Until, Operation: l.Operation}
 }
 
 // Lock implements api.Schedules.
