@@ -39,6 +39,8 @@ var allowed = map[string]string{
 	"internal/logonce":           "",
 	"internal/schedule":          "ident github.com/adhocore/gronx",
 	"internal/toolstack":         "ident os/exec",
+	"internal/bootonce":          "ident",
+	"internal/kernelfile":        "",
 	"internal/disk":              "ident golang.org/x/sys/unix github.com/fsnotify/fsnotify unsafe",
 	"internal/disk/storetest":    "",
 	"internal/checkpoint/stream": "ident",

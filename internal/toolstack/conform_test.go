@@ -3,6 +3,7 @@ package toolstack_test
 import (
 	"context"
 	"errors"
+	"maps"
 	"os"
 	"path/filepath"
 	"strings"
@@ -10,6 +11,7 @@ import (
 	"time"
 
 	"github.com/warmreboot/warmreboot/ident"
+	"github.com/warmreboot/warmreboot/internal/bootonce"
 	"github.com/warmreboot/warmreboot/internal/toolstack"
 )
 
@@ -41,6 +43,45 @@ func (b bed) up(t *testing.T, old ident.Domid) (toolstack.Domain, string) {
 			t.Fatalf("no other domain than %d is up: %v", old, err)
 		}
 	}
+}
+
+// tries has a kernel booted once: the boot after that is the old one's, whatever it
+// was that ended it, and nobody has to do anything for it.
+func (b bed) tries(t *testing.T, d toolstack.Domain, old, marked toolstack.Kernel) toolstack.Domain {
+	t.Helper()
+	ctx := context.Background()
+	must := func(err error) {
+		t.Helper()
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	if kind, err := b.CanTry(d); err != nil || kind != "pvh" {
+		t.Errorf("it can try a kernel of %q: %v", kind, err)
+	}
+	trial := bootonce.Trial{Dir: filepath.Join(t.TempDir(), "trial")}
+	must(trial.Keep(bootonce.Old, bootonce.Image{Kernel: old.File, Initrd: old.Initrd, Cmdline: old.Cmdline}))
+	must(trial.Keep(bootonce.New, bootonce.Image{Kernel: marked.File, Initrd: marked.Initrd, Cmdline: marked.Cmdline}))
+	once := old
+	once.Once = trial.Dir
+	must(b.SetKernel(ctx, d, once))
+	must(trial.Arm())
+	want := map[ident.Domid]bootonce.Which{}
+	for _, w := range []bootonce.Which{bootonce.New, bootonce.Old} {
+		if got, err := b.Kernel(ctx, d); err != nil || got != once {
+			t.Errorf("before the %s kernel: %+v, %v", w, got, err)
+		}
+		must(b.ForceReboot(ctx, d.Domid))
+		now, line := b.up(t, d.Domid)
+		if strings.Contains(line, "conformance") != (w == bootonce.New) {
+			t.Errorf("the %s kernel was booted with %q", w, line)
+		}
+		want[now.Domid], d = w, now
+		if got, err := trial.Boots(); err != nil || !maps.Equal(got, want) {
+			t.Errorf("booted %v, %v; want %v", got, err, want)
+		}
+	}
+	return d
 }
 
 // conform is what any driver does, on a host of its own or on a fake one.
@@ -126,9 +167,10 @@ func conform(t *testing.T, b bed) {
 	if err := b.SetKernel(ctx, toolstack.Domain{Domid: third.Domid, UUID: ident.UUID{7, 7}}, k); err == nil {
 		t.Error("the kernel of a domain that is not there was set")
 	}
-	must(b.SetKernel(ctx, third, k))
-	must(b.ForceReboot(ctx, third.Domid))
-	last, line := b.up(t, third.Domid)
+	tried := b.tries(t, third, k, marked)
+	must(b.SetKernel(ctx, tried, k))
+	must(b.ForceReboot(ctx, tried.Domid))
+	last, line := b.up(t, tried.Domid)
 	if got, err := b.Kernel(ctx, last); err != nil || got != k || strings.Contains(line, mark) {
 		t.Errorf("set back: %+v, %v, booted with %q", got, err, line)
 	}

@@ -35,6 +35,9 @@ type Lifecycle interface {
 type Kernel struct {
 	File, Initrd string // of dom0; Initrd may be ""
 	Cmdline      string
+	// Once is the folder of a trial (package bootonce), which says at each boot what is
+	// booted instead; "" if there is none. libxl then asks the driver's Loader.
+	Once string
 }
 
 // Driver is a toolstack, as far as something is to be asked of it. Domains are named
@@ -53,6 +56,9 @@ type Driver interface {
 	// A domain that boots by a loader of its own has none: ErrOwnKernel.
 	Kernel(context.Context, Domain) (Kernel, error)
 	SetKernel(context.Context, Domain, Kernel) error
+	// CanTry returns what kind of a guest would boot the kernels of a trial: "pvh" or
+	// "pv"; or why libxl would run no loader for it.
+	CanTry(Domain) (string, error)
 	// Create makes a domain of a configuration in the toolstack's own language, and
 	// lets it run. It is an error if it is there already.
 	Create(ctx context.Context, file string) error
@@ -97,6 +103,14 @@ func installed(program, from string) error {
 	return nil
 }
 
+// tries returns nil if a driver can set a kernel that is on trial.
+func (k Kernel) tries(loader string) error {
+	if k.Once != "" && !filepath.IsAbs(loader) {
+		return fmt.Errorf("kernel: there is no loader to try it by (%q)", loader)
+	}
+	return nil
+}
+
 // configFile checks what a toolstack's program is given as a file: no name can be
 // taken for an option.
 func configFile(file string) error {
@@ -128,7 +142,10 @@ func (k Kernel) check() error {
 			return fmt.Errorf("kernel: %w", err)
 		}
 	}
-	for _, text := range []string{k.File, k.Initrd, k.Cmdline} {
+	if k.Once != "" && !filepath.IsAbs(k.Once) {
+		return fmt.Errorf("kernel: trial %q: the path must be absolute", k.Once)
+	}
+	for _, text := range []string{k.File, k.Initrd, k.Cmdline, k.Once} {
 		if strings.ToValidUTF8(text, "") != text || strings.ContainsFunc(text, unicode.IsControl) {
 			return fmt.Errorf("kernel: %q has what cannot be printed", text)
 		}

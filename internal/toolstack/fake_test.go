@@ -1,6 +1,7 @@
 package toolstack_test
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"encoding/xml"
@@ -13,6 +14,7 @@ import (
 	"time"
 
 	"github.com/warmreboot/warmreboot/ident"
+	"github.com/warmreboot/warmreboot/internal/bootonce"
 	"github.com/warmreboot/warmreboot/internal/toolstack"
 )
 
@@ -34,7 +36,8 @@ type fakeHost struct {
 
 const (
 	xlJSON = `{"c_info": {"name": "domU-web", "domid": 4294967295},
- "b_info": {"max_memkb": 18446744073709551615, "kernel": "KERNEL", "cmdline": "root=/dev/xvda ro", "type.pvh": {}}, "on_reboot": "restart"}`
+ "b_info": {"max_memkb": 18446744073709551615, "kernel": "KERNEL", "cmdline": "root=/dev/xvda ro", "type.pvh": {}},
+ "disks": [{"pdev_path": "/dev/vdb", "vdev": "xvda", "format": "raw", "readwrite": 1}], "on_reboot": "restart"}`
 	libvirtXML = `<domain type='xen' xmlns:xl='http://libvirt.org/schemas/domain/xen/1.0'>
   <name>domU-web</name><uuid>UUID</uuid><!-- kept -->
   <os>
@@ -67,8 +70,9 @@ func (h *fakeHost) boot(raw []byte) {
 	h.t.Helper()
 	var c struct {
 		B struct {
-			Kernel, Cmdline string
-			Memory          json.Number `json:"max_memkb"`
+			Kernel, Cmdline, Bootloader string
+			Args                        []string    `json:"bootloader_args"`
+			Memory                      json.Number `json:"max_memkb"`
 		} `json:"b_info"`
 	}
 	if err := json.Unmarshal([]byte(strings.TrimRight(string(raw), "\x00")), &c); err != nil || c.B.Memory != "18446744073709551615" {
@@ -78,12 +82,44 @@ func (h *fakeHost) boot(raw []byte) {
 		h.t.Fatal(err)
 	}
 	h.last++
+	if c.B.Bootloader != "" {
+		c.B.Kernel, c.B.Cmdline = h.load(c.B.Bootloader, c.B.Args)
+	}
 	h.runs, h.booted = toolstack.Domain{Domid: h.last, UUID: webUUID, Name: "domU-web"}, c.B.Cmdline
 	h.write(h.userdata("libxl-json"), strings.TrimRight(string(raw), "\x00")+"\x00")
 	if h.libvirt {
 		h.write(h.userdata("libvirt-xml"), "")
 	}
 }
+
+// load runs a boot loader as libxl does.
+func (h *fakeHost) load(program string, args []string) (kernel, cmdline string) {
+	h.t.Helper()
+	dir := filepath.Join(h.State, fmt.Sprintf("bootloader.%d.d", h.last))
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		h.t.Fatal(err)
+	}
+	argv := append(append([]string{"--kernel=any", "--output=" + dir + "/out", "--output-format=simple0", "--output-directory=" + dir}, args...), "/dev/vdb")
+	var said bytes.Buffer
+	if program != fakeLoader || bootonce.Main(argv, &said) != 0 {
+		h.t.Fatalf("%s %q: %s", program, argv, &said)
+	}
+	raw, err := os.ReadFile(filepath.Join(dir, "out"))
+	if err != nil {
+		h.t.Fatal(err)
+	}
+	for _, item := range strings.Split(string(raw), "\x00") {
+		switch key, value, _ := strings.Cut(item, " "); key {
+		case "kernel":
+			kernel = value
+		case "args":
+			cmdline = value
+		}
+	}
+	return kernel, cmdline
+}
+
+const fakeLoader = "/usr/sbin/a-loader"
 
 // end takes the domain away, and returns what libxl had stored of it.
 func (h *fakeHost) end() []byte {
@@ -106,6 +142,8 @@ func (h *fakeHost) toJSON() []byte {
 			Kernel  string `xml:"kernel"`
 			Cmdline string `xml:"cmdline"`
 		} `xml:"os"`
+		Loader string `xml:"bootloader"`
+		Args   string `xml:"bootloader_args"`
 	}
 	if err := xml.Unmarshal(h.defined, &v); err != nil {
 		h.t.Fatal(err)
@@ -115,7 +153,11 @@ func (h *fakeHost) toJSON() []byte {
 			h.t.Errorf("lost: %s of\n%s", kept, h.defined)
 		}
 	}
-	raw, err := json.Marshal(map[string]any{"b_info": map[string]any{"kernel": v.OS.Kernel, "cmdline": v.OS.Cmdline, "max_memkb": json.Number("18446744073709551615")}, "on_reboot": "restart"})
+	build := map[string]any{"kernel": v.OS.Kernel, "cmdline": v.OS.Cmdline, "max_memkb": json.Number("18446744073709551615"), "type.pvh": map[string]any{}}
+	if v.Loader != "" {
+		build["bootloader"], build["bootloader_args"] = v.Loader, []string{v.Args}
+	}
+	raw, err := json.Marshal(map[string]any{"b_info": build, "on_reboot": "restart", "disks": []any{map[string]any{"pdev_path": "/dev/vdb", "format": "raw"}}})
 	if err != nil {
 		h.t.Fatal(err)
 	}
@@ -212,9 +254,9 @@ func newFake(t *testing.T, libvirt bool) (*fakeHost, bed) {
 			return h.booted, nil
 		}}
 	if libvirt {
-		b.Driver = toolstack.LibvirtDriver{Lifecycle: h, Host: h.Host, Run: h.run}
+		b.Driver = toolstack.LibvirtDriver{Lifecycle: h, Host: h.Host, Run: h.run, Loader: fakeLoader}
 	} else {
-		b.Driver = toolstack.Xl{Lifecycle: h, Host: h.Host, Run: h.run}
+		b.Driver = toolstack.Xl{Lifecycle: h, Host: h.Host, Run: h.run, Loader: fakeLoader}
 	}
 	return h, b
 }
@@ -264,6 +306,53 @@ func TestOwnKernel(t *testing.T) {
 		if err := b.SetKernel(ctx, h.runs, k); err == nil || h.defined != nil || !strings.Contains(err.Error(), "virsh define") {
 			t.Errorf("%s: %v, %q", name, err, h.defined)
 		}
+	}
+}
+
+// TestCanTry: what libxl runs no loader for, or would do more for, has no trial.
+func TestCanTry(t *testing.T) {
+	const raw = `"disks": [{"pdev_path": "/dev/vdb", "format": "raw"}]`
+	for text, want := range map[string]string{
+		`{"b_info": {"type.pvh": {}}, ` + raw + `}`:                                                        "",
+		`{"b_info": {"type.pv": {}}, ` + raw + `}`:                                                         "",
+		`{"b_info": {"type.hvm": {}}, ` + raw + `}`:                                                        "HVM",
+		`{"b_info": {"type.pvh": {}}}`:                                                                     "no disk",
+		`{"b_info": {"type.pvh": {}}, "disks": [{"pdev_path": "/x", "format": "qcow2"}]}`:                  "/x",
+		`{"b_info": {"type.pvh": {}}, "disks": [{"pdev_path": "/x", "format": "raw", "script": "iscsi"}]}`: "/x",
+		`{"b_info": {"type.pvh": {}}, "disks": 7}`:                                                         "cannot unmarshal",
+	} {
+		h, b := newFake(t, false)
+		if err := b.Create(t.Context(), b.config); err != nil {
+			t.Fatal(err)
+		}
+		h.write(h.userdata("libxl-json"), text)
+		if kind, err := b.CanTry(h.runs); want == "" && (err != nil || kind == "") || want != "" && (err == nil || !strings.Contains(err.Error(), want)) {
+			t.Errorf("%s: %q, %v", text, kind, err)
+		}
+	}
+	h, b := newFake(t, false)
+	if err := b.Create(t.Context(), b.config); err != nil {
+		t.Fatal(err)
+	}
+	h.write(h.userdata("xl"), "name = 'other'")
+	if _, err := b.CanTry(h.runs); err == nil || !strings.Contains(err.Error(), "config-update") {
+		t.Errorf("with another configuration for its next boot: %v", err)
+	}
+	if _, err := b.CanTry(toolstack.Domain{Domid: 99}); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("of a domain that is not there: %v", err)
+	}
+	// Without a loader there is nothing to try by.
+	k, err := b.Kernel(t.Context(), h.runs)
+	if err != nil {
+		t.Fatal(err)
+	}
+	k.Once = "/var/lib/a trial"
+	if err := (toolstack.Xl{Host: h.Host}).SetKernel(t.Context(), h.runs, k); err == nil || !strings.Contains(err.Error(), "loader") {
+		t.Errorf("without a loader: %v", err)
+	}
+	_, b = newFake(t, true)
+	if err := b.SetKernel(t.Context(), h.runs, k); err == nil || !strings.Contains(err.Error(), "blanks") {
+		t.Errorf("libvirt, of a folder with a blank: %v", err)
 	}
 }
 

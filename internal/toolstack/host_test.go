@@ -6,10 +6,12 @@ import (
 	"encoding/json"
 	"flag"
 	"net/http"
+	"os"
 	"testing"
 	"time"
 
 	"github.com/warmreboot/warmreboot/ident"
+	"github.com/warmreboot/warmreboot/internal/bootonce"
 	"github.com/warmreboot/warmreboot/internal/toolstack"
 	"github.com/warmreboot/warmreboot/xenctl"
 	"github.com/warmreboot/warmreboot/xenctl/libxl"
@@ -22,6 +24,14 @@ var (
 	ofUUID    = flag.String("uuid", "", "its UUID")
 	guestExec = flag.String("exec", "", "where the guest runs commands, as the lab's agent does: http://ADDRESS:PORT/exec")
 )
+
+// TestMain is the loader, where libxl asks for it.
+func TestMain(m *testing.M) {
+	if bootonce.Asked(os.Args[1:]) {
+		os.Exit(bootonce.Main(os.Args[1:], os.Stderr))
+	}
+	os.Exit(m.Run())
+}
 
 // TestHost is the suite against a real toolstack. tests/e2e runs it in the lab's dom0;
 // without its flags there is nothing to run it on.
@@ -59,11 +69,15 @@ func TestHost(t *testing.T) {
 			return toolstack.Domain{}, false
 		},
 		cmdline: func() (string, error) { return guestCmdline(t) }}
+	loader, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
 	switch *onHost {
 	case toolstack.XL:
-		b.Driver = toolstack.Xl{Lifecycle: life, Host: toolstack.Here, Run: toolstack.Command, Beside: toolstack.Detached()}
+		b.Driver = toolstack.Xl{Lifecycle: life, Host: toolstack.Here, Run: toolstack.Command, Beside: toolstack.Detached(), Loader: loader}
 	case toolstack.Libvirt:
-		b.Driver = toolstack.LibvirtDriver{Lifecycle: life, Host: toolstack.Here, Run: toolstack.Command}
+		b.Driver = toolstack.LibvirtDriver{Lifecycle: life, Host: toolstack.Here, Run: toolstack.Command, Loader: loader}
 	default:
 		t.Fatalf("there is no toolstack %q", *onHost)
 	}

@@ -20,6 +20,9 @@ type LibvirtDriver struct {
 	Lifecycle
 	Host Host
 	Run  Run
+	// Loader is Xl.Loader. A profile of AppArmor's lets libvirtd run what is in the
+	// folders of programs only.
+	Loader string
 }
 
 var _ Driver = LibvirtDriver{}
@@ -105,12 +108,13 @@ func (l LibvirtDriver) Kernel(ctx context.Context, d Domain) (Kernel, error) {
 	if err != nil {
 		return Kernel{}, err
 	}
-	return kernelOf(raw)
+	return l.kernelOf(raw)
 }
 
-func kernelOf(definition []byte) (Kernel, error) {
+func (l LibvirtDriver) kernelOf(definition []byte) (Kernel, error) {
 	var v struct {
 		Bootloader string `xml:"bootloader"`
+		Args       string `xml:"bootloader_args"`
 		OS         struct {
 			Kernel  string `xml:"kernel"`
 			Initrd  string `xml:"initrd"`
@@ -120,39 +124,59 @@ func kernelOf(definition []byte) (Kernel, error) {
 	if err := xml.Unmarshal(definition, &v); err != nil {
 		return Kernel{}, fmt.Errorf("libvirt's definition: %w", err)
 	}
-	if v.OS.Kernel == "" || v.Bootloader != "" {
+	if v.OS.Kernel == "" || v.Bootloader != "" && v.Bootloader != l.Loader {
 		return Kernel{}, ErrOwnKernel
 	}
-	return Kernel{v.OS.Kernel, v.OS.Initrd, v.OS.Cmdline}, nil
+	k := Kernel{File: v.OS.Kernel, Initrd: v.OS.Initrd, Cmdline: v.OS.Cmdline}
+	if v.Bootloader != "" {
+		k.Once = v.Args
+	}
+	return k, nil
 }
 
 // SetKernel implements Driver.
 func (l LibvirtDriver) SetKernel(ctx context.Context, d Domain, k Kernel) error {
-	if err := k.check(); err != nil {
+	if err := errors.Join(k.check(), k.tries(l.Loader)); err != nil {
 		return err
+	}
+	if strings.ContainsAny(k.Once, " \t") {
+		return fmt.Errorf("kernel: trial %q: libvirt takes blanks for what is between arguments", k.Once)
 	}
 	raw, err := l.definition(ctx, d)
 	if err != nil {
 		return err
 	}
-	if _, err := kernelOf(raw); err != nil {
+	if _, err := l.kernelOf(raw); err != nil {
 		return err
 	}
-	if raw, err = withKernel(raw, k); err != nil {
+	if raw, err = withKernel(raw, k, l.Loader); err != nil {
 		return err
 	}
 	_, err = l.virsh(ctx, raw, "define", "/dev/stdin")
 	return err
 }
 
+// CanTry implements Driver: what libxl has stored is libvirt's doing, too.
+func (l LibvirtDriver) CanTry(d Domain) (string, error) { return l.Host.canTry(d) }
+
+func element(out *bytes.Buffer, name, text string) error {
+	fmt.Fprintf(out, "<%s>", name)
+	err := xml.EscapeText(out, []byte(text))
+	fmt.Fprintf(out, "</%s>", name)
+	return err
+}
+
 // withKernel returns a definition with another kernel. All else is left as it is, byte
 // for byte: what this program does not know of must not be lost.
-func withKernel(definition []byte, k Kernel) ([]byte, error) {
+func withKernel(definition []byte, k Kernel, loader string) ([]byte, error) {
 	var out bytes.Buffer
 	var path []string
 	var copied, begin int64 // up to where it is copied; where an element to be left out begins
 	d := xml.NewDecoder(bytes.NewReader(definition))
 	replaced := func() bool {
+		if len(path) == 2 && path[0] == "domain" && slices.Contains([]string{"bootloader", "bootloader_args"}, path[1]) {
+			return true
+		}
 		return len(path) == 3 && path[0] == "domain" && path[1] == "os" && slices.Contains([]string{"kernel", "initrd", "cmdline"}, path[2])
 	}
 	done := false
@@ -167,8 +191,19 @@ func withKernel(definition []byte, k Kernel) ([]byte, error) {
 		}
 		switch token := token.(type) {
 		case xml.StartElement:
-			if path = append(path, token.Name.Local); replaced() {
+			path = append(path, token.Name.Local)
+			switch {
+			case replaced():
 				begin = before
+			case len(path) == 2 && path[0] == "domain" && path[1] == "os" && k.Once != "":
+				out.Write(definition[copied:before])
+				copied = before
+				if err := element(&out, "bootloader", loader); err != nil {
+					return nil, err
+				}
+				if err := element(&out, "bootloader_args", k.Once); err != nil {
+					return nil, err
+				}
 			}
 		case xml.EndElement:
 			if replaced() {
@@ -179,12 +214,11 @@ func withKernel(definition []byte, k Kernel) ([]byte, error) {
 				out.Write(definition[copied:before])
 				copied, done = before, true
 				for _, e := range []struct{ name, text string }{{"kernel", k.File}, {"initrd", k.Initrd}, {"cmdline", k.Cmdline}} {
-					if e.text != "" {
-						fmt.Fprintf(&out, "<%s>", e.name)
-						if err := xml.EscapeText(&out, []byte(e.text)); err != nil {
-							return nil, err
-						}
-						fmt.Fprintf(&out, "</%s>", e.name)
+					if e.text == "" {
+						continue
+					}
+					if err := element(&out, e.name, e.text); err != nil {
+						return nil, err
 					}
 				}
 			}

@@ -22,6 +22,9 @@ type Xl struct {
 	// Beside is what `xl create` is begun by, so that the process which waits for the
 	// domain is not the caller's child, and does not end with it: see Detached.
 	Beside []string
+	// Loader is the program that libxl is told to run where a kernel is on trial: one
+	// that does what bootonce.Main does.
+	Loader string
 }
 
 var _ Driver = Xl{}
@@ -90,16 +93,91 @@ func (s stored) text(key string) string {
 	return text
 }
 
-func (s stored) kernel() (Kernel, error) {
-	k := Kernel{s.text("kernel"), s.text("ramdisk"), s.text("cmdline")}
-	if k.File == "" || s.text("bootloader") != "" {
+func (s stored) kernel(loader string) (Kernel, error) {
+	k := Kernel{File: s.text("kernel"), Initrd: s.text("ramdisk"), Cmdline: s.text("cmdline")}
+	if own := s.text("bootloader"); own != "" {
+		var args []string
+		if json.Unmarshal(s.build["bootloader_args"], &args) != nil || own != loader || len(args) != 1 {
+			return Kernel{}, ErrOwnKernel
+		}
+		k.Once = args[0]
+	}
+	if k.File == "" {
 		return Kernel{}, ErrOwnKernel
 	}
 	return k, nil
 }
 
+// guest is the kind of guest; an error says why libxl would run no loader for it, or
+// would do more than that.
+func (s stored) guest() (string, error) {
+	var disks []struct {
+		Format  string `json:"format"`
+		Script  string `json:"script"`
+		Backend string `json:"backend_domname"`
+		Path    string `json:"pdev_path"`
+	}
+	if raw, ok := s.all["disks"]; ok {
+		if err := json.Unmarshal(raw, &disks); err != nil {
+			return "", err
+		}
+	}
+	kind := ""
+	for _, is := range []string{"pvh", "pv"} {
+		if _, ok := s.build["type."+is]; ok {
+			kind = is
+		}
+	}
+	switch {
+	case kind == "":
+		return "", errors.New("it is an HVM guest: libxl runs no boot loader for such")
+	case len(disks) == 0:
+		return "", errors.New("it has no disk: libxl runs no boot loader for such")
+	case disks[0].Format != "raw" || disks[0].Script != "" || disks[0].Backend != "":
+		return "", fmt.Errorf("its first disk, %s, is not one that libxl has at hand (raw, of dom0, without a script): it would attach it to dom0 for each boot", disks[0].Path)
+	}
+	return kind, nil
+}
+
+// CanTry implements Driver.
+func (x Xl) CanTry(d Domain) (string, error) {
+	_, err := os.Stat(x.Host.userdata(d.Domid, d.UUID, "xl"))
+	if err == nil {
+		return "", fmt.Errorf("xl config-update has stored another configuration for its next boot: reboot it, or xl config-update %d its present one, and reboot it", d.Domid)
+	}
+	if !errors.Is(err, os.ErrNotExist) {
+		return "", err
+	}
+	return x.Host.canTry(d)
+}
+
+func (h Host) canTry(d Domain) (string, error) {
+	path := h.userdata(d.Domid, d.UUID, "libxl-json")
+	raw, err := os.ReadFile(path)
+	if err != nil {
+		return "", err
+	}
+	s, err := parseStored(raw)
+	if err != nil {
+		return "", fmt.Errorf("%s: %w", path, err)
+	}
+	return s.guest()
+}
+
 // with returns the file with another kernel; all else is as it was.
-func (s stored) with(k Kernel) ([]byte, error) {
+func (s stored) with(k Kernel, loader string) ([]byte, error) {
+	delete(s.build, "bootloader")
+	delete(s.build, "bootloader_args")
+	if k.Once != "" {
+		args, err := encode([]string{k.Once})
+		if err != nil {
+			return nil, err
+		}
+		if s.build["bootloader"], err = encode(loader); err != nil {
+			return nil, err
+		}
+		s.build["bootloader_args"] = args
+	}
 	for key, text := range map[string]string{"kernel": k.File, "ramdisk": k.Initrd, "cmdline": k.Cmdline} {
 		if text == "" {
 			delete(s.build, key)
@@ -139,14 +217,14 @@ func (x Xl) Kernel(_ context.Context, d Domain) (Kernel, error) {
 	if err != nil {
 		return Kernel{}, err
 	}
-	return s.kernel()
+	return s.kernel(x.Loader)
 }
 
 // SetKernel implements Driver. xl has no command for it: `xl config-update` takes a
 // whole configuration in xl's language, and for one restart only. What libxl has
 // stored is what xl asks it for at each.
 func (x Xl) SetKernel(_ context.Context, d Domain, k Kernel) error {
-	if err := k.check(); err != nil {
+	if err := errors.Join(k.check(), k.tries(x.Loader)); err != nil {
 		return err
 	}
 	unlock, err := x.Host.lock(d)
@@ -163,10 +241,10 @@ func (x Xl) SetKernel(_ context.Context, d Domain, k Kernel) error {
 	if err != nil {
 		return fmt.Errorf("%s: %w", path, err)
 	}
-	if _, err := s.kernel(); err != nil {
+	if _, err := s.kernel(x.Loader); err != nil {
 		return err
 	}
-	if raw, err = s.with(k); err != nil {
+	if raw, err = s.with(k, x.Loader); err != nil {
 		return err
 	}
 	next := filepath.Join(x.Host.State, fmt.Sprintf("userdata-n.%d.%s.libxl-json", d.Domid, d.UUID)) // as libxl calls it
