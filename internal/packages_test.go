@@ -61,6 +61,7 @@ var allowed = map[string]string{
 	"internal/inventory":   "api ident internal/hypervisor xenctl",
 	"internal/config":      "api ident internal/schedule github.com/fsnotify/fsnotify github.com/pelletier/go-toml/v2 github.com/pelletier/go-toml/v2/unstable",
 	"internal/settings":    "api internal/config",
+	"internal/health":      "internal/config net/http os/exec",
 	"internal/operation":   "api ident internal/store",
 	"internal/state":       "api ident internal/schedule internal/store go.etcd.io/bbolt go.etcd.io/bbolt/errors",
 	"internal/samples":     "api ident internal/store",
@@ -73,7 +74,7 @@ var allowed = map[string]string{
 	// The agent, and who has it do things.
 	"internal/agent":     "api ident cachemap internal/custody internal/disk internal/hypervisor internal/inventory internal/reboot internal/scrub internal/store internal/toolstack internal/validate xenctl golang.org/x/sys/unix",
 	"internal/operator":  "api ident internal/agent internal/operation internal/state",
-	"internal/scheduler": "api ident internal/agent internal/config internal/operation internal/operator internal/schedule internal/state net/http os/exec",
+	"internal/scheduler": "api ident internal/agent internal/config internal/health internal/operation internal/operator internal/schedule internal/state",
 	// Who is asked, and shows.
 	"internal/apiserver": "api ident internal/text net/http",
 	"internal/webserver": "api internal/web net/http",

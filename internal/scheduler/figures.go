@@ -17,6 +17,7 @@ import (
 	"github.com/warmreboot/warmreboot/api"
 	"github.com/warmreboot/warmreboot/ident"
 	"github.com/warmreboot/warmreboot/internal/config"
+	"github.com/warmreboot/warmreboot/internal/health"
 	"github.com/warmreboot/warmreboot/internal/schedule"
 )
 
@@ -149,17 +150,17 @@ func (r *Runner) value(ctx context.Context, src config.Source, d api.DomainStatu
 	switch {
 	case src.URL != "":
 		begun := time.Now()
-		status, err := get(ctx, expand(src.URL))
+		status, err := health.Get(ctx, expand(src.URL))
 		if err == nil && status >= 400 {
 			err = fmt.Errorf("it answers %d", status)
 		}
 		return float64(time.Since(begun).Microseconds()) / 1000, err == nil, err
 	case len(src.Args) > 0:
-		out, output, err := command(ctx, expandAll(src.Args, expand),
+		out, output, err := health.Command(ctx, health.ExpandAll(src.Args, expand),
 			[]string{"PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "HOME=/root", "LANG=C.UTF-8",
 				"WARMREBOOT_DOMAIN=" + d.Domain, "WARMREBOOT_UUID=" + d.UUID.String()}, src.Timeout)
 		if err != nil {
-			return 0, false, fmt.Errorf("%w: %s", err, lastLine(output))
+			return 0, false, fmt.Errorf("%w: %s", err, health.LastLine(output))
 		}
 		return number(out)
 	case src.Xenstore != "":

@@ -11,6 +11,7 @@ import (
 	"github.com/warmreboot/warmreboot/api"
 	"github.com/warmreboot/warmreboot/internal/agent"
 	"github.com/warmreboot/warmreboot/internal/config"
+	"github.com/warmreboot/warmreboot/internal/health"
 	"github.com/warmreboot/warmreboot/internal/operation"
 	"github.com/warmreboot/warmreboot/internal/operator"
 	"github.com/warmreboot/warmreboot/internal/schedule"
@@ -256,7 +257,7 @@ func (n *run) checkHealth(ctx context.Context) bool {
 	}
 	result, err := operation.Do(ctx, n.op, "health", operation.Again, func(ctx context.Context) (api.StepResult, error) {
 		begun := time.Now()
-		err := healthy(ctx, h, n.expand, n.env())
+		err := health.Await(ctx, h, n.expand, n.env())
 		if ctx.Err() != nil {
 			return api.StepResult{}, ctx.Err()
 		}
@@ -302,11 +303,11 @@ func (n *run) after(ctx context.Context) {
 // hook runs a hook, once: of one that was running when the daemon was stopped nobody
 // knows how far it got, which is reported.
 func (n *run) hook(ctx context.Context, name string, c config.Command) api.StepResult {
-	args := expandAll(c.Args, n.expand)
+	args := health.ExpandAll(c.Args, n.expand)
 	what := strings.Join(args, " ")
 	res, err := operation.Do(ctx, n.op, name, operation.Once, func(ctx context.Context) (api.StepResult, error) {
 		res := api.StepResult{Name: name, What: what, Started: time.Now()}
-		_, output, err := command(ctx, args, n.env(), c.Timeout)
+		_, output, err := health.Command(ctx, args, n.env(), c.Timeout)
 		if ctx.Err() != nil {
 			return res, ctx.Err()
 		}
@@ -333,7 +334,7 @@ func (n *run) alert(ctx context.Context, message string) {
 		if n.s.Alert == nil {
 			return nil
 		}
-		_, output, err := command(ctx, expandAll(n.s.Alert.Args, n.expand), append(n.env(), "WARMREBOOT_ALERT="+message), n.s.Alert.Timeout)
+		_, output, err := health.Command(ctx, health.ExpandAll(n.s.Alert.Args, n.expand), append(n.env(), "WARMREBOOT_ALERT="+message), n.s.Alert.Timeout)
 		if err != nil && ctx.Err() == nil {
 			n.log.Error("alert command failed", "err", err, "output", output)
 		}

@@ -20,6 +20,7 @@ import (
 	"github.com/warmreboot/warmreboot/api"
 	"github.com/warmreboot/warmreboot/ident"
 	"github.com/warmreboot/warmreboot/internal/config"
+	"github.com/warmreboot/warmreboot/internal/health"
 	"github.com/warmreboot/warmreboot/internal/operation"
 	"github.com/warmreboot/warmreboot/internal/schedule"
 	"github.com/warmreboot/warmreboot/internal/state"
@@ -125,7 +126,7 @@ func TestHookFails(t *testing.T) {
 func TestHookTakesTooLong(t *testing.T) {
 	t.Parallel()
 	begun := time.Now()
-	_, output, err := command(context.Background(), []string{"/bin/sh", "-c", "sleep 600 & echo $!; sleep 600"}, nil, 300*time.Millisecond)
+	_, output, err := health.Command(context.Background(), []string{"/bin/sh", "-c", "sleep 600 & echo $!; sleep 600"}, nil, 300*time.Millisecond)
 	if err == nil || !strings.Contains(err.Error(), "took longer than 300ms") {
 		t.Errorf("%q, %v", output, err)
 	}
@@ -138,8 +139,8 @@ func TestHookTakesTooLong(t *testing.T) {
 	}
 	// One that leaves somebody behind has ended all the same, and its output is
 	// bounded.
-	_, output, err = command(context.Background(), []string{"/bin/sh", "-c", "sleep 20 & head -c 100000 /dev/zero | tr '\\0' x; echo end"}, nil, time.Minute)
-	if err != nil || len(output) > maxOutput || !strings.HasSuffix(output, "xend") {
+	_, output, err = health.Command(context.Background(), []string{"/bin/sh", "-c", "sleep 20 & head -c 100000 /dev/zero | tr '\\0' x; echo end"}, nil, time.Minute)
+	if err != nil || len(output) > health.MaxOutput || !strings.HasSuffix(output, "xend") {
 		t.Errorf("%d bytes, %v", len(output), err)
 	}
 }

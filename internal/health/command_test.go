@@ -1,4 +1,4 @@
-package scheduler
+package health
 
 import (
 	"context"
@@ -10,7 +10,7 @@ import (
 // TestBothStreams: what comes on both streams at once is kept without damage.
 // The race detector sees it if they share anything without a lock.
 func TestBothStreams(t *testing.T) {
-	out, output, err := command(context.Background(), []string{"/bin/sh", "-c",
+	out, output, err := Command(context.Background(), []string{"/bin/sh", "-c",
 		"i=0; while [ $i -lt 300 ]; do echo out; i=$((i+1)); done & i=0; while [ $i -lt 300 ]; do echo err >&2; i=$((i+1)); done; wait"}, nil, time.Minute)
 	if err != nil {
 		t.Fatal(err)

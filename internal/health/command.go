@@ -1,4 +1,4 @@
-package scheduler
+package health
 
 import (
 	"context"
@@ -11,8 +11,8 @@ import (
 	"time"
 )
 
-// maxOutput is how much of a command's output is kept: its end, in bytes.
-const maxOutput = 4 << 10
+// MaxOutput is how much of a command's output is kept: its end, in bytes.
+const MaxOutput = 4 << 10
 
 // tail keeps the end of what is written to it. os/exec copies each stream in a
 // goroutine of its own, so it may be written to from several.
@@ -25,7 +25,7 @@ func (t *tail) Write(p []byte) (int, error) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.b = append(t.b, p...)
-	if n := len(t.b) - maxOutput; n > 0 {
+	if n := len(t.b) - MaxOutput; n > 0 {
 		t.b = append(t.b[:0], t.b[n:]...)
 	}
 	return len(p), nil
@@ -41,10 +41,10 @@ func (t *tail) String() string {
 // has left somebody behind who holds it open.
 const drainWait = time.Second
 
-// command runs a program without a shell. When ctx ends, or its time is over,
+// Command runs a program without a shell. When ctx ends, or its time is over,
 // it is killed with all that it has started, unless that has left its process
 // group. output is the end of what it wrote to both streams, out that of stdout.
-func command(ctx context.Context, args, env []string, limit time.Duration) (out, output string, err error) {
+func Command(ctx context.Context, args, env []string, limit time.Duration) (out, output string, err error) {
 	limited, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
 	c := exec.CommandContext(limited, args[0], args[1:]...)

@@ -1,4 +1,6 @@
-package scheduler
+// Package health tells whether a domain is well after a reboot: by HTTP, TCP, or a
+// program of the operator's.
+package health
 
 import (
 	"context"
@@ -17,9 +19,9 @@ import (
 // attemptLimit bounds one attempt of a health check.
 const attemptLimit = 30 * time.Second
 
-// healthy tries a health check until it succeeds, or its time is over; then the
+// Await tries a health check until it succeeds, or its time is over; then the
 // error is that of the last attempt.
-func healthy(ctx context.Context, h *config.Health, expand func(string) string, env []string) error {
+func Await(ctx context.Context, h *config.Health, expand func(string) string, env []string) error {
 	limited, cancel := context.WithTimeout(ctx, h.Timeout)
 	defer cancel()
 	deadline, _ := limited.Deadline()
@@ -49,7 +51,7 @@ func healthy(ctx context.Context, h *config.Health, expand func(string) string, 
 func attemptHealth(ctx context.Context, h *config.Health, expand func(string) string, env []string) error {
 	switch {
 	case h.HTTP != "":
-		status, err := get(ctx, expand(h.HTTP))
+		status, err := Get(ctx, expand(h.HTTP))
 		if err != nil {
 			return err
 		}
@@ -65,9 +67,9 @@ func attemptHealth(ctx context.Context, h *config.Health, expand func(string) st
 		}
 		return c.Close()
 	}
-	_, output, err := command(ctx, expandAll(h.Args, expand), env, attemptLimit)
+	_, output, err := Command(ctx, ExpandAll(h.Args, expand), env, attemptLimit)
 	if err != nil && output != "" {
-		err = fmt.Errorf("%w: %s", err, lastLine(output))
+		err = fmt.Errorf("%w: %s", err, LastLine(output))
 	}
 	return err
 }
@@ -75,9 +77,9 @@ func attemptHealth(ctx context.Context, h *config.Health, expand func(string) st
 // maxAnswer is how much of an answer is read, in bytes.
 const maxAnswer = 16 << 20
 
-// get reads all of an answer. Redirections are answers; a connection is not used
+// Get reads all of an answer. Redirections are answers; a connection is not used
 // twice: it may be to a domain that is no more.
-func get(ctx context.Context, url string) (status int, err error) {
+func Get(ctx context.Context, url string) (status int, err error) {
 	c := http.Client{Transport: &http.Transport{DisableKeepAlives: true},
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
 	r, err := http.NewRequestWithContext(ctx, "GET", url, nil)
@@ -96,7 +98,8 @@ func get(ctx context.Context, url string) (status int, err error) {
 	return resp.StatusCode, err
 }
 
-func expandAll(args []string, expand func(string) string) []string {
+// ExpandAll expands each argument of a command.
+func ExpandAll(args []string, expand func(string) string) []string {
 	var all []string
 	for _, a := range args {
 		all = append(all, expand(a))
@@ -104,4 +107,5 @@ func expandAll(args []string, expand func(string) string) []string {
 	return all
 }
 
-func lastLine(s string) string { return s[strings.LastIndexByte(s, '\n')+1:] }
+// LastLine returns the last line of a command's output.
+func LastLine(s string) string { return s[strings.LastIndexByte(s, '\n')+1:] }
