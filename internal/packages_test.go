@@ -62,6 +62,7 @@ var allowed = map[string]string{
 	"internal/config":      "api ident internal/schedule github.com/fsnotify/fsnotify github.com/pelletier/go-toml/v2 github.com/pelletier/go-toml/v2/unstable",
 	"internal/settings":    "api internal/config",
 	"internal/health":      "internal/config net/http os/exec",
+	"internal/update":      "ident internal/bootonce",
 	"internal/operation":   "api ident internal/store",
 	"internal/state":       "api ident internal/schedule internal/store go.etcd.io/bbolt go.etcd.io/bbolt/errors",
 	"internal/samples":     "api ident internal/store",
