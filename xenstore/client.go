@@ -1,4 +1,4 @@
-// Package xenstore is a client of xenstored: read, write, list, remove and
+// Package xenstore is a client of xenstored: read, write, swap, list, remove and
 // watch. It knows no node by name.
 //
 // Errors wrap the errno that xenstored answered with; errors.Is(err,
@@ -10,6 +10,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"maps"
 	"net"
 	"os"
@@ -129,6 +130,11 @@ func (c *Client) event(payload []byte) {
 
 // call sends a request made of parts, joined as they are.
 func (c *Client) call(ctx context.Context, typ uint32, op, path string, parts ...string) ([]byte, error) {
+	return c.within(ctx, 0, typ, op, path, parts...)
+}
+
+// within is call, in a transaction, unless that is 0.
+func (c *Client) within(ctx context.Context, transaction, typ uint32, op, path string, parts ...string) ([]byte, error) {
 	ch := make(chan message, 1)
 	c.mu.Lock()
 	if c.err != nil {
@@ -145,7 +151,7 @@ func (c *Client) call(ctx context.Context, typ uint32, op, path string, parts ..
 		delete(c.replies, id)
 		c.mu.Unlock()
 	}
-	raw, err := message{typ: typ, reqID: id, payload: []byte(strings.Join(parts, ""))}.encode()
+	raw, err := message{typ: typ, reqID: id, txID: transaction, payload: []byte(strings.Join(parts, ""))}.encode()
 	if err != nil {
 		drop()
 		return nil, fmt.Errorf("%s %s: %w", op, path, err)
@@ -190,6 +196,51 @@ func (c *Client) Read(ctx context.Context, path string) (string, error) {
 func (c *Client) Write(ctx context.Context, path, value string) error {
 	_, err := c.call(ctx, opWrite, "write", path, path, "\x00", value)
 	return err
+}
+
+// swapTries is how often a transaction is begun anew that somebody else's write has
+// come between.
+const swapTries = 16
+
+// Swap sets a node's value if it is old, at one go, and returns whether it was. A node that
+// is not there is "".
+func (c *Client) Swap(ctx context.Context, path, old, value string) (swapped bool, err error) {
+	for range swapTries {
+		swapped, err = c.trySwap(ctx, path, old, value)
+		if !errors.Is(err, unix.EAGAIN) {
+			break
+		}
+	}
+	return swapped && err == nil, err
+}
+
+func (c *Client) trySwap(ctx context.Context, path, old, value string) (bool, error) {
+	b, err := c.call(ctx, opBegin, "begin", path, "\x00")
+	if err != nil {
+		return false, err
+	}
+	n, err := strconv.ParseUint(strings.TrimRight(string(b), "\x00"), 10, 32)
+	if err != nil {
+		return false, fmt.Errorf("xenstore: begin %s: transaction %q: %w", path, b, unix.EPROTO)
+	}
+	tx := uint32(n)
+	is, err := c.within(ctx, tx, opRead, "read", path, path, "\x00")
+	if errors.Is(err, fs.ErrNotExist) {
+		err = nil
+	}
+	same := string(is) == old
+	if err == nil && same {
+		_, err = c.within(ctx, tx, opWrite, "write", path, path, "\x00", value)
+	}
+	end := "T\x00"
+	if err != nil || !same {
+		end = "F\x00"
+	}
+	_, ended := c.within(context.WithoutCancel(ctx), tx, opEnd, "end", path, end) // or xenstored would keep it
+	if err == nil {
+		err = ended
+	}
+	return same, err
 }
 
 // Directory returns the names of a node's children, in no order.

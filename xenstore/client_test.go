@@ -21,6 +21,9 @@ func serve(t *testing.T, conn net.Conn) {
 	store := map[string]string{}
 	type watch struct{ path, token string }
 	var watches []watch
+	transactions := uint32(0)
+	pending := func() {}
+	between := []func(){func() { store["/swap"] = "others" }} // what comes between the next transactions
 	reply := func(m message, typ uint32, payload string) {
 		raw, err := message{typ: typ, reqID: m.reqID, payload: []byte(payload)}.encode()
 		if err != nil {
@@ -43,6 +46,11 @@ func serve(t *testing.T, conn net.Conn) {
 			}
 			reply(m, opRead, v)
 		case opWrite:
+			if m.txID != 0 { // it counts from its end on
+				pending = func() { store[path] = rest }
+				reply(m, opWrite, "OK\x00")
+				continue
+			}
 			store[path] = rest
 			reply(m, opWrite, "OK\x00")
 			for _, w := range watches {
@@ -50,6 +58,24 @@ func serve(t *testing.T, conn net.Conn) {
 					reply(message{}, opWatchEvent, path+"\x00"+w.token+"\x00")
 				}
 			}
+		case opBegin:
+			transactions++
+			reply(m, opBegin, strconv.Itoa(int(transactions))+"\x00")
+		case opEnd:
+			if m.txID != transactions {
+				t.Errorf("transaction %d ends, not %d", m.txID, transactions)
+			}
+			if path == "T" && len(between) > 0 {
+				between[0]()
+				between, pending = between[1:], func() {}
+				reply(m, opError, "EAGAIN\x00")
+				continue
+			}
+			if path == "T" {
+				pending()
+			}
+			pending = func() {}
+			reply(m, opEnd, "OK\x00")
 		case opDirectory:
 			names := ""
 			for p := range store {
@@ -138,6 +164,18 @@ func TestClient(t *testing.T) {
 	}
 	if err := w.Stop(ctx); err != nil {
 		t.Error(err)
+	}
+	// The first of them fails at its end, as others have written meanwhile.
+	for _, s := range []struct {
+		old, value string
+		want       bool
+	}{{"", "mine", false}, {"others", "mine", true}, {"others", "again", false}, {"mine", "", true}, {"", "x", true}} {
+		if got, err := c.Swap(ctx, "/swap", s.old, s.value); got != s.want || err != nil {
+			t.Errorf("swap %q for %q: %v, %v", s.old, s.value, got, err)
+		}
+	}
+	if v, err := c.Read(ctx, "/swap"); v != "x" || err != nil {
+		t.Errorf("swapped: %q, %v", v, err)
 	}
 	if err := c.Write(ctx, "/a", strings.Repeat("x", payloadMax)); !errors.Is(err, unix.E2BIG) {
 		t.Errorf("long write: %v", err)

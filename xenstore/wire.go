@@ -16,6 +16,8 @@ const (
 	opRead       = 2
 	opWatch      = 4
 	opUnwatch    = 5
+	opBegin      = 6 // of a transaction
+	opEnd        = 7
 	opWrite      = 11
 	opRm         = 13
 	opWatchEvent = 15
