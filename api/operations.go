@@ -31,7 +31,7 @@ type OperationRequest struct {
 	// Override: in spite of locks, windows, groups and limits.
 	Override bool `json:"override,omitempty"`
 	// TimeoutSeconds is how long the operation waits for its end; then it has
-	// failed, with code TimedOut, though the domain may still come back. 0: no end.
+	// failed, with code TimedOut, though the domain may still come back. 0: ten minutes.
 	TimeoutSeconds float64 `json:"timeout_seconds,omitempty"`
 	// Owner is who asks, and Cause why, for those who look at what is going on.
 	Owner string `json:"owner,omitempty"`
@@ -50,6 +50,9 @@ const (
 	OperationRunning OperationState = "running"
 	OperationDone    OperationState = "done"
 	OperationFailed  OperationState = "failed" // Error says why
+	// OperationCancelled: it was cancelled before it had done what it was for; Error
+	// says how far it was.
+	OperationCancelled OperationState = "cancelled"
 )
 
 // Operation is something that takes long, which somebody asked for. It is journalled
@@ -73,10 +76,18 @@ type Operation struct {
 	Steps []OperationStep `json:"steps"`
 	// Taken is how often another daemon went on with it.
 	Taken int `json:"taken,omitempty"`
+	// Cancelled is who cancelled it, and when; nil if nobody did.
+	Cancelled *Cancellation `json:"cancelled,omitempty"`
 	// Summary is the account of the reboot, as far as it got, once the operation has
 	// ended.
 	Summary *Summary `json:"summary,omitempty"`
 	Error   *Error   `json:"error,omitempty"`
+}
+
+// Cancellation is that somebody has cancelled an operation.
+type Cancellation struct {
+	By string    `json:"by"`
+	At time.Time `json:"at"`
 }
 
 // OperationStep is one of an operation.
@@ -103,6 +114,13 @@ type Operations interface {
 	// Follow yields an operation as it is and whenever it changes, until it has
 	// ended. An error is the last.
 	Follow(ctx context.Context, id string) iter.Seq2[Operation, error]
+	// Cancel has an operation end before it does what it is for, and returns at once;
+	// by is who says so. What has been done already, hooks say, stays done, and what is
+	// always to be done is. A guest that was asked to go down, and has not taken note of
+	// it, is no longer asked. Cancel fails with Locked if it is too late: the domain goes
+	// down, or may at any moment, or has rebooted; with BadRequest if the operation has
+	// ended; with NotFound as Operation does. To cancel twice is no error.
+	Cancel(ctx context.Context, id, by string) (Operation, error)
 }
 
 var _ Operations = (*Client)(nil)
@@ -140,6 +158,11 @@ func (c *Client) Operations(ctx context.Context) ([]Operation, error) {
 // Follow implements Operations.
 func (c *Client) Follow(ctx context.Context, id string) iter.Seq2[Operation, error] {
 	return follow[Operation](ctx, c, "/v1/operations/"+segment(id)+"/events", nil)
+}
+
+// Cancel implements Operations.
+func (c *Client) Cancel(ctx context.Context, id, by string) (Operation, error) {
+	return call[Operation](ctx, c, "DELETE", "/v1/operations/"+segment(id), url.Values{"by": {by}}, nil)
 }
 
 // Reboot reboots a domain and returns when that has ended. The deadline of ctx is

@@ -56,10 +56,11 @@ const (
 	RunUnhealthy RunResult = "unhealthy" // rebooted, but the health check failed
 	RunFailed    RunResult = "failed"    // not rebooted, or nobody knows
 	RunMissed    RunResult = "missed"    // left out, as its time was over
+	RunCancelled RunResult = "cancelled" // by somebody, before the reboot
 )
 
 // RunResults are all of them.
-var RunResults = []RunResult{RunWarm, RunCold, RunUnhealthy, RunFailed, RunMissed}
+var RunResults = []RunResult{RunWarm, RunCold, RunUnhealthy, RunFailed, RunMissed, RunCancelled}
 
 // RunCount is how often runs of a schedule for a domain have ended in one way,
 // since the daemon was started.

@@ -24,6 +24,7 @@ const (
 	TimedOut      Code = "timeout"        //
 	MismatchFound Code = "mismatch_found" // by check
 	Locked        Code = "locked"         // something else has it now, or it is outside its window
+	Cancelled     Code = "cancelled"      // somebody cancelled the operation
 	VersionSkew   Code = "version_skew"   // Xen, the agent and the CLI do not belong together
 )
 
@@ -84,10 +85,12 @@ const (
 	OutcomeWarm   Outcome = "warm"
 	OutcomeCold   Outcome = "cold"
 	OutcomeFailed Outcome = "failed" // it did not take place, or nobody knows
+	// OutcomeCancelled: it did not take place, as somebody cancelled the operation.
+	OutcomeCancelled Outcome = "cancelled"
 )
 
 // Outcomes are all of them.
-var Outcomes = []Outcome{OutcomeWarm, OutcomeCold, OutcomeFailed}
+var Outcomes = []Outcome{OutcomeWarm, OutcomeCold, OutcomeFailed, OutcomeCancelled}
 
 // Verdict is what the agent said of the pages of a vbd.
 type Verdict string

@@ -30,6 +30,8 @@ import (
 type Store interface {
 	disk.Store
 	Write(ctx context.Context, path, value string) error
+	// Swap sets a node if its value is old, at one go, and returns whether it was.
+	Swap(ctx context.Context, path, old, value string) (bool, error)
 	Introduced(ctx context.Context, domid uint16) (bool, error)
 }
 

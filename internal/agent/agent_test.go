@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"regexp"
 	"strings"
 	"testing"
@@ -725,5 +726,61 @@ func TestKept(t *testing.T) {
 		if all, err = a.Kept(ctx(t, time.Second)); err != nil || len(all) != 1 || all[0].Domid != 0 || all[0].State != "down" || all[0].ImagePages != 40 {
 			t.Errorf("%+v, %v", all, err)
 		}
+	})(t)
+}
+
+// TestWithdraw: what a guest was asked for is taken back as long as it has not taken note
+// of it; then it was not asked, and what it does later is its own doing.
+func TestWithdraw(t *testing.T) {
+	const node = "/local/domain/1/control/shutdown"
+	for _, mode := range []api.Trigger{api.Graceful, api.Cold} {
+		t.Run(string(mode), bubble(func(t *testing.T) {
+			w, a, d, dir := running(t, 20, api.Policy{})
+			w.set(&w.deaf, true)
+			if err := a.Withdraw(ctx(t, time.Second), "domU-web"); code(err) != api.Locked {
+				t.Errorf("nothing was asked: %v", err)
+			}
+			asks, hangUp := context.WithCancel(t.Context())
+			w.going.Go(func() { _, _ = a.Reboot(asks, "domU-web", mode) })
+			time.Sleep(time.Minute)
+			w.store.Set(node, "") // the guest takes note
+			if err := a.Withdraw(ctx(t, time.Second), "domU-web"); code(err) != api.Locked || !strings.Contains(err.Error(), "goes down when it can") {
+				t.Errorf("it has taken note: %v", err)
+			}
+			w.store.Set(node, "reboot")
+			w.store.Fail(func(path string) error {
+				if path == node {
+					return io.ErrUnexpectedEOF
+				}
+				return nil
+			})
+			if err := a.Withdraw(ctx(t, time.Second), "domU-web"); code(err) != api.Failed {
+				t.Errorf("xenstored fails: %v", err)
+			}
+			w.store.Fail(nil)
+			a.Stop() // the next daemon knows of it
+			a = w.agent(dir)
+			if err := a.Withdraw(ctx(t, time.Second), "domU-web"); err != nil {
+				t.Error(err)
+			}
+			if v, err := w.store.Read(t.Context(), node); v != "" || err != nil {
+				t.Errorf("%q, %v", v, err)
+			}
+			hangUp()
+			w.load(d, 20)
+			w.die(d, xenctl.ShutdownReboot)
+			time.Sleep(10 * time.Second)
+			if s := now(t, a, "domU-web"); s.Last == nil || s.Last.Outcome != "warm" || s.Last.Trigger != api.Guest || s.Last.By != api.ByGuest {
+				t.Errorf("%+v", s.Last)
+			}
+		}))
+	}
+	bubble(func(t *testing.T) { // one that goes down already
+		w, a, d, _ := running(t, 20, api.Policy{})
+		w.die(d, xenctl.ShutdownReboot)
+		if err := a.Withdraw(ctx(t, time.Second), webUUID.String()); code(err) != api.Locked || !strings.Contains(err.Error(), "in its reboot already") {
+			t.Errorf("%v", err)
+		}
+		time.Sleep(10 * time.Second)
 	})(t)
 }

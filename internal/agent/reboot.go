@@ -3,6 +3,7 @@ package agent
 import (
 	"context"
 	"errors"
+	"fmt"
 	"time"
 
 	"github.com/warmreboot/warmreboot/api"
@@ -165,6 +166,42 @@ func (a *Agent) trigger(ctx context.Context, k *keeper, i *reboot.Intent) error 
 		}
 	}
 	return a.Lifecycle.Reboot(ctx, i.Domid)
+}
+
+// Withdraw takes back a reboot that a guest was asked for and has not taken note of. It
+// fails with Locked if it has: then it goes down when it can.
+func (a *Agent) Withdraw(ctx context.Context, domain string) error {
+	t, err := a.find(ctx, domain)
+	if err != nil {
+		return err
+	}
+	k := a.keeper(t.uuid)
+	if k == nil {
+		return api.Errorf(api.Locked, "domain %s is not being asked to reboot just now: look at it, and ask again", t.name)
+	}
+	if err := k.look(ctx); err != nil {
+		return err
+	}
+	return k.do(ctx, func() error {
+		i := k.rec.Intent
+		switch {
+		case k.rec.Reboot != nil:
+			return api.Errorf(api.Locked, "domain %s is in its reboot already: %s", t.name, progressText(&k.rec.Reboot.Summary)).Try(api.TryWait)
+		case i == nil || i.Mode == api.Force:
+			return api.Errorf(api.Locked, "domain %s is not being asked to reboot just now: look at it, and ask again", t.name)
+		}
+		waits, err := a.Store.Swap(a.ctx, fmt.Sprintf("/local/domain/%d/control/shutdown", i.Domid), "reboot", "")
+		switch {
+		case err != nil:
+			return api.Errorf(api.Failed, "domain %s: the request to reboot cannot be taken back: %v", t.name, err)
+		case !waits:
+			return api.Errorf(api.Locked, "domain %s has taken note of the request to reboot, and goes down when it can", t.name).Try(api.TryForce)
+		}
+		k.log.Info("the guest is no longer asked to reboot", "domid", i.Domid, "mode", i.Mode)
+		k.rec.Intent = nil
+		k.save()
+		return nil
+	})
 }
 
 // ackWait is less than what libxl waits for a guest to acknowledge a request:

@@ -535,7 +535,8 @@ func (w *world) Reboot(ctx context.Context, id ident.Domid) error {
 	w.asked++
 	deaf := w.deaf
 	w.mu.Unlock()
-	if deaf {
+	if deaf { // it takes no note
+		w.store.Set(fmt.Sprintf("/local/domain/%d/control/shutdown", id), "reboot")
 		return nil
 	}
 	return w.ShutdownDomain(id, xenctl.ShutdownReboot)

@@ -32,6 +32,9 @@ func ServeOperations(o api.Operations) func(*Router) {
 		question(mux, "GET /v1/operations/{id}", func(r *http.Request) (api.Operation, error) {
 			return o.Operation(r.Context(), r.PathValue("id"))
 		})
+		question(mux, "DELETE /v1/operations/{id}", func(r *http.Request) (api.Operation, error) {
+			return o.Cancel(r.Context(), r.PathValue("id"), r.URL.Query().Get("by"))
+		})
 		mux.Handle("GET /v1/operations/{id}/events", func(w http.ResponseWriter, r *http.Request) {
 			stream(w, r, o.Follow(r.Context(), r.PathValue("id")))
 		})

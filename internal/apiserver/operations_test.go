@@ -41,6 +41,12 @@ func (i *instant) Begin(ctx context.Context, r api.OperationRequest) (api.Operat
 	return op, nil
 }
 
+func (i *instant) Cancel(ctx context.Context, id, by string) (api.Operation, error) {
+	op, err := i.Operation(ctx, id)
+	op.Cancelled = &api.Cancellation{By: by}
+	return op, err
+}
+
 func (i *instant) Operations(context.Context) ([]api.Operation, error) { return i.all, nil }
 
 func (i *instant) Operation(_ context.Context, id string) (api.Operation, error) {
@@ -83,6 +89,12 @@ func TestBegun(t *testing.T) {
 		if w := ask("GET", path, ""); w.Code != http.StatusNotFound || !strings.Contains(w.Body.String(), `"not_found"`) {
 			t.Errorf("%d %s", w.Code, w.Body)
 		}
+	}
+	if w := ask("DELETE", at+"?by=ann", ""); w.Code != http.StatusOK || !strings.Contains(w.Body.String(), `"by":"ann"`) {
+		t.Errorf("%d %s", w.Code, w.Body)
+	}
+	if w := ask("DELETE", "/v1/operations/none", ""); w.Code != http.StatusNotFound {
+		t.Errorf("%d %s", w.Code, w.Body)
 	}
 	if w := ask("GET", "/v1/plan?kind=reboot&domain=web&mode=cold&override=perhaps", ""); w.Code != http.StatusBadRequest {
 		t.Errorf("%d %s", w.Code, w.Body)

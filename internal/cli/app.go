@@ -124,7 +124,7 @@ func (e *env) app() *cli.App {
 		ExitErrHandler:  func(*cli.Context, error) {},
 		Commands: []*cli.Command{e.rebootCommand(), e.enableCommand(), e.disableCommand(), e.statusCommand(), e.checkCommand(), e.dropCommand(), e.historyCommand(),
 			e.topCommand(), e.reportCommand(), e.doctorCommand(), e.completeCommand(),
-			e.planCommand(), e.configCommand(), e.lockCommand(), e.unlockCommand(), e.resumeCommand()},
+			e.planCommand(), e.configCommand(), e.lockCommand(), e.unlockCommand(), e.cancelCommand(), e.resumeCommand()},
 	}
 	for _, c := range app.Commands {
 		if c.SkipFlagParsing {

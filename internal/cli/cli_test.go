@@ -2,10 +2,12 @@ package cli
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
 	"iter"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -39,6 +41,8 @@ type fakeService struct {
 	samples  []api.Sample
 	host     api.Host
 	err      error
+
+	operations []api.Operation
 }
 
 func (f *fakeService) note(s string) {
@@ -131,11 +135,22 @@ func (f *fakeService) Follow(ctx context.Context, id string) iter.Seq2[api.Opera
 	}
 }
 
+func (f *fakeService) Cancel(_ context.Context, id, by string) (api.Operation, error) {
+	f.note("cancel " + id)
+	i := slices.IndexFunc(f.operations, func(o api.Operation) bool { return o.ID == id })
+	if i < 0 || f.err != nil {
+		return api.Operation{}, cmp.Or[error](f.err, api.Errorf(api.NotFound, "there is no operation %q", id))
+	}
+	return f.operations[i], nil
+}
+
 func (f *fakeService) Operation(context.Context, string) (api.Operation, error) {
 	return api.Operation{}, f.err
 }
 
-func (f *fakeService) Operations(context.Context) ([]api.Operation, error) { return nil, f.err }
+func (f *fakeService) Operations(context.Context) ([]api.Operation, error) {
+	return f.operations, f.err
+}
 
 func (f *fakeService) History(_ context.Context, q api.HistoryQuery) iter.Seq2[api.HistoryEntry, error] {
 	f.note("history")
@@ -221,7 +236,7 @@ func TestExitCodes(t *testing.T) {
 	for code, want := range map[api.Code]int{
 		api.Failed: 1, api.BadRequest: 2, api.CameBackCold: 3, api.NoWarmcache: 4, api.NotTracked: 5,
 		api.AgentDown: 6, api.TimedOut: 8, api.MismatchFound: 9, api.NotFound: 10, api.Locked: 11,
-		api.VersionSkew: 12, "other": 1,
+		api.VersionSkew: 12, api.Cancelled: 1, "other": 1,
 	} {
 		r := runCLI(&fakeService{err: api.Errorf(code, "so it is")}, nil, "drop", "web")
 		if r.code != want || r.out != "" || r.stderr != "warmreboot: so it is\n" {
@@ -243,7 +258,7 @@ func TestUsage(t *testing.T) {
 		{"top", "a"}, {"top", "--interval", "1ms"}, {"top", "--count", "-1"}, {"doctor", "a", "b"},
 		{"enable", "a", "--ttl", "1.5s"}, {"enable", "--ttl", "-1s", "a"}, {"check"}, {"drop"}, {"disable", "a", "b"},
 		{"a", "--timeout", "soon"}, {"history", "a", "b"}, {"history", "--limit", "-1"}, {"history", "--since", "soon"},
-		{"history", "--by", "nobody"}, {"plan", "a", "b"}, {"config"}, {"config", "bake"}, {"lock"}, {"lock", "a", "--ttl", "soon"}, {"resume"},
+		{"history", "--by", "nobody"}, {"plan", "a", "b"}, {"config"}, {"config", "bake"}, {"lock"}, {"lock", "a", "--ttl", "soon"}, {"cancel"}, {"cancel", "a", "b"}, {"resume"},
 	} {
 		s := &fakeService{}
 		r := runCLI(s, nil, args...)

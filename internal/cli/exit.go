@@ -35,6 +35,7 @@ var exitCodes = map[api.Code]int{
 	api.TimedOut:      ExitTimeout,
 	api.MismatchFound: ExitMismatch,
 	api.Locked:        ExitLocked,
+	api.Cancelled:     ExitFailure,
 	api.VersionSkew:   ExitVersionSkew,
 }
 

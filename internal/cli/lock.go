@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"os/user"
+	"slices"
 	"time"
 
 	"github.com/urfave/cli/v2"
@@ -106,6 +107,66 @@ func (e *env) unlockCommand() *cli.Command {
 			return nil
 		},
 	}
+}
+
+func (e *env) cancelCommand() *cli.Command {
+	return &cli.Command{
+		Name: "cancel", ArgsUsage: "DOMAIN | OPERATION", Usage: "have an operation end before its reboot, if it is not too late",
+		Flags: []cli.Flag{dryRunFlag()},
+		Action: func(c *cli.Context) error {
+			p, err := parse(c, 1, 1)
+			if err != nil {
+				return err
+			}
+			o := e.operations(p.string("socket"))
+			op, err := e.underWay(c.Context, o, p)
+			if err != nil {
+				return err
+			}
+			what := "would be cancelled"
+			if !c.Bool("dry-run") {
+				what = "is cancelled"
+				if op, err = o.Cancel(c.Context, op.ID, operator()); err != nil {
+					return err
+				}
+			}
+			if p.json {
+				return e.printJSON(op)
+			}
+			op = text.Printable(op)
+			fmt.Fprintf(e.stdout, "domain %s: operation %s of %s (%s) %s\n", op.Domain, op.ID, op.Owner, op.Cause, what)
+			return nil
+		},
+	}
+}
+
+// underWay finds the operation that is meant: by its ID, or the one that a domain is in.
+func (e *env) underWay(ctx context.Context, o api.Operations, p call) (api.Operation, error) {
+	all, err := o.Operations(ctx)
+	if err != nil {
+		return api.Operation{}, err
+	}
+	var of []api.Operation
+	for _, op := range all {
+		if op.ID == p.args[0] {
+			return op, nil
+		}
+		if op.State == api.OperationRunning {
+			of = append(of, op)
+		}
+	}
+	s, err := e.service(p.string("socket")).Status(ctx, p.args[0], false)
+	if err != nil {
+		return api.Operation{}, err
+	}
+	of = slices.DeleteFunc(of, func(op api.Operation) bool { return op.UUID != s.UUID })
+	switch len(of) {
+	case 0:
+		return api.Operation{}, api.Errorf(api.BadRequest, "domain %s is in no operation", s.Domain)
+	case 1:
+		return of[0], nil
+	}
+	return api.Operation{}, api.Errorf(api.BadRequest, "domain %s is in %d operations: which one, %s or %s?", s.Domain, len(of), of[0].ID, of[1].ID)
 }
 
 func (e *env) resumeCommand() *cli.Command {

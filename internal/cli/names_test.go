@@ -19,7 +19,8 @@ func named(name string) *fakeService {
 	st := api.DomainStatus{Domain: name, UUID: ident.UUID{1}, Domid: 3, State: "running", Type: "hvm", Toolstack: name, Managed: true, Enabled: true,
 		Policy: &api.Policy{Content: name, Uncertain: name}, Custody: []api.VBDCustody{{Name: name, Backing: name, State: "certain", Reason: name}},
 		Refusals: []api.VBDRefusals{{Name: name, Refusals: sum.VBDs[0].Refusals}}, Last: &sum, Message: name}
-	return &fakeService{status: st, list: []api.DomainStatus{st}, summary: sum, drop: api.DropResult{Domain: name},
+	running := api.Operation{ID: "op", Domain: name, UUID: ident.UUID{1}, Owner: name, Cause: name, State: api.OperationRunning}
+	return &fakeService{status: st, operations: []api.Operation{running}, list: []api.DomainStatus{st}, summary: sum, drop: api.DropResult{Domain: name},
 		plan:    api.Plan{Domain: name, VBDs: []api.PlanVBD{{Name: name, Backing: name, Check: name}}},
 		entries: []api.HistoryEntry{{Summary: sum, Error: name, Followed: name, Hooks: []api.StepResult{{Name: name}}, Health: &api.StepResult{Detail: name}}},
 		forecast: api.Forecast{Config: api.ConfigStatus{Dir: name, Error: name}, Locks: []api.LockStatus{{Domain: name, Owner: name, Reason: name}},
@@ -28,7 +29,7 @@ func named(name string) *fakeService {
 }
 
 var textCommands = [][]string{{"status"}, {"status", "d"}, {"d"}, {"d", "--dry-run"}, {"enable", "d"}, {"enable", "d", "--dry-run"}, {"disable", "d"},
-	{"disable", "--all"}, {"drop", "d"}, {"history"}, {"plan"}, {"lock", "d"}, {"unlock", "d"}, {"resume", "s"}, {"top", "--count", "1"}, {"doctor"},
+	{"disable", "--all"}, {"drop", "d"}, {"history"}, {"plan"}, {"lock", "d"}, {"unlock", "d"}, {"cancel", "d"}, {"resume", "s"}, {"top", "--count", "1"}, {"doctor"},
 	{"report", "d", "--file", "/nonexistent/x"}}
 
 // TestTerminal: nothing that a name brings along steers a terminal, and none makes

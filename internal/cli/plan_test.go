@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/warmreboot/warmreboot/api"
+	"github.com/warmreboot/warmreboot/ident"
 )
 
 func TestPlan(t *testing.T) {
@@ -95,12 +96,40 @@ func TestLockCommands(t *testing.T) {
 	}
 }
 
+// TestCancel: an operation is named by its id, or by the domain that is in it.
+func TestCancel(t *testing.T) {
+	web, db := ident.UUID{1}, ident.UUID{2}
+	s := &fakeService{status: api.DomainStatus{Domain: "web", UUID: web}, operations: []api.Operation{
+		{ID: "a", Domain: "web", UUID: web, State: api.OperationDone}, {ID: "b", Domain: "db", UUID: db, State: api.OperationRunning, Owner: "bob", Cause: "a cold reboot"},
+		{ID: "c", Domain: "web", UUID: web, State: api.OperationRunning, Owner: "ann", Cause: "a graceful reboot"}}}
+	for arg, id := range map[string]string{"web": "c", "b": "b", "c": "c"} {
+		s.asked = nil
+		if r := runCLI(s, nil, "cancel", arg); r.code != 0 || s.asked[len(s.asked)-1] != "cancel "+id || !strings.Contains(r.out, "operation "+id+" of ") {
+			t.Errorf("%s: %+v, %q", arg, r, s.asked)
+		}
+	}
+	var op api.Operation
+	if runCLI(s, nil, "cancel", "web", "-o", "json").json(t, &op); op.ID != "c" {
+		t.Errorf("%+v", op)
+	}
+	for what, all := range map[string][]api.Operation{"in no operation": s.operations[:2], "b or c": {{ID: "b", UUID: web, State: api.OperationRunning}, s.operations[2]}} {
+		s := &fakeService{status: s.status, operations: all}
+		if r := runCLI(s, nil, "cancel", "web"); r.code != ExitUsage || !strings.Contains(r.stderr, what) {
+			t.Errorf("%+v", r)
+		}
+	}
+	s = &fakeService{operations: s.operations, err: api.Errorf(api.Locked, "too late")}
+	if r := runCLI(s, nil, "cancel", "c"); r.code != ExitLocked {
+		t.Errorf("%+v", r)
+	}
+}
+
 // TestDryRunChangesNothing: none of the commands that change something asks the
 // daemon for more than what it knows.
 func TestDryRunChangesNothing(t *testing.T) {
-	for _, args := range [][]string{{"enable", "web"}, {"disable", "web"}, {"drop", "web"}, {"lock", "web"}, {"unlock", "web"}, {"resume", "weekly"}} {
+	for _, args := range [][]string{{"enable", "web"}, {"disable", "web"}, {"drop", "web"}, {"lock", "web"}, {"unlock", "web"}, {"cancel", "web"}, {"resume", "weekly"}} {
 		s := &fakeService{status: api.DomainStatus{Domain: "web", State: "running"},
-			forecast: api.Forecast{Halted: []api.HaltedRules{{Schedule: "weekly"}}}}
+			operations: []api.Operation{{ID: "a", State: api.OperationRunning}}, forecast: api.Forecast{Halted: []api.HaltedRules{{Schedule: "weekly"}}}}
 		r := runCLI(s, nil, append(args, "--dry-run")...)
 		if r.code != 0 || !strings.Contains(r.out, "would ") {
 			t.Errorf("%q: %+v", args, r)

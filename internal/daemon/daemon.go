@@ -139,7 +139,7 @@ func run(ctx context.Context, o settings.Daemon, log *slog.Logger) (err error) {
 	if err != nil {
 		return err
 	}
-	rebooter := operator.Rebooter{Agent: a, State: history, Moment: operations.moment}
+	rebooter := operator.Rebooter{Agent: a, State: history, History: record, Moment: operations.moment}
 	schedules := scheduler.New(scheduler.Options{Agent: a, State: history, History: record, Forgot: record.forgot, Store: store, Dir: o.ConfigDir, DryRun: o.DryRun, Log: log,
 		Boot: strings.TrimSpace(string(boot)), Sys: "/sys", Console: "/var/log/xen/console", Operations: operations.Engine, Rebooter: rebooter})
 	asked := operator.New(rebooter, operations.Engine, log)

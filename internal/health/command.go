@@ -60,7 +60,7 @@ func Command(ctx context.Context, args, env []string, limit time.Duration) (out,
 	case limited.Err() != nil && ctx.Err() == nil:
 		err = fmt.Errorf("took longer than %v", limit)
 	case ctx.Err() != nil:
-		err = ctx.Err()
+		err = context.Cause(ctx)
 	case errors.Is(err, exec.ErrWaitDelay):
 		err = nil // it has ended well, and left somebody behind
 	}

@@ -76,6 +76,9 @@ const admission = "admission"
 // a reason against it, and the domain is locked until the operation has ended. Of
 // two that ask at once one is admitted first, and the other's blockers know of it.
 func Admit(ctx context.Context, r *Run, a Admission) error {
+	if err := r.Cancelled(); err != nil {
+		return err
+	}
 	r.e.admitting.Lock()
 	defer r.e.admitting.Unlock()
 	_, err := Do(ctx, r, admission, Again, func(ctx context.Context) (bool, error) {
@@ -84,7 +87,7 @@ func Admit(ctx context.Context, r *Run, a Admission) error {
 				return false, err
 			}
 		}
-		err := r.e.o.Locks.Lock(r.op, a.TTL)
+		err := r.e.o.Locks.Lock(r.Operation(), a.TTL)
 		var e *api.Error
 		if a.Override && errors.As(err, &e) && e.Code == api.Locked {
 			err = nil

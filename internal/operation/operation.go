@@ -59,6 +59,10 @@ type Operation struct {
 	Steps []Step `json:"steps"`
 	// Taken is how often it was taken up by another daemon.
 	Taken int `json:"taken,omitempty"`
+	// Cancelled: somebody does not want it any more; see Engine.Cancel. Told is how many
+	// steps had begun when the body was told; nil: it was not, or while it did one.
+	Cancelled *api.Cancellation `json:"cancelled,omitempty"`
+	Told      *int              `json:"told,omitempty"`
 	// Done: nothing will be done any more. Result and Error are what came of it.
 	Done   bool            `json:"done"`
 	Ended  time.Time       `json:"ended,omitzero"`
@@ -118,6 +122,7 @@ type Engine struct {
 
 	mu      sync.Mutex
 	all     map[string]Operation // never changed, but replaced
+	runs    map[string]*Run      // of those that have not ended
 	changed chan struct{}        // is closed when one of all is
 	rev     uint64
 }
@@ -145,7 +150,7 @@ func Open(ctx context.Context, o Options) (*Engine, error) {
 	if o.Uptime == nil {
 		o.Uptime = func() time.Duration { return 0 }
 	}
-	e := &Engine{o: o, ctx: ctx, bodies: map[api.OperationKind]Body{}, blockers: []Blocker{o.Locks}, all: map[string]Operation{}, changed: make(chan struct{})}
+	e := &Engine{o: o, ctx: ctx, bodies: map[api.OperationKind]Body{}, blockers: []Blocker{o.Locks}, all: map[string]Operation{}, runs: map[string]*Run{}, changed: make(chan struct{})}
 	if err := o.Dir.Make(); err != nil {
 		return nil, err
 	}
@@ -278,15 +283,24 @@ func newID(now time.Time) string {
 }
 
 func (e *Engine) start(op Operation) {
-	op = e.set(op)
+	r := &Run{e: e, op: op, there: make(chan struct{})}
+	r.arrive = sync.OnceFunc(func() { close(r.there) })
+	if op.Taken == 0 {
+		r.arrive()
+	}
+	r.wanted, r.drop = context.WithCancelCause(context.Background())
+	if op.Cancelled != nil {
+		r.drop(r.wasCancelled())
+	}
+	e.mu.Lock()
+	e.runs[op.ID] = r
+	e.mu.Unlock()
+	r.show()
 	e.wg.Add(1)
 	go func() {
 		defer e.wg.Done()
-		r := &Run{e: e, op: op}
 		if op.Taken > 0 {
-			if err := e.write(op); err != nil {
-				e.o.Failed(op, err)
-			}
+			r.journal()
 		}
 		body := e.bodies[op.Kind]
 		if body == nil {
@@ -301,20 +315,31 @@ func (e *Engine) start(op Operation) {
 		if r.skew != nil {
 			err = r.skew
 		}
-		op := r.op
-		if err := e.o.Locks.Unlock(op); err != nil {
-			e.o.Failed(op, err)
-		}
-		op.Done, op.Ended, op.Error = true, e.o.Now(), asError(err)
-		if op.Result, err = json.Marshal(result); err != nil {
-			op.Result = nil
-		}
-		if err := e.write(op); err != nil {
-			// It is taken up again, and finds that all has been done.
-			e.o.Failed(op, err)
-		}
-		e.set(op)
+		r.end(result, err)
 	}()
+}
+
+// end is that nothing is done any more.
+func (r *Run) end(result any, err error) {
+	r.arrive()
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	op := r.op
+	if err := r.e.o.Locks.Unlock(op); err != nil {
+		r.e.o.Failed(op, err)
+	}
+	op.Done, op.Ended, op.Error = true, r.e.o.Now(), asError(err)
+	if op.Result, err = json.Marshal(result); err != nil {
+		op.Result = nil
+	}
+	if err := r.e.write(op); err != nil {
+		// It is taken up again, and finds that all has been done.
+		r.e.o.Failed(op, err)
+	}
+	r.e.mu.Lock()
+	delete(r.e.runs, op.ID)
+	r.e.mu.Unlock()
+	r.op = r.e.set(op)
 }
 
 func asError(err error) *api.Error {
@@ -430,14 +455,46 @@ var ErrInterrupted = errors.New("warmrebootd was stopped while it ran: nobody kn
 // Run is an operation that is being done.
 type Run struct {
 	e       *Engine
-	op      Operation
 	next    int // of its steps
 	stopped bool
 	skew    error // the journal is of another version's body: nothing is done any more
+
+	// there is closed when the body has come to where an earlier daemon was.
+	there  chan struct{}
+	arrive func()
+	wanted context.Context // ends when it is cancelled
+	drop   context.CancelCauseFunc
+
+	mu sync.Mutex // held over what is journalled, and while it is decided whether it is cancelled
+	op Operation
+	// committed: it is too late to cancel it, unless back takes back what was done.
+	committed bool
+	back      func() error
 }
 
 // Operation returns it as it is now.
-func (r *Run) Operation() Operation { return r.op }
+func (r *Run) Operation() Operation {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.op
+}
+
+// journal writes it down as it is, or says that this failed: the next step is journalled
+// with it.
+func (r *Run) journal() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if err := r.e.write(r.op); err != nil {
+		r.e.o.Failed(r.op, err)
+	}
+}
+
+// show has others see it as it is.
+func (r *Run) show() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.op.rev = r.e.set(r.op).rev
+}
 
 // Resumed reports whether the next step is the first that was not begun by an
 // earlier daemon, or is not known to have ended there.
@@ -472,7 +529,9 @@ func Do[T any](ctx context.Context, r *Run, name string, how How, do func(contex
 			r.skew = api.Errorf(api.VersionSkew, "operation %s is at step %q, where this version of warmrebootd has %q: it ends here", r.op.ID, s.Name, name)
 			return none, r.skew
 		}
-		if s.Done {
+		if !s.Done {
+			r.arrive()
+		} else {
 			var v T
 			if err := json.Unmarshal(s.Result, &v); err != nil {
 				return none, fmt.Errorf("operation %s, step %s: %w", r.op.ID, name, err)
@@ -484,6 +543,7 @@ func Do[T any](ctx context.Context, r *Run, name string, how How, do func(contex
 		}
 		interrupted = how == Once
 	} else {
+		r.arrive()
 		if err := r.enter(i, Step{Name: name, Begun: r.e.o.Now()}); err != nil {
 			return none, fmt.Errorf("step %s cannot be journalled, so it is not begun: %w", name, err)
 		}
@@ -504,8 +564,10 @@ func Do[T any](ctx context.Context, r *Run, name string, how How, do func(contex
 	}
 	if bad := r.enter(i, s); bad != nil {
 		// Once more, should the daemon be killed before the next is journalled.
-		r.e.o.Failed(r.op, bad)
+		r.e.o.Failed(r.Operation(), bad)
+		r.mu.Lock()
 		r.keep(i, s)
+		r.mu.Unlock()
 	}
 	if err != nil && !interrupted {
 		return v, err
@@ -518,16 +580,19 @@ func Do[T any](ctx context.Context, r *Run, name string, how How, do func(contex
 
 // enter journals a step.
 func (r *Run) enter(i int, s Step) error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
 	was := r.op.Steps
 	r.keep(i, s)
 	if err := r.e.write(r.op); err != nil {
 		r.op.Steps = was
 		return err
 	}
-	r.op = r.e.set(r.op)
+	r.op.rev = r.e.set(r.op).rev
 	return nil
 }
 
+// keep has it have a step. r.mu is held.
 func (r *Run) keep(i int, s Step) {
 	steps := slices.Clone(r.op.Steps)
 	if i == len(steps) {

@@ -93,7 +93,7 @@ func answer(op operation.Operation, err error) (api.Operation, error) {
 // shown is an operation as it is shown.
 func shown(op operation.Operation) api.Operation {
 	a := api.Operation{ID: op.ID, Kind: op.Kind, Domain: op.Domain, UUID: op.UUID, By: op.By, Owner: op.Owner, Cause: op.Cause,
-		State: api.OperationRunning, Begun: op.Made, Ended: op.Ended, Steps: []api.OperationStep{}, Taken: op.Taken, Error: op.Error}
+		State: api.OperationRunning, Begun: op.Made, Ended: op.Ended, Steps: []api.OperationStep{}, Taken: op.Taken, Cancelled: op.Cancelled, Error: op.Error}
 	for _, s := range op.Steps {
 		a.Steps = append(a.Steps, api.OperationStep{Name: s.Name, Begun: s.Begun, Ended: s.Ended, Error: s.Error})
 	}
@@ -107,6 +107,9 @@ func shown(op operation.Operation) api.Operation {
 	a.State = api.OperationDone
 	if op.Error != nil {
 		a.State = api.OperationFailed
+	}
+	if op.Error != nil && op.Error.Code == api.Cancelled {
+		a.State = api.OperationCancelled
 	}
 	var sum api.Summary
 	if json.Unmarshal(op.Result, &sum) == nil && sum.Trigger != "" { // else it was not even begun
@@ -144,9 +147,22 @@ func (o *Operator) Follow(ctx context.Context, id string) iter.Seq2[api.Operatio
 	}
 }
 
-// unlimited is for how long a domain is locked for an operation that waits without an
-// end.
-const unlimited = 10 * time.Minute
+// Cancel implements api.Operations.
+func (o *Operator) Cancel(_ context.Context, id, by string) (api.Operation, error) {
+	if by == "" {
+		by = "an operator"
+	}
+	op, err := o.Engine.Cancel(id, by)
+	if err == nil {
+		o.Log.Info("operation is cancelled", "op", op.Kind, "domain", op.Domain, "uuid", op.UUID, "operation", op.ID, "owner", by)
+	}
+	return answer(op, err)
+}
+
+// defaultTimeout is how long the end of a reboot is waited for, if nobody has said: an
+// operation that waited for ever for a guest that hangs would keep others from
+// rebooting for as long.
+const defaultTimeout = 10 * time.Minute
 
 // reboot is the body of a reboot that an operator asked for.
 func (o *Operator) reboot(ctx context.Context, run *operation.Run) (any, error) {
@@ -155,14 +171,21 @@ func (o *Operator) reboot(ctx context.Context, run *operation.Run) (any, error) 
 		return nil, err
 	}
 	w := Wanted{Asker: agent.Asker{By: api.ByOperator}, Mode: r.Mode, Timeout: time.Duration(r.TimeoutSeconds * float64(time.Second)),
-		Override: r.Override, Longest: unlimited}
-	if w.Timeout > 0 {
-		w.Longest = w.Timeout + time.Minute
+		Override: r.Override}
+	if w.Timeout == 0 {
+		w.Timeout = defaultTimeout
 	}
-	if err := operation.Admit(ctx, run, operation.Admission{Override: r.Override, TTL: w.Longest}); err != nil {
-		return nil, err
+	w.Longest = w.Timeout + time.Minute
+	sum, err := api.Summary{}, operation.Admit(ctx, run, operation.Admission{Override: r.Override, TTL: w.Longest})
+	if err == nil {
+		sum, err = o.Reboot(ctx, run, w)
 	}
-	sum, err := o.Reboot(ctx, run, w)
+	if IsCancelled(err) {
+		_, bad := operation.Do(ctx, run, "record", operation.Again, func(context.Context) (bool, error) {
+			return true, o.Record(run.Operation(), r.Mode, err, nil)
+		})
+		o.enter(ctx, run, bad)
+	}
 	if sum.Sequence != 0 {
 		op := run.Operation()
 		_, bad := operation.Do(ctx, run, "annotate", operation.Again, func(context.Context) (bool, error) {
@@ -172,9 +195,15 @@ func (o *Operator) reboot(ctx context.Context, run *operation.Run) (any, error) 
 			}
 			return true, o.State.Annotate(op.UUID, entry.ID, func(e *api.HistoryEntry) { e.Operation = op.ID })
 		})
-		if bad != nil && ctx.Err() == nil {
-			o.Log.Error("which operation a reboot belongs to cannot be entered into the history", "op", op.Kind, "domain", op.Domain, "uuid", op.UUID, "err", bad, "next", "make room in the state directory")
-		}
+		o.enter(ctx, run, bad)
 	}
 	return sum, err
+}
+
+// enter says that something could not be entered into the history, unless the next
+// daemon tries again.
+func (o *Operator) enter(ctx context.Context, run *operation.Run, err error) {
+	if op := run.Operation(); err != nil && ctx.Err() == nil {
+		o.Log.Error("what became of an operation cannot be entered into the history", "op", op.Kind, "domain", op.Domain, "uuid", op.UUID, "err", err, "next", "make room in the state directory")
+	}
 }

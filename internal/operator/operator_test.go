@@ -36,7 +36,7 @@ func TestConformance(t *testing.T) {
 		"over HTTP": func(h *host, o *Operator) api.Operations { return h.served(o) },
 	} {
 		for what, test := range map[string]func(*testing.T, *host, api.Operations){
-			"operation": testOperation, "key": testKey, "errors": testErrors, "hang up": testHangUp, "bad requests": testBad, "two": testTwo, "override": testOverride, "bound": testBound,
+			"operation": testOperation, "key": testKey, "errors": testErrors, "hang up": testHangUp, "bad requests": testBad, "two": testTwo, "override": testOverride, "bound": testBound, "cancel": testCancel, "too late": testTooLate,
 		} {
 			t.Run(way+"/"+what, func(t *testing.T) {
 				t.Parallel()
@@ -292,6 +292,148 @@ func testBound(t *testing.T, h *host, o api.Operations) {
 	if !errors.As(err, &e) || e.Code != api.TimedOut || e.Hint != api.TryForce || sum.Domain != "web" || len(h.kept.Locks(h.moment())) != 0 {
 		t.Errorf("%+v, %v", sum, err)
 	}
+}
+
+// testCancel: one that the guest has not taken note of is taken back; that it did not take
+// place, and who says so, is in the history, and the domain is free again.
+func testCancel(t *testing.T, h *host, o api.Operations) {
+	ctx := context.Background()
+	h.let = make(chan struct{}) // which it never is
+	op, err := o.Begin(ctx, rebootOfWeb)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for h.times("graceful web") == 0 {
+		time.Sleep(time.Millisecond)
+	}
+	h.stuck = api.Errorf(api.Locked, "it goes down")
+	if _, err := o.Cancel(ctx, op.ID, "bob"); code(err) != api.Locked || err.Error() != "it goes down" {
+		t.Errorf("%v", err)
+	}
+	h.mu.Lock()
+	h.stuck = nil
+	h.mu.Unlock()
+	for range 2 { // twice is no error, also when it has ended
+		if v, err := o.Cancel(ctx, op.ID, "bob"); err != nil || v.ID != op.ID || v.Cancelled == nil || v.Cancelled.By != "bob" {
+			t.Errorf("%+v, %v", v, err)
+		}
+	}
+	for v, err := range o.Follow(ctx, op.ID) {
+		if op = v; err != nil {
+			t.Fatal(err)
+		}
+	}
+	if op.State != api.OperationCancelled || op.Error == nil || op.Error.Code != api.Cancelled || !strings.Contains(op.Error.Message, "by bob") || op.Summary != nil {
+		t.Errorf("%+v, %v", op, op.Error)
+	}
+	all := h.history()
+	if len(all) != 1 || all[0].Outcome != api.OutcomeCancelled || all[0].Operation != op.ID || all[0].By != api.ByOperator || all[0].Trigger != api.Graceful ||
+		!strings.Contains(all[0].Error, "cancelled by bob") || all[0].At.IsZero() {
+		t.Errorf("%+v", all)
+	}
+	if h.times("withdraw web") != 1 || len(h.kept.Locks(h.moment())) != 0 {
+		t.Errorf("%q, %v", h.asked, h.kept.Locks(h.moment()))
+	}
+	for _, id := range []string{"none", "a/b", ".."} {
+		if _, err := o.Cancel(ctx, id, ""); code(err) != api.NotFound {
+			t.Errorf("%v", err)
+		}
+	}
+	close(h.let)
+	if _, err := api.Await(ctx, o, rebootOfWeb); err != nil {
+		t.Errorf("and then: %v", err)
+	}
+}
+
+// testTooLate: what takes a domain down at once is not taken back.
+func testTooLate(t *testing.T, h *host, o api.Operations) {
+	ctx := context.Background()
+	h.let = make(chan struct{})
+	r := rebootOfWeb
+	r.Mode = api.Force
+	op, err := o.Begin(ctx, r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for h.times("force web") == 0 {
+		time.Sleep(time.Millisecond)
+	}
+	if v, err := o.Cancel(ctx, op.ID, "bob"); code(err) != api.Locked || v.Cancelled != nil {
+		t.Errorf("%+v, %v", v, err)
+	}
+	close(h.let)
+	for v, err := range o.Follow(ctx, op.ID) {
+		if op = v; err != nil {
+			t.Fatal(err)
+		}
+	}
+	if _, err := o.Cancel(ctx, op.ID, "bob"); code(err) != api.BadRequest {
+		t.Errorf("it has ended: %v", err)
+	}
+	if op.State != api.OperationDone || op.Cancelled != nil || h.times("withdraw web") != 0 {
+		t.Errorf("%+v, %q", op, h.asked)
+	}
+}
+
+// TestCancelledAfterRestart: an operation that another daemon has taken up, after it
+// asked for the reboot, is taken back all the same; one whose cancellation was journalled
+// by that daemon ends with it.
+func TestCancelledAfterRestart(t *testing.T) {
+	for _, before := range []bool{false, true} {
+		h := newHost(t)
+		h.let = make(chan struct{})
+		h.domains["web"].Current = &api.Summary{UUID: ident.UUID{1}, DomidBefore: 1, Sequence: 1} // it is waited for
+		var stop context.CancelFunc
+		h.ctx, stop = context.WithCancel(t.Context())
+		o := h.daemon()
+		op, err := o.Begin(t.Context(), rebootOfWeb)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for h.times("graceful web") == 0 {
+			time.Sleep(time.Millisecond)
+		}
+		if before {
+			if _, err := o.Cancel(t.Context(), op.ID, "bob"); err != nil {
+				t.Error(err)
+			}
+		}
+		stop()
+		h.engine.Wait()
+		h.ctx = t.Context()
+		o = h.daemon()
+		if !before {
+			if _, err := o.Cancel(t.Context(), op.ID, "bob"); err != nil {
+				t.Error(err)
+			}
+		}
+		for v, err := range o.Follow(t.Context(), op.ID) {
+			if op = v; err != nil {
+				t.Fatal(err)
+			}
+		}
+		if all := h.history(); op.State != api.OperationCancelled || len(all) != 1 || all[0].Outcome != api.OutcomeCancelled || h.times("graceful web") != 1 || h.times("withdraw web") != 1 {
+			t.Errorf("cancelled before: %v: %+v, %+v, %q", before, op, all, h.asked)
+		}
+	}
+}
+
+// TestDefaultTimeout: an operation that nobody has given a time does not wait for ever.
+func TestDefaultTimeout(t *testing.T) {
+	h := newHost(t)
+	synctest.Test(t, func(t *testing.T) {
+		ctx, cancel := context.WithCancel(t.Context())
+		h.ctx = ctx
+		defer cancel()
+		h.let = make(chan struct{})
+		o := h.daemon()
+		begun := time.Now()
+		if _, err := api.Await(t.Context(), o, rebootOfWeb); code(err) != api.TimedOut || time.Since(begun) != defaultTimeout {
+			t.Errorf("%v after %v", err, time.Since(begun))
+		}
+		cancel()
+		h.engine.Wait()
+	})
 }
 
 // TestTimes: how long is waited, by the clock.

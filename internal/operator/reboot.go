@@ -2,6 +2,7 @@ package operator
 
 import (
 	"context"
+	"errors"
 	"time"
 
 	"github.com/warmreboot/warmreboot/api"
@@ -16,13 +17,18 @@ type Agent interface {
 	Status(ctx context.Context, domain string, wait bool) (api.DomainStatus, error)
 	Plan(ctx context.Context, domain string, mode api.Trigger) (api.Plan, error)
 	RebootFor(ctx context.Context, by agent.Asker, domain string, mode api.Trigger) (api.Summary, error)
+	// Withdraw takes back what RebootFor has asked of a guest, if the guest has not taken
+	// note of it.
+	Withdraw(ctx context.Context, domain string) error
 }
 
 // Rebooter has the steps of a reboot.
 type Rebooter struct {
-	Agent  Agent
-	State  *state.Store
-	Moment func() state.Moment
+	Agent Agent
+	State *state.Store
+	// History is where entries are made; State if it is nil.
+	History agent.History
+	Moment  func() state.Moment
 	// Poll is how often it is looked for what became of a reboot that an earlier daemon
 	// has asked for, Patience how long a domain may take then to go down; 0 is the
 	// default.
@@ -33,7 +39,7 @@ type Rebooter struct {
 type Wanted struct {
 	agent.Asker
 	Mode api.Trigger
-	// Timeout is how long its end is waited for; 0: for ever.
+	// Timeout is how long its end is waited for.
 	Timeout time.Duration
 	// Longest is how long after the operation was begun it may still be asked for, if
 	// the daemon was stopped meanwhile.
@@ -43,7 +49,8 @@ type Wanted struct {
 
 // Reboot has an operation reboot its domain, at most once: a daemon that finds that it
 // was asked for looks what became of that. With an error, the summary says how far it
-// got; its Trigger is "" if it was not even asked for.
+// got; its Trigger is "" if it was not even asked for. An operation can be cancelled up
+// to here, and while the guest has not taken note of what it is asked.
 func (b *Rebooter) Reboot(ctx context.Context, run *operation.Run, w Wanted) (api.Summary, error) {
 	domain := run.Operation().UUID.String()
 	was, err := operation.Do(ctx, run, "before "+string(w.Mode), operation.Again, func(ctx context.Context) (ident.Domid, error) {
@@ -60,11 +67,19 @@ func (b *Rebooter) Reboot(ctx context.Context, run *operation.Run, w Wanted) (ap
 		return api.Summary{}, err
 	}
 	begun := run.Begun()
+	back := func() error { return b.Agent.Withdraw(ctx, domain) }
+	if w.Mode == api.Force {
+		back = nil
+	}
+	if err := run.Commit(back); err != nil {
+		return api.Summary{}, err
+	}
+	defer run.Settled()
 	return operation.Do(ctx, run, string(w.Mode), operation.Again, func(ctx context.Context) (api.Summary, error) {
 		if begun {
-			return b.became(ctx, run.Operation(), w, was)
+			return b.became(ctx, run, w, was)
 		}
-		return b.ask(ctx, domain, w)
+		return b.ask(ctx, run, w)
 	})
 }
 
@@ -92,38 +107,39 @@ func (b *Rebooter) late(ctx context.Context, run *operation.Run, w Wanted) error
 }
 
 // ask asks the agent for a reboot and waits for its end.
-func (b *Rebooter) ask(ctx context.Context, domain string, w Wanted) (api.Summary, error) {
+func (b *Rebooter) ask(ctx context.Context, run *operation.Run, w Wanted) (api.Summary, error) {
 	type result struct {
 		sum api.Summary
 		err error
 	}
 	done := make(chan result, 1)
+	domain := run.Operation().UUID.String()
+	// If the daemon stops, the agent is to remember what was asked of it: it would
+	// forget that if it were told that nobody waits any more.
+	waits, hangUp := context.WithTimeout(context.WithoutCancel(ctx), w.Timeout)
 	go func() {
-		// If the daemon stops, the agent is to remember what was asked of it: it
-		// would forget that if it were told that nobody waits any more.
-		limited, cancel := limit(context.WithoutCancel(ctx), w.Timeout)
-		defer cancel()
-		sum, err := b.Agent.RebootFor(limited, w.Asker, domain, w.Mode)
+		defer hangUp()
+		sum, err := b.Agent.RebootFor(waits, w.Asker, domain, w.Mode)
 		done <- result{sum, err}
 	}()
+	wanted, end := run.Unless(ctx)
+	defer end()
 	select {
 	case r := <-done:
 		return r.sum, r.err
-	case <-ctx.Done():
-		return api.Summary{}, ctx.Err()
+	case <-wanted.Done():
+		if ctx.Err() != nil {
+			return api.Summary{}, ctx.Err()
+		}
+		hangUp() // it has been withdrawn
+		return api.Summary{}, context.Cause(wanted)
 	}
-}
-
-func limit(ctx context.Context, t time.Duration) (context.Context, context.CancelFunc) {
-	if t == 0 {
-		return context.WithCancel(ctx)
-	}
-	return context.WithTimeout(ctx, t)
 }
 
 // became waits for what became of a reboot that an earlier daemon has asked for, or
 // was about to: of the domain of that number.
-func (b *Rebooter) became(ctx context.Context, o operation.Operation, w Wanted, was ident.Domid) (api.Summary, error) {
+func (b *Rebooter) became(ctx context.Context, run *operation.Run, w Wanted, was ident.Domid) (api.Summary, error) {
+	o := run.Operation()
 	poll, patience := b.Poll, b.Patience
 	if poll == 0 {
 		poll = time.Second
@@ -131,7 +147,9 @@ func (b *Rebooter) became(ctx context.Context, o operation.Operation, w Wanted, 
 	if patience == 0 {
 		patience = 2 * time.Minute
 	}
-	limited, cancel := limit(ctx, w.Timeout)
+	wanted, end := run.Unless(ctx)
+	defer end()
+	limited, cancel := context.WithTimeout(wanted, w.Timeout)
 	defer cancel()
 	t := time.NewTicker(poll)
 	defer t.Stop()
@@ -164,6 +182,9 @@ func (b *Rebooter) became(ctx context.Context, o operation.Operation, w Wanted, 
 			if ctx.Err() != nil {
 				return api.Summary{}, ctx.Err()
 			}
+			if wanted.Err() != nil {
+				return api.Summary{}, context.Cause(wanted)
+			}
 			sum := api.Summary{}
 			if s.Current != nil {
 				sum = *s.Current
@@ -172,4 +193,29 @@ func (b *Rebooter) became(ctx context.Context, o operation.Operation, w Wanted, 
 		}
 	}
 	return api.Summary{}, api.Errorf(api.TimedOut, "warmrebootd was stopped when it asked for the reboot, and the domain has not gone down since; it is not asked again")
+}
+
+// Record enters a reboot into the history that did not take place, once, however often
+// it is entered for an operation.
+func (b *Rebooter) Record(o operation.Operation, mode api.Trigger, why error, change func(*api.HistoryEntry)) error {
+	e := api.HistoryEntry{At: b.Moment().Wall, Error: why.Error(), Operation: o.ID, Summary: api.Summary{Domain: o.Domain, UUID: o.UUID, Trigger: mode, By: o.By,
+		Schedule: o.Schedule, Outcome: api.OutcomeFailed, Refused: map[string]uint64{}, VBDs: []api.VBDSummary{}}}
+	if IsCancelled(why) {
+		e.Outcome = api.OutcomeCancelled
+	}
+	if change != nil {
+		change(&e)
+	}
+	var h agent.History = b.State
+	if b.History != nil {
+		h = b.History
+	}
+	_, err := h.Add(e)
+	return err
+}
+
+// IsCancelled reports whether an operation ended because somebody has cancelled it.
+func IsCancelled(err error) bool {
+	var e *api.Error
+	return errors.As(err, &e) && e.Code == api.Cancelled
 }

@@ -170,8 +170,8 @@ func TestWhichReboot(t *testing.T) {
 	}
 }
 
-// TestLongerThanItsLock: an operation without an end has its domain to itself for
-// longer than any lock lasts.
+// TestLongerThanItsLock: an operation has its domain to itself until it has ended, also
+// for longer than its lock lasts.
 func TestLongerThanItsLock(t *testing.T) {
 	h := newHost(t)
 	h.let = make(chan struct{})
@@ -183,7 +183,7 @@ func TestLongerThanItsLock(t *testing.T) {
 	for h.times("graceful web") == 0 {
 		time.Sleep(time.Millisecond)
 	}
-	h.pass(unlimited + time.Hour)
+	h.pass(defaultTimeout + time.Hour)
 	if _, err := api.Await(t.Context(), o, rebootOfWeb); code(err) != api.Locked || !strings.Contains(err.Error(), first.ID) || h.times("graceful web") != 1 {
 		t.Errorf("%v, %q", err, h.asked)
 	}

@@ -55,6 +55,7 @@ type host struct {
 	asked   []string
 	fail    error         // of reboots
 	let     chan struct{} // they wait for it, if it is not nil
+	stuck   error         // of what takes them back
 	askedBy []agent.Asker
 
 	effects, dieAt int
@@ -219,6 +220,19 @@ func (h *host) RebootFor(ctx context.Context, by agent.Asker, domain string, mod
 		h.t.Error(err)
 	}
 	return sum, fail
+}
+
+func (h *host) Withdraw(_ context.Context, domain string) error {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	d, err := h.find(domain)
+	if err == nil {
+		err = h.stuck
+	}
+	if err == nil {
+		h.asked = append(h.asked, "withdraw "+d.Domain)
+	}
+	return err
 }
 
 func (h *host) history() []api.HistoryEntry {

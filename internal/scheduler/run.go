@@ -155,24 +155,29 @@ func (n *run) admitted(ctx context.Context) (failed bool) {
 // fail records a reboot that did not take place.
 func (n *run) fail(ctx context.Context, err error) {
 	n.err = err
+	cancelled := operator.IsCancelled(err)
 	bad := effect(ctx, n, "record", operation.Again, func(context.Context) error {
-		n.log.Error("reboot did not take place", "err", err, "next", "warmreboot plan "+n.it.Domain)
-		e := n.failedEntry(err)
-		e.Hooks, e.Followed = n.hooks, strings.Join(n.followed, "; ")
-		n.r.record(e)
-		return nil
+		if cancelled {
+			n.log.Info("cancelled before the reboot", "err", err)
+		} else {
+			n.log.Error("reboot did not take place", "err", err, "next", "warmreboot plan "+n.it.Domain)
+		}
+		return n.record(err)
 	})
 	if bad != nil && ctx.Err() == nil {
-		n.log.Error("history", "err", bad)
+		n.log.Error("history", "err", bad, "next", "make room in the state directory")
+	}
+	if cancelled { // somebody knows
+		return
 	}
 	n.alert(ctx, "the reboot did not take place: "+err.Error())
 }
 
-// failedEntry is one that is entered once, however often it is entered.
-func (n *run) failedEntry(err error) api.HistoryEntry {
-	e := failedEntry(n.it.Domain, n.it.UUID, n.s.Name, n.s.Mode, err)
-	e.Operation = n.op.Operation().ID
-	return e
+// record enters that the reboot did not take place.
+func (n *run) record(why error) error {
+	return n.r.Rebooter.Record(n.op.Operation(), n.s.Mode, why, func(e *api.HistoryEntry) {
+		e.Hooks, e.Health, e.Followed = n.hooks, n.health, strings.Join(n.followed, "; ")
+	})
 }
 
 func (n *run) reboot(ctx context.Context) {
@@ -223,6 +228,9 @@ func (n *run) wellAgain(ctx context.Context) {
 // what came of it.
 func (n *run) coldReboot(ctx context.Context) string {
 	sum, err := n.once(ctx, api.Cold)
+	if operator.IsCancelled(err) {
+		return "cold reboot left out: " + err.Error()
+	}
 	if err != nil && sum.Sequence == 0 && ctx.Err() == nil {
 		// The guest does not react. Without what is known of its pages, a forced
 		// reboot is a cold one, too.
@@ -278,7 +286,13 @@ func (n *run) checkHealth(ctx context.Context) bool {
 // before runs the hooks before the reboot; an error is that of one which counts.
 func (n *run) before(ctx context.Context) error {
 	for _, h := range n.s.Before {
+		if err := n.op.Cancelled(); err != nil {
+			return err
+		}
 		if res := n.hook(ctx, "before", h.Command); !res.OK && !h.GoOn {
+			if err := n.op.Cancelled(); err != nil { // which broke it off
+				return err
+			}
 			return fmt.Errorf("hook %s failed: %s", res.What, res.Detail)
 		}
 	}
@@ -307,7 +321,13 @@ func (n *run) hook(ctx context.Context, name string, c config.Command) api.StepR
 	what := strings.Join(args, " ")
 	res, err := operation.Do(ctx, n.op, name, operation.Once, func(ctx context.Context) (api.StepResult, error) {
 		res := api.StepResult{Name: name, What: what, Started: time.Now()}
-		_, output, err := health.Command(ctx, args, n.env(), c.Timeout)
+		wanted := ctx
+		if name == "before" {
+			var end context.CancelFunc
+			wanted, end = n.op.Unless(ctx)
+			defer end()
+		}
+		_, output, err := health.Command(wanted, args, n.env(), c.Timeout)
 		if ctx.Err() != nil {
 			return res, ctx.Err()
 		}
@@ -355,10 +375,7 @@ func (n *run) annotate(ctx context.Context) {
 			if err == nil {
 				err = errors.New("the history has no entry of it")
 			}
-			e := n.failedEntry(err)
-			e.Hooks, e.Health, e.Followed = n.hooks, n.health, strings.Join(n.followed, "; ")
-			n.r.record(e)
-			return nil
+			return n.record(err)
 		}
 		return n.r.State.Annotate(n.it.UUID, entry.ID, func(e *api.HistoryEntry) {
 			e.Operation = n.op.Operation().ID
@@ -388,6 +405,8 @@ func (n *run) healthWord() string {
 // result is how the run ended.
 func (n *run) result() api.RunResult {
 	switch {
+	case operator.IsCancelled(n.err):
+		return api.RunCancelled
 	case n.err != nil || n.summary.Sequence == 0:
 		return api.RunFailed
 	case n.health != nil && !n.health.OK:
@@ -405,6 +424,9 @@ func (n *run) env() []string {
 }
 
 func (n *run) outcome() string {
+	if operator.IsCancelled(n.err) {
+		return string(api.OutcomeCancelled)
+	}
 	if n.err != nil {
 		return "failed"
 	}

@@ -565,7 +565,10 @@ func (r *Runner) endOrphan(l state.Lock) {
 				r.Log.Error("history", "op", "schedule", "err", err)
 			}
 		} else {
-			r.record(failedEntry(l.Domain, l.UUID, l.Schedule, "", errors.New(why)))
+			o := operation.Operation{ID: l.Operation, By: api.BySchedule, Schedule: l.Schedule, Domain: l.Domain, UUID: l.UUID}
+			if err := r.Rebooter.Record(o, "", errors.New(why), nil); err != nil {
+				r.Log.Error("history", "op", "schedule", "domain", l.Domain, "uuid", l.UUID, "err", err, "next", "make room in the state directory")
+			}
 		}
 	}
 	if err := r.State.Release(l, r.moment()); err != nil {
@@ -578,10 +581,4 @@ func (r *Runner) record(e api.HistoryEntry) {
 	if _, err := r.Options.History.Add(e); err != nil {
 		r.Log.Error("history", "op", "schedule", "domain", e.Domain, "uuid", e.UUID, "err", err)
 	}
-}
-
-// failedEntry is a reboot that did not take place.
-func failedEntry(domain string, uuid ident.UUID, rule string, mode api.Trigger, err error) api.HistoryEntry {
-	return api.HistoryEntry{Error: err.Error(), Summary: api.Summary{Domain: domain, UUID: uuid, Trigger: mode, By: api.BySchedule,
-		Schedule: rule, Outcome: "failed", Refused: map[string]uint64{}, VBDs: []api.VBDSummary{}}}
 }

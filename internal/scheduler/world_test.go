@@ -246,6 +246,14 @@ func (h *host) Plan(_ context.Context, domain string, mode api.Trigger) (api.Pla
 	return p, nil
 }
 
+// Withdraw is what a guest allows that has not taken note.
+func (h *host) Withdraw(context.Context, string) error {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.done = append(h.done, "withdraw")
+	return nil
+}
+
 func (h *host) RebootFor(ctx context.Context, by agent.Asker, domain string, mode api.Trigger) (api.Summary, error) {
 	h.mu.Lock()
 	hold := h.hold
@@ -259,7 +267,11 @@ func (h *host) RebootFor(ctx context.Context, by agent.Asker, domain string, mod
 	h.done = append(h.done, fmt.Sprintf("%s %s", mode, h.find(domain).Domain))
 	h.mu.Unlock()
 	if hold != nil {
-		<-hold
+		select {
+		case <-hold:
+		case <-ctx.Done():
+			return api.Summary{}, ctx.Err()
+		}
 	}
 	h.mu.Lock()
 	defer h.mu.Unlock()

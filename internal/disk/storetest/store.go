@@ -97,6 +97,21 @@ func (s *Store) Directory(ctx context.Context, path string) ([]string, error) {
 	return all, nil
 }
 
+// Swap is xenstore's.
+func (s *Store) Swap(ctx context.Context, path, old, value string) (bool, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if err := s.fails(ctx, path); err != nil {
+		return false, err
+	}
+	if s.nodes[path] != old {
+		return false, nil
+	}
+	s.nodes[path] = value
+	s.writes++
+	return true, nil
+}
+
 // Write writes a node, as the program under test does.
 func (s *Store) Write(ctx context.Context, path, value string) error {
 	s.mu.Lock()
