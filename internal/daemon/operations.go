@@ -22,7 +22,10 @@ type operations struct {
 // and leaves the rest of them to the next daemon.
 func openOperations(dir string, history *state.Store, boot string, log *slog.Logger) (o operations, stop func(), err error) {
 	ctx, cancel := context.WithCancel(context.Background())
-	o.moment = func() state.Moment { return state.Moment{Wall: time.Now(), Boot: boot, Up: scheduler.Uptime()} }
+	// The wall as it is shown, without the monotonic reading, by which Go would compare.
+	o.moment = func() state.Moment {
+		return state.Moment{Wall: time.Now().Round(0), Boot: boot, Up: scheduler.Uptime()}
+	}
 	o.Engine, err = operation.Open(ctx, operation.Options{Dir: store.Dir{Path: dir}, Locks: operator.Locks{State: history, Moment: o.moment},
 		Boot: boot, Uptime: scheduler.Uptime, Failed: func(o operation.Operation, err error) {
 			log.Error("operation cannot be journalled", "op", o.Kind, "domain", o.Domain, "uuid", o.UUID, "err", err, "next", "is there space left in the state directory?")

@@ -18,9 +18,14 @@ const Steady = 2 * time.Minute
 // before this program was made no clock is right.
 var before = time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
 
+// Shown is a time as the clock shows it, and nothing else: those of time.Now carry a
+// monotonic reading, too, by which Go compares two of them, as if no clock were ever set.
+func Shown(t time.Time) time.Time { return t.Round(0) }
+
 // See enters what the clock shows at an uptime, and returns for how much longer it
 // is not to be trusted; 0: it is. Just after the host's boot it is not.
 func (c *Clock) See(wall time.Time, up time.Duration) (unsteady time.Duration) {
+	wall = Shown(wall)
 	passed := up - c.up
 	by := (wall.Sub(c.wall) - passed).Abs()
 	switch {

@@ -167,6 +167,7 @@ type Item struct {
 // Decide decides about each domain under each rule that matches it, in the
 // order in which they come.
 func Decide(in Input) []Item {
+	in.Now = Shown(in.Now)
 	var items []Item
 	for _, r := range in.Rules {
 		for _, d := range in.Domains {

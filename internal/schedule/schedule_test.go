@@ -738,6 +738,39 @@ func TestClock(t *testing.T) {
 	}
 }
 
+// TestMonotonic: no time that is compared with another carries the monotonic reading
+// that time.Now adds, by which Go compares if both have it: a clock that was set would
+// not be seen, and what was begun before that be begun again.
+func TestMonotonic(t *testing.T) {
+	shown := func(what string, at time.Time) {
+		t.Helper()
+		if at.IsZero() || at != at.Round(0) {
+			t.Errorf("%s: %v", what, at)
+		}
+	}
+	now := time.Now()
+	if now == now.Round(0) {
+		t.Fatal("this system has no monotonic clock")
+	}
+	var c Clock
+	c.See(now, 0)
+	shown("the clock's", c.wall)
+	r := weekly(t)
+	r.Cron, r.Every = []Cron{cron(t, "* * * * *")}, 2*time.Hour
+	key := Key{r.Name, webA}
+	in := Input{Now: now, Rules: []*Rule{r}, Domains: []Domain{up("web-a", webA, 3*time.Hour)}}
+	first := Decide(in)[0] // everything is new
+	in.Memory = map[Key]Memory{key: first.Memory}
+	in.Now = now.Add(2 * time.Hour)
+	it := Decide(in)[0]
+	if !it.Start {
+		t.Fatalf("%+v", it)
+	}
+	for what, at := range map[string]time.Time{"handled, at first": first.Memory.Handled, "read": first.Memory.Read, "handled": it.Memory.Handled, "begun": it.Memory.Begun, "due": it.Due, "next": it.Next} {
+		shown(what, at)
+	}
+}
+
 func TestTimeOfDay(t *testing.T) {
 	for s, want := range map[string]TimeOfDay{"00:00": 0, "02:05": 125, "23:59": 1439, "24:00": 1440} {
 		if got, err := ParseTimeOfDay(s); got != want || err != nil || got.String() != s {

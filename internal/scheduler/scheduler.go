@@ -130,6 +130,8 @@ func New(o Options) *Runner {
 	if o.Uptime == nil {
 		o.Uptime = Uptime
 	}
+	clock := o.Now
+	o.Now = func() time.Time { return schedule.Shown(clock()) }
 	r := &Runner{Options: o, conf: &config.Config{}, reading: make(chan struct{}, mostReadings), born: time.Now(),
 		busy: map[ident.UUID]time.Duration{}, figures: map[figureKey]*figure{}, unsure: map[ident.UUID]ident.Domid{}, ended: map[api.RunCount]uint64{}}
 	o.Operations.Register(api.KindSchedule, r.runBody)

@@ -488,6 +488,17 @@ func TestLockAndClock(t *testing.T) {
 	}
 }
 
+// TestMonotonic: what the runner takes for the time is what the clock shows; see the test
+// of that name of package schedule.
+func TestMonotonic(t *testing.T) {
+	r := newHost(t, "").runner(func(o *Options) { o.Now = time.Now })
+	for _, at := range []time.Time{r.Now(), r.moment().Wall} {
+		if at != at.Round(0) {
+			t.Error(at)
+		}
+	}
+}
+
 // TestServiceDomains: what is there for others is left alone. (The agent does not
 // list stub domains at all.)
 func TestServiceDomains(t *testing.T) {
