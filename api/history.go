@@ -64,7 +64,7 @@ type HistoryQuery struct {
 
 // Matches reports whether an entry is selected, Limit aside.
 func (q HistoryQuery) Matches(e *HistoryEntry) bool {
-	if q.Domain != "" && e.Domain != q.Domain {
+	if q.Domain != "" && !ident.SameName(e.Domain, q.Domain) {
 		if u, err := ident.ParseUUID(q.Domain); err != nil || u != e.UUID {
 			return false
 		}

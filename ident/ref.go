@@ -57,7 +57,7 @@ func (r Ref) Matches(name string, uuid UUID, domid Domid) bool {
 	case byUUID:
 		return r.uuid == uuid
 	case byName:
-		return r.name == name
+		return SameName(r.name, name)
 	}
 	return false
 }

@@ -19,6 +19,10 @@ func UTF8(s string) string {
 	return escape(s, func(rune) bool { return true })
 }
 
+// SameName reports whether two names are one: JSON and files have UTF8's form of a name,
+// xenstore has its bytes.
+func SameName(a, b string) bool { return a == b || UTF8(a) == UTF8(b) }
+
 // Printable returns s as it can be shown on one line of a terminal: what is not
 // valid UTF-8 or not printable becomes \xNN or \uNNNN. Blanks stay.
 func Printable(s string) string { return escape(s, unicode.IsPrint) }

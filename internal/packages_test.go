@@ -63,8 +63,8 @@ var allowed = map[string]string{
 	"internal/settings":    "api internal/config",
 	"internal/health":      "internal/config net/http os/exec",
 	"internal/update":      "ident internal/bootonce",
-	"internal/operation":   "api ident internal/store",
-	"internal/state":       "api ident internal/schedule internal/store go.etcd.io/bbolt go.etcd.io/bbolt/errors",
+	"internal/operation":   "api ident internal/store internal/text",
+	"internal/state":       "api ident internal/schedule internal/store internal/text go.etcd.io/bbolt go.etcd.io/bbolt/errors",
 	"internal/samples":     "api ident internal/store",
 	"internal/web":         "api",
 	"internal/web/webtest": "api ident",
@@ -73,7 +73,7 @@ var allowed = map[string]string{
 	"internal/checkpoint/command": "ident internal/checkpoint/store internal/checkpoint/stream internal/checkpoint/vmcore internal/version github.com/urfave/cli/v2 os/exec",
 	"cmd/warmcheckpoint":          "internal/checkpoint/command",
 	// The agent, and who has it do things.
-	"internal/agent":     "api ident cachemap internal/custody internal/disk internal/hypervisor internal/inventory internal/reboot internal/scrub internal/store internal/toolstack internal/validate xenctl golang.org/x/sys/unix",
+	"internal/agent":     "api ident cachemap internal/custody internal/disk internal/hypervisor internal/inventory internal/reboot internal/scrub internal/store internal/text internal/toolstack internal/validate xenctl golang.org/x/sys/unix",
 	"internal/operator":  "api ident internal/agent internal/operation internal/state",
 	"internal/scheduler": "api ident internal/agent internal/config internal/health internal/operation internal/operator internal/schedule internal/state",
 	// Who is asked, and shows.

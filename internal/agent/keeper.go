@@ -353,7 +353,7 @@ func (k *keeper) see(ctx context.Context) (reboot.Observation, error) {
 			o.Domains = append(o.Domains, seen)
 			if b := r.Reboot; b != nil && d.Shutdown && d.Domid == b.Summary.DomidBefore {
 				name := k.a.name(ctx, d.Domid)
-				o.Preserved = name != "" && name != r.Name
+				o.Preserved = name != "" && !ident.SameName(name, r.Name)
 			}
 		}
 	}

@@ -16,6 +16,7 @@ import (
 	"github.com/warmreboot/warmreboot/internal/custody"
 	"github.com/warmreboot/warmreboot/internal/reboot"
 	"github.com/warmreboot/warmreboot/internal/store"
+	"github.com/warmreboot/warmreboot/internal/text"
 )
 
 // Record is what the journal keeps of a domain: enough to finish a reboot, or
@@ -44,7 +45,7 @@ var recordKind = store.Kind{Name: "domain", Version: 2, Limit: 1 << 20}
 const accountsSince = 1
 
 func encodeRecord(r *Record) ([]byte, error) {
-	body, err := json.Marshal(r)
+	body, err := text.Marshal(r)
 	if err != nil {
 		return nil, err
 	}

@@ -189,6 +189,39 @@ func TestRename(t *testing.T) {
 	})(t)
 }
 
+// TestOddName: an agent that is started while a domain is in a reboot knows it again by
+// its name, whatever bytes that has, and does not take it for one that was kept under
+// another; when it is down it is found by that name.
+func TestOddName(t *testing.T) {
+	bubble(func(t *testing.T) {
+		w := newWorld(t)
+		w.recreate = false
+		d := w.create("caf\xe9", webUUID)
+		a := w.agent("kept")
+		if _, err := a.Enable(ctx(t, time.Second), "caf\xe9", api.Policy{}); err != nil {
+			t.Fatal(err)
+		}
+		w.load(d, 20)
+		w.mu.Lock()
+		d.info.Shutdown, d.info.Reason = true, xenctl.ShutdownReboot
+		w.mu.Unlock()
+		time.Sleep(time.Second)
+		a.Stop()
+		a = w.agent("kept")
+		time.Sleep(time.Second)
+		if s := now(t, a, webUUID.String()); s.Current == nil || s.Message != "" {
+			t.Errorf("%+v", s)
+		}
+		w.take(d)
+		time.Sleep(time.Second)
+		for _, word := range []string{"caf\xe9", `caf\xe9`} {
+			if s := now(t, a, word); s.UUID != webUUID || s.State != "down" {
+				t.Errorf("%q: %+v", word, s)
+			}
+		}
+	})(t)
+}
+
 // TestNumbers: digits are a domid, whatever domains are called.
 func TestNumbers(t *testing.T) {
 	bubble(func(t *testing.T) {

@@ -32,6 +32,7 @@ import (
 	"github.com/warmreboot/warmreboot/api"
 	"github.com/warmreboot/warmreboot/ident"
 	"github.com/warmreboot/warmreboot/internal/store"
+	"github.com/warmreboot/warmreboot/internal/text"
 )
 
 // Operation is one, as it is journalled.
@@ -202,7 +203,7 @@ func (e *Engine) Resume() {
 // Find returns the operation that there is of a request's key; ok is false if there is
 // none. That it was another request's is an error.
 func (e *Engine) Find(q Request) (op Operation, ok bool, err error) {
-	spec, err := json.Marshal(q.Spec)
+	spec, err := text.Marshal(q.Spec)
 	if err != nil {
 		return op, false, err
 	}
@@ -234,7 +235,7 @@ func (e *Engine) Start(q Request) (Operation, error) {
 	if e.bodies[q.Kind] == nil {
 		return Operation{}, api.Errorf(api.BadRequest, "there is no kind of operations %q", q.Kind)
 	}
-	spec, err := json.Marshal(q.Spec)
+	spec, err := text.Marshal(q.Spec)
 	if err != nil {
 		return Operation{}, err
 	}
@@ -329,7 +330,7 @@ func (r *Run) end(result any, err error) {
 		r.e.o.Failed(op, err)
 	}
 	op.Done, op.Ended, op.Error = true, r.e.o.Now(), asError(err)
-	if op.Result, err = json.Marshal(result); err != nil {
+	if op.Result, err = text.Marshal(result); err != nil {
 		op.Result = nil
 	}
 	if err := r.e.write(op); err != nil {
@@ -360,7 +361,7 @@ func asError(err error) *api.Error {
 func (e *Engine) Wait() { e.wg.Wait() }
 
 func (e *Engine) write(op Operation) error {
-	raw, err := json.Marshal(op)
+	raw, err := text.Marshal(op)
 	if err != nil {
 		return err
 	}
@@ -559,7 +560,7 @@ func Do[T any](ctx context.Context, r *Run, name string, how How, do func(contex
 	s := r.op.Steps[i]
 	s.Done, s.Ended, s.Error = true, r.e.o.Now(), asError(err)
 	var bad error
-	if s.Result, bad = json.Marshal(v); bad != nil {
+	if s.Result, bad = text.Marshal(v); bad != nil {
 		return v, bad
 	}
 	if bad := r.enter(i, s); bad != nil {

@@ -281,6 +281,27 @@ func TestErrorsAndKeys(t *testing.T) {
 	}
 }
 
+// TestOddName: the journal has a name of any bytes as it is shown.
+func TestOddName(t *testing.T) {
+	w := &world{dir: t.TempDir()}
+	e := w.open(context.Background(), t)
+	odd := request
+	odd.Domain, odd.Owner, odd.Spec = "caf\xe9", "J\xfcrgen", map[string]string{"To": "K\xf6ln"}
+	op, err := e.Start(odd)
+	if err != nil {
+		t.Fatal(err)
+	}
+	e.Wait()
+	e = w.open(context.Background(), t)
+	op, err = await(e, op.ID)
+	if err != nil || op.Domain != `caf\xe9` || op.Owner != `J\xfcrgen` || !strings.Contains(string(op.Result), `left for K\\xf6ln`) {
+		t.Errorf("%+v, %s, %v", op, op.Result, err)
+	}
+	if again, err := e.Start(odd); err != nil || again.ID != op.ID {
+		t.Errorf("asked again: %+v, %v", again, err)
+	}
+}
+
 // TestAnotherVersion: a body that does other steps than the journal has ends.
 func TestAnotherVersion(t *testing.T) {
 	w := &world{dir: t.TempDir()}

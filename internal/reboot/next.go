@@ -238,8 +238,12 @@ func (m *machine) rename(name string) bool {
 	if name == "" || name == m.Name {
 		return false
 	}
-	m.log.Info("domain renamed", "was", m.Name, "domain", name)
+	known := m.Name
 	m.Name = name
+	if ident.SameName(name, known) { // it was read from the journal
+		return false
+	}
+	m.log.Info("domain renamed", "was", known, "domain", name)
 	if m.Reboot != nil {
 		m.Reboot.Summary.Domain = name
 	}

@@ -58,6 +58,36 @@ func query(t *testing.T, s *Store, q api.HistoryQuery) []api.HistoryEntry {
 	return all
 }
 
+// TestOddName: a name of any bytes can be told from others in the history, and is found
+// there by its bytes and as it is shown.
+func TestOddName(t *testing.T) {
+	s, path := openStore(t, Limits{})
+	for n, name := range []string{"caf\xe9", "caf\xe8"} {
+		if _, err := s.Add(entry(ident.UUID{byte(n + 1)}, name, n, api.ByOperator)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, word := range []string{"caf\xe9", `caf\xe9`} {
+		if all := query(t, s, api.HistoryQuery{Domain: word}); len(all) != 1 || all[0].UUID != (ident.UUID{1}) || all[0].Domain != `caf\xe9` {
+			t.Errorf("%q: %+v", word, all)
+		}
+	}
+	if err := s.Lock(Lock{UUID: web, Domain: "caf\xe9", Owner: "J\xfcrgen", TTL: 60}, Moment{Boot: "b"}); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+	s, err := Open(path, Limits{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	if l, ok := s.LockOf(web, Moment{Boot: "b"}); !ok || l.Domain != `caf\xe9` || l.Owner != `J\xfcrgen` {
+		t.Errorf("%+v", l)
+	}
+}
+
 func TestHistory(t *testing.T) {
 	s, path := openStore(t, Limits{})
 	for n := 1; n <= 6; n++ {

@@ -16,6 +16,7 @@ import (
 	"github.com/warmreboot/warmreboot/ident"
 	"github.com/warmreboot/warmreboot/internal/schedule"
 	"github.com/warmreboot/warmreboot/internal/store"
+	"github.com/warmreboot/warmreboot/internal/text"
 )
 
 // KeptName is the name of the file of locks, stopped schedules and progress.
@@ -79,7 +80,7 @@ func encodeKept(k kept) ([]byte, error) {
 	for key, m := range k.Memory {
 		k.Progress = append(k.Progress, progress{key.UUID, key.Rule, m})
 	}
-	return json.Marshal(k)
+	return text.Marshal(k)
 }
 
 func decodeKept(body []byte) (kept, error) {

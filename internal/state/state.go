@@ -32,6 +32,7 @@ import (
 	bolterrors "go.etcd.io/bbolt/errors"
 
 	"github.com/warmreboot/warmreboot/internal/store"
+	"github.com/warmreboot/warmreboot/internal/text"
 )
 
 // ErrBusy: another process has the file open.
@@ -237,7 +238,7 @@ func (s *Store) Close() error { return s.db.Close() }
 func idKey(id uint64) []byte { return binary.BigEndian.AppendUint64(nil, id) }
 
 func put(b *bolt.Bucket, key []byte, v any) error {
-	raw, err := json.Marshal(v)
+	raw, err := text.Marshal(v)
 	if err != nil {
 		return err
 	}

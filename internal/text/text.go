@@ -22,6 +22,10 @@ var (
 // are no text, and two names one. What is right is shared with v, not copied.
 func UTF8[T any](v T) T { return each(v, ident.UTF8) }
 
+// Marshal returns v as JSON, with all strings in UTF8's form: json.Marshal would make
+// one and the same character of all bytes that are no text.
+func Marshal[T any](v T) ([]byte, error) { return json.Marshal(UTF8(v)) }
+
 // Printable returns v with ident.Printable applied to every string in it, so that
 // each stays in its place in a line or a table.
 func Printable[T any](v T) T { return each(v, ident.Printable) }
@@ -54,8 +58,17 @@ func replace(v reflect.Value, change func(string) string) (fixed reflect.Value, 
 			fixed.Elem().Set(e)
 			return fixed, true
 		}
+	case reflect.Interface:
+		if e, ok := replace(v.Elem(), change); ok {
+			fixed = reflect.New(v.Type()).Elem()
+			fixed.Set(e)
+			return fixed, true
+		}
 	case reflect.Struct:
 		for i := range v.NumField() {
+			if !v.Type().Field(i).IsExported() {
+				continue
+			}
 			if e, ok := replace(v.Field(i), change); ok {
 				if !changed {
 					fixed, changed = reflect.New(v.Type()).Elem(), true

@@ -30,6 +30,24 @@ func TestUTF8(t *testing.T) {
 	}
 }
 
+// TestMarshal: also in what is stored as any.
+func TestMarshal(t *testing.T) {
+	type private struct {
+		Name   string `json:"name"`
+		hidden string
+	}
+	for want, v := range map[string]any{
+		`{"name":"caf\\xe9"}`:     private{"caf\xe9", "\xff"},
+		`["a",null,"\\xff\\xfe"]`: []any{"a", nil, "\xff\xfe"},
+		`{"x":{"name":"\\xe9"}}`:  map[string]any{"x": &private{Name: "\xe9"}},
+		`null`:                    nil,
+	} {
+		if got, err := text.Marshal(v); string(got) != want || err != nil {
+			t.Errorf("%s, %v, want %s", got, err, want)
+		}
+	}
+}
+
 func TestPrintable(t *testing.T) {
 	in := []api.LockStatus{{Domain: "a\nb", Owner: "\x1b[2J"}, {Domain: "web"}}
 	want := []api.LockStatus{{Domain: `a\x0ab`, Owner: `\x1b[2J`}, {Domain: "web"}}
