@@ -32,8 +32,9 @@ type usedDisk struct {
 	// ran whether the new guest may have run before it was taken.
 	opening disk.Reading
 	ran     bool
-	// early: it was written to before the kernel attached.
-	early bool
+	// early: it was written to before the kernel attached. booting: its account began
+	// before that.
+	early, booting bool
 }
 
 // release ends what watches over the disk.
@@ -249,6 +250,9 @@ func (k *keeper) readAccounts(ctx context.Context, dom xenctl.DomainInfo) {
 				changed = true
 			}
 			if a.Breach == "" {
+				if d.booting {
+					_, d.booting = k.known(dom.Domid)
+				}
 				continue
 			}
 			if err := k.startOver(dom, d, a.Breach); err != nil {
@@ -263,7 +267,8 @@ func (k *keeper) readAccounts(ctx context.Context, dom xenctl.DomainInfo) {
 			k.log.Warn("the counters of the disk cannot be read: at the next reboot every page is compared, or comes back cold", "op", "counters", "vbd", vbd, "err", err)
 			continue
 		}
-		if k.knowsPages(dom.Domid) {
+		var pages bool
+		if pages, d.booting = k.known(dom.Domid); pages {
 			a.Question("pages had been read before %s was watched", a.Identity.Name)
 		}
 		k.enterAccount(vbd, a)
@@ -281,11 +286,11 @@ func (k *keeper) enterAccount(vbd ident.VBD, a *custody.Account) {
 	k.rec.Accounts[vbd] = a
 }
 
-// knowsPages reports whether Xen may know pages of the domain; if in doubt, it
-// does.
-func (k *keeper) knowsPages(domid ident.Domid) bool {
+// known reports whether Xen may know pages of the domain, if in doubt, it does, and
+// whether its kernel has not attached yet.
+func (k *keeper) known(domid ident.Domid) (pages, booting bool) {
 	st, err := k.a.Xen.WarmcacheStatus(domid)
-	return err != nil || st.Committed+st.Pending > 0
+	return err != nil || st.Committed+st.Pending > 0, err == nil && !st.Attached
 }
 
 // startOver drops what is known of a disk that a guest uses, and opens a new
@@ -309,9 +314,16 @@ func (k *keeper) startOver(dom xenctl.DomainInfo, d *usedDisk, why string) error
 	}
 	// Xen has not dropped what the guest is just reading, which may be from
 	// before the write.
-	if st, err := k.a.Xen.WarmcacheStatus(dom.Domid); err != nil || st.Pending > 0 {
+	st, err := k.a.Xen.WarmcacheStatus(dom.Domid)
+	if err != nil || st.Pending > 0 {
 		a.Question("the guest was reading when somebody else wrote to %s", a.Identity.Name)
 	}
+	next := "find out who writes to it past the guest"
+	if d.booting && st.EarlyIO {
+		// It had a connection of its own, whose count ended with it.
+		next = "nothing, if its boot loader writes to the disk, as GRUB's save_env: Xen has seen one at work before the kernel attached. Else " + next
+	}
+	d.booting = !st.Attached
 	if last := k.rec.Accounts[vbd]; last != nil {
 		a.Stale = last.Stale
 	}
@@ -319,7 +331,7 @@ func (k *keeper) startOver(dom xenctl.DomainInfo, d *usedDisk, why string) error
 	if d.swapped {
 		reason, d.swapped = api.Swapped, false
 	}
-	k.log.Warn("disk was changed behind the guest's back; its pages are dropped", "vbd", vbd, "reason", reason, "why", why, "dropped", n, "next", "find out who writes to it past the guest")
+	k.log.Warn("disk was changed behind the guest's back; its pages are dropped", "vbd", vbd, "reason", reason, "why", why, "dropped", n, "next", next)
 	k.refused(vbd, reason, n, why)
 	k.enterAccount(vbd, a)
 	return nil

@@ -175,7 +175,14 @@ func (k *keeper) judgeAll(ctx context.Context, d xenctl.DomainInfo, st xenctl.Wa
 			return false, nil
 		}
 	}
-	faults, users := k.checkStructure(d.Domid), k.users()
+	faults := k.faults
+	if faults == nil {
+		faults = k.checkStructure(d.Domid)
+		if faults.err == nil { // not at each look, while something is waited for
+			k.faults = faults
+		}
+	}
+	users := k.users()
 	for _, h := range k.held {
 		// The last guest's own loop device goes when the kernel comes to it, which may be
 		// after the next guest was given another. A mount of the file looks the same, so
@@ -248,19 +255,22 @@ func (k *keeper) hopeless(vbd ident.VBD) bool {
 	return errors.Is(k.unresolved[vbd], disk.ErrUnsupported)
 }
 
-// checkStructure drops the held pages whose entries cannot be right, and
-// returns what was found, per vbd; an error refuses them all.
-func (k *keeper) checkStructure(domid ident.Domid) func(ident.VBD) ([]validate.Fault, error) {
-	fail := func(err error) func(ident.VBD) ([]validate.Fault, error) {
-		return func(ident.VBD) ([]validate.Fault, error) { return nil, err }
-	}
+// structure is what is wrong with the held pages' entries; an error refuses them all.
+type structure struct {
+	faults map[ident.VBD][]validate.Fault
+	err    error
+}
+
+// checkStructure drops the held pages whose entries cannot be right, and returns what
+// was found.
+func (k *keeper) checkStructure(domid ident.Domid) *structure {
 	st, err := k.a.Xen.WarmcacheStatus(domid)
 	if err != nil {
-		return fail(err)
+		return &structure{err: err}
 	}
 	v, closeView, err := validate.MapView(k.a.Xen, domid, true)
 	if err != nil {
-		return fail(err)
+		return &structure{err: err}
 	}
 	found := validate.CheckStructure(v, ident.PFN(st.MaxPFN), func(vbd ident.VBD) (cachemap.Sector, bool) {
 		u := k.disks[vbd]
@@ -274,15 +284,15 @@ func (k *keeper) checkStructure(domid ident.Domid) func(ident.VBD) ([]validate.F
 		n, err := k.a.Xen.WarmcacheDropPFNs(domid, found.Drop)
 		k.log.Warn("pages with impossible entries dropped", "domid", domid, "pages", len(found.Drop), "dropped", n, "err", err)
 		if err != nil {
-			return fail(err)
+			return &structure{err: err}
 		}
 	}
-	return func(vbd ident.VBD) ([]validate.Fault, error) { return found.Faults[vbd], nil }
+	return &structure{faults: found.Faults}
 }
 
 // judge comes to a verdict on one claim, which is to be confirmed if it is in favour.
 // If all pages will be compared then, none is now. What nobody vouches for is refused.
-func (k *keeper) judge(ctx context.Context, d xenctl.DomainInfo, v *verdict, faults func(ident.VBD) ([]validate.Fault, error), users map[ident.VBD]disk.Use, later bool) {
+func (k *keeper) judge(ctx context.Context, d xenctl.DomainInfo, v *verdict, faults *structure, users map[ident.VBD]disk.Use, later bool) {
 	r := k.rec
 	if account := r.Accounts[v.VBD]; v.claim.Kind == reboot.Cached && account != nil {
 		v.Backing = account.Identity.Name
@@ -300,14 +310,14 @@ func (k *keeper) judge(ctx context.Context, d xenctl.DomainInfo, v *verdict, fau
 }
 
 // judgeCached is judge for what is cached of a disk.
-func (k *keeper) judgeCached(ctx context.Context, d xenctl.DomainInfo, v *verdict, faults func(ident.VBD) ([]validate.Fault, error), users map[ident.VBD]disk.Use, later bool) {
+func (k *keeper) judgeCached(ctx context.Context, d xenctl.DomainInfo, v *verdict, faults *structure, users map[ident.VBD]disk.Use, later bool) {
 	r := k.rec
 	account := r.Accounts[v.VBD]
-	found, err := faults(v.VBD)
-	if err != nil {
-		v.refuse(api.Failure, "the table cannot be checked: %v", err)
+	if faults.err != nil {
+		v.refuse(api.Failure, "the table cannot be checked: %v", faults.err)
 		return
 	}
+	found := faults.faults[v.VBD]
 	for _, f := range found {
 		v.Refusals.Add(time.Now(), api.Structure, f.Pages, f.String())
 	}
@@ -525,7 +535,7 @@ func (k *keeper) openNext(domid ident.Domid) {
 			k.next = map[ident.VBD]*custody.Account{}
 		}
 		k.next[vbd] = a
-		u.opening = a.Last
+		u.opening, u.booting = a.Last, true
 		u.ran = k.hasRun(domid)
 	}
 }

@@ -1,7 +1,9 @@
 package agent
 
 import (
+	"log/slog"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -115,4 +117,59 @@ func TestNeverAttaches(t *testing.T) {
 			t.Errorf("%q", s.Message)
 		}
 	})(t)
+}
+
+// TestBootLoaderIsNamed: a boot loader's own connection to the disk is gone when its writes
+// are accounted for, so that they look like somebody else's. Whoever reads the log is told
+// what it may have been; not of what is written later.
+func TestBootLoaderIsNamed(t *testing.T) {
+	bubble(func(t *testing.T) {
+		w := newWorld(t)
+		var log strings.Builder
+		a := w.start("kept", func(o *Options) { o.Log = slog.New(slog.NewTextHandler(locked{&w.mu, &log}, nil)) })
+		d := w.create("domU-web", webUUID)
+		if _, err := a.Enable(ctx(t, time.Second), "domU-web", api.Policy{}); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(5 * time.Second)
+		said := func() string {
+			w.mu.Lock()
+			defer w.mu.Unlock()
+			all := log.String()
+			log.Reset()
+			return all
+		}
+		said()
+		w.mu.Lock()
+		w.writes(d, 3)
+		w.disks[xvda].guest[1] = &disk.GuestIO{} // the kernel's connection
+		w.mu.Unlock()
+		time.Sleep(5 * time.Second)
+		if all := said(); !strings.Contains(all, "somebody else than the guest") || !strings.Contains(all, "boot loader") {
+			t.Error(all)
+		}
+		w.load(d, 20)
+		time.Sleep(5 * time.Second)
+		for range 2 {
+			w.mu.Lock()
+			w.disks[xvda].written += 8
+			w.mu.Unlock()
+			time.Sleep(5 * time.Second)
+			if all := said(); strings.Contains(all, "boot loader") || !strings.Contains(all, "somebody else than the guest") {
+				t.Error(all)
+			}
+		}
+	})(t)
+}
+
+// locked is a builder that several write to.
+type locked struct {
+	mu *sync.Mutex
+	b  *strings.Builder
+}
+
+func (l locked) Write(p []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.b.Write(p)
 }

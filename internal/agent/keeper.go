@@ -57,6 +57,8 @@ type keeper struct {
 	// held is what the new domain holds, counted once: mapping the table takes
 	// its time, and the toolstack should have the machine.
 	held []held
+	// faults are what is wrong with their entries, once that was looked for.
+	faults *structure
 	// judged is what was found of the claims that it holds them by, while it is waited for the
 	// kernel to attach.
 	judged []*verdict
@@ -471,7 +473,7 @@ func (k *keeper) begin(d xenctl.DomainInfo, fresh bool) {
 		k.askWatch(vbd, u)
 	}
 	k.disks, k.unresolved, k.next, k.newDisks = map[ident.VBD]*usedDisk{}, nil, nil, true
-	k.held, k.judged = nil, nil
+	k.held, k.faults, k.judged = nil, nil, nil
 }
 
 // forgetDisks ends all that watches over disks.
@@ -479,7 +481,8 @@ func (k *keeper) forgetDisks() {
 	for _, d := range k.disks {
 		d.release()
 	}
-	k.disks, k.unresolved, k.next, k.held, k.judged = map[ident.VBD]*usedDisk{}, nil, nil, nil, nil
+	k.disks, k.unresolved, k.next = map[ident.VBD]*usedDisk{}, nil, nil
+	k.held, k.faults, k.judged = nil, nil, nil
 }
 
 // built reports whether a domain has its memory. Before, it must be left alone:

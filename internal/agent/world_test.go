@@ -62,6 +62,7 @@ type world struct {
 	// world locked.
 	looked func()
 	looks  int    // how often that was asked
+	maps   int    // how often a table was mapped
 	after  func() // what happens once it has been answered
 	// flush, if set, is called when a disk is to be written out.
 	flush func()
@@ -472,6 +473,7 @@ func (mapped) Close() error                 { return nil }
 
 func (w *world) MapTable(id ident.Domid) (t hypervisor.Table, err error) {
 	err = w.with(id, func(d *fakeDomain) error {
+		w.maps++
 		t = mapped{entries: append([]cachemap.Entry(nil), d.entries...)}
 		return enabled(d)
 	})
