@@ -156,7 +156,7 @@ func TestLogKeys(t *testing.T) {
 			keys, isLog := logged(call)
 			if isLog {
 				calls++
-				if call.Fun.(*ast.SelectorExpr).Sel.Name == "Error" && !strings.HasPrefix(path, "scheduler/") && !slices.ContainsFunc(keys, func(k ast.Expr) bool {
+				if call.Fun.(*ast.SelectorExpr).Sel.Name == "Error" && !slices.ContainsFunc(keys, func(k ast.Expr) bool {
 					l, ok := k.(*ast.BasicLit)
 					return ok && l.Value == `"next"`
 				}) {

@@ -75,7 +75,6 @@ type Schedule struct {
 	ColdToo bool
 	// Timeout is how long a reboot may take, hooks and health check aside.
 	Timeout time.Duration
-	DryRun  bool
 
 	Before, After []Hook
 	Health        *Health

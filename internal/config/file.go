@@ -321,12 +321,12 @@ func (l *loader) schedule(f fileSchedule, at string) {
 		}
 		l.complain(line, "schedule %s: %s", name, fmt.Sprintf(format, args...))
 	}
-	s := &Schedule{File: l.file, Line: line, DryRun: f.DryRun, ColdToo: f.IfCold.s == "reboot",
+	s := &Schedule{File: l.file, Line: line, ColdToo: f.IfCold.s == "reboot",
 		Mode: api.Graceful, Timeout: or(f.Timeout, defaultTimeout),
 		Rule: schedule.Rule{Name: f.Name.s, Match: match(f.Domains, f.Exclude), Every: f.Every.v,
 			Location: f.Timezone.loc, CatchUp: f.Missed.s == "run", MissedAfter: or(f.MissedAfter, defaultMissedAfter),
 			Distance: or(f.Distance, defaultDistance), Retry: or(f.Retry, defaultRetry),
-			Order: f.Order, AtOnce: f.AtOnce, Stagger: f.Stagger.v}}
+			Order: f.Order, AtOnce: f.AtOnce, Stagger: f.Stagger.v, DryRun: f.DryRun}}
 	if f.Mode.s != "" {
 		s.Mode = api.Trigger(f.Mode.s)
 	}

@@ -46,6 +46,8 @@ type Rule struct {
 	Order   int
 	AtOnce  int
 	Stagger time.Duration
+	// DryRun: it reboots nothing, and so takes no other rule's turn.
+	DryRun bool
 }
 
 // Match selects domains, by name, pattern (as in path.Match) or UUID.
@@ -525,10 +527,13 @@ func queue(in Input, items []Item) []Item {
 		}
 		it.Start = true
 		it.Memory.Handled, it.Memory.Begun, it.Memory.Waiting = in.Now, in.Now, time.Time{}
-		begun[it.UUID] = r.Name
-		busy++
 		ofRule[r.Name]++
-		started[""], started[r.Name] = 0, 0
+		started[r.Name] = 0
+		if !r.DryRun {
+			begun[it.UUID] = r.Name
+			busy++
+			started[""] = 0
+		}
 	}
 	return items
 }

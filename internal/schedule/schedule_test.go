@@ -153,6 +153,14 @@ func TestQueue(t *testing.T) {
 			in.Domains[2].Age = time.Minute
 		}, "", "mail of group g has been up for 1m, less than 1h"},
 		"another group": {func(in *Input) { in.Groups = []Group{{Name: "g", Match: Match{Domains: []string{"mail", "web-a"}}}} }, "web-a web-b", ""},
+		"a dry run takes nobody's turn": {func(in *Input) {
+			dry := *in.Rules[0]
+			dry.Name, dry.Order, dry.DryRun = "dry", -1, true
+			dry.Stagger = time.Minute
+			in.Rules = append(in.Rules, &dry)
+			in.Memory[Key{"dry", webA}], in.Memory[Key{"dry", webB}] = Memory{Handled: noon.Add(-time.Minute)}, Memory{Handled: noon.Add(-time.Minute)}
+			in.Limits.AtOnce, in.Limits.Stagger = 1, time.Minute
+		}, "web-a web-a", "schedule's last one"},
 		"order": {func(in *Input) {
 			second := *in.Rules[0]
 			second.Name, second.Order, second.Match = "first", -1, Match{Domains: []string{webB.String()}}

@@ -216,7 +216,7 @@ func (n *run) wellAgain(ctx context.Context) {
 		case config.Stop:
 			why := fmt.Sprintf("the health check of %s failed: %s", n.it.Domain, n.health.Detail)
 			if err := effect(ctx, n, "stop", operation.Again, func(context.Context) error { return n.r.State.Stop(n.s.Name, why) }); err != nil {
-				n.log.Error("stop", "err", err)
+				n.log.Error("that the schedule is stopped cannot be written down: it goes on", "err", err, "next", "make room in the state directory")
 			}
 			n.log.Error("schedule is stopped", "why", why, "next", "warmreboot resume "+n.s.Name)
 			n.followed = append(n.followed, "schedule stopped")
@@ -272,7 +272,7 @@ func (n *run) checkHealth(ctx context.Context) bool {
 		res := api.StepResult{Name: "health", What: n.expand(what), Started: begun, Seconds: time.Since(begun).Seconds(), OK: err == nil}
 		if err != nil {
 			res.Detail = err.Error()
-			n.log.Error("health check failed", "err", err)
+			n.log.Error("health check failed", "err", err, "next", "look at the domain: xl console "+n.it.Domain)
 		}
 		return res, nil
 	})
@@ -334,7 +334,7 @@ func (n *run) hook(ctx context.Context, name string, c config.Command) api.StepR
 		res.Seconds, res.OK, res.Detail = time.Since(res.Started).Seconds(), err == nil, output
 		if err != nil {
 			res.Detail = strings.TrimSpace(err.Error() + "\n" + output)
-			n.log.Error("hook failed", "hook", name, "command", res.What, "err", err, "output", output)
+			n.log.Error("hook failed", "hook", name, "command", res.What, "err", err, "output", output, "next", "run it by hand; warmreboot history "+n.it.Domain+" says what became of the run")
 		} else {
 			n.log.Info("hook", "hook", name, "command", res.What, "seconds", res.Seconds)
 		}
@@ -350,18 +350,18 @@ func (n *run) hook(ctx context.Context, name string, c config.Command) api.StepR
 // alert tells the operator.
 func (n *run) alert(ctx context.Context, message string) {
 	err := effect(ctx, n, "alert", operation.Once, func(ctx context.Context) error {
-		n.log.Error("alert", "message", message)
+		n.log.Error("alert", "message", message, "next", "warmreboot history "+n.it.Domain)
 		if n.s.Alert == nil {
 			return nil
 		}
 		_, output, err := health.Command(ctx, health.ExpandAll(n.s.Alert.Args, n.expand), append(n.env(), "WARMREBOOT_ALERT="+message), n.s.Alert.Timeout)
 		if err != nil && ctx.Err() == nil {
-			n.log.Error("alert command failed", "err", err, "output", output)
+			n.log.Error("alert command failed: nobody was told", "err", err, "output", output, "next", "run it by hand")
 		}
 		return ctx.Err()
 	})
 	if errors.Is(err, operation.ErrInterrupted) {
-		n.log.Error("alert", "message", message, "err", err)
+		n.log.Error("alert", "message", message, "err", err, "next", "warmreboot history "+n.it.Domain)
 	}
 }
 
@@ -386,7 +386,7 @@ func (n *run) annotate(ctx context.Context) {
 		})
 	})
 	if err != nil && ctx.Err() == nil {
-		n.log.Error("history", "err", err)
+		n.log.Error("history", "err", err, "next", "make room in the state directory")
 	}
 }
 

@@ -229,7 +229,7 @@ func (r *Runner) Look(ctx context.Context) {
 	all, err := r.list(ctx)
 	if err != nil {
 		if ctx.Err() == nil {
-			r.Log.Error("domains", "op", "schedule", "err", err)
+			r.Log.Error("which domains there are cannot be told: no schedule is looked at", "op", "schedule", "err", err, "next", "warmreboot doctor")
 		}
 		return
 	}
@@ -277,6 +277,9 @@ func (r *Runner) decide(all []api.DomainStatus) {
 		}
 		if it.Start {
 			begin = append(begin, it.Rule.Name)
+			if !it.Rule.DryRun && !r.DryRun {
+				begin = append(begin, "")
+			}
 		}
 	}
 	if err := errors.Join(r.State.Remember(changed), r.State.SetBegan(r.moment(), begin, func(rule string) bool { return conf.Schedule(rule) == nil })); err != nil {
@@ -377,7 +380,7 @@ func (r *Runner) begin(s *config.Schedule, it schedule.Item) {
 	_, err := r.Operations.Start(operation.Request{Kind: api.KindSchedule, By: api.BySchedule, Schedule: s.Name, Owner: "schedule " + s.Name, Cause: it.Why,
 		Domain: it.Domain, UUID: it.UUID, Spec: specOf(s, it.Why)})
 	if err != nil {
-		log.Error("reboot did not take place", "err", err)
+		log.Error("reboot did not take place", "err", err, "next", "warmreboot plan "+it.Domain)
 		r.setBack(s, it.UUID)
 	}
 }
@@ -392,7 +395,7 @@ func (r *Runner) setBack(s *config.Schedule, uuid ident.UUID) {
 	r.memory[key] = m
 	r.mu.Unlock()
 	if err := r.State.Remember(map[schedule.Key]schedule.Memory{key: m}); err != nil {
-		r.Log.Error("schedules", "op", "schedule", "err", err)
+		r.Log.Error("schedules", "op", "schedule", "err", err, "next", "is there space left in the state directory?")
 	}
 }
 
@@ -564,7 +567,7 @@ func (r *Runner) endOrphan(l state.Lock) {
 			"next", "see whether the domain is well, and do what its hooks would have done")
 		if last, ok := r.State.Last(l.UUID); ok && last.Schedule == l.Schedule && !last.Started.Before(l.Made) {
 			if err := r.State.Annotate(l.UUID, last.ID, func(e *api.HistoryEntry) { e.Followed = why }); err != nil {
-				r.Log.Error("history", "op", "schedule", "err", err)
+				r.Log.Error("history", "op", "schedule", "err", err, "next", "make room in the state directory")
 			}
 		} else {
 			o := operation.Operation{ID: l.Operation, By: api.BySchedule, Schedule: l.Schedule, Domain: l.Domain, UUID: l.UUID}
@@ -574,13 +577,13 @@ func (r *Runner) endOrphan(l state.Lock) {
 		}
 	}
 	if err := r.State.Release(l, r.moment()); err != nil {
-		r.Log.Error("lock", "op", "schedule", "domain", l.Domain, "uuid", l.UUID, "err", err)
+		r.Log.Error("the lock of a run that is over cannot be released", "op", "schedule", "domain", l.Domain, "uuid", l.UUID, "err", err, "next", "make room in the state directory, then warmreboot unlock "+l.Domain)
 	}
 }
 
 func (r *Runner) record(e api.HistoryEntry) {
 	e.At = r.Now()
 	if _, err := r.Options.History.Add(e); err != nil {
-		r.Log.Error("history", "op", "schedule", "domain", e.Domain, "uuid", e.UUID, "err", err)
+		r.Log.Error("history", "op", "schedule", "domain", e.Domain, "uuid", e.UUID, "err", err, "next", "make room in the state directory")
 	}
 }

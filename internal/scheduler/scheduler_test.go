@@ -557,6 +557,10 @@ func TestDryRun(t *testing.T) {
 		if got := h.asked(); len(got) != 0 || len(h.history()) != 0 {
 			t.Errorf("%s: %q", what, got)
 		}
+		// Nobody has to wait for his turn because of it.
+		if began := h.kept.Began(h.moment()); len(began) != 1 || began["noon"] > time.Hour {
+			t.Errorf("%s: %v", what, began)
+		}
 	}
 }
 

@@ -288,7 +288,7 @@ func TestProgress(t *testing.T) {
 		t.Fatal(err)
 	}
 	if err := errors.Join(s.SetBirths(map[ident.UUID]Birth{web: {Domid: 3, Boot: "boot", At: -4.5}}), s.Stop("weekly", "not well"), s.Stop("daily", "x"),
-		s.SetBegan(moment(0), []string{"weekly"}, func(string) bool { return false })); err != nil {
+		s.SetBegan(moment(0), []string{"weekly", ""}, func(string) bool { return false })); err != nil {
 		t.Fatal(err)
 	}
 	if was, err := s.Resume("daily"); !was || err != nil {

@@ -63,12 +63,13 @@ func (s *Store) Began(m Moment) map[string]time.Duration {
 	return all
 }
 
-// SetBegan notes that rules begin runs, and forgets those for which gone says so.
+// SetBegan notes that rules begin runs, "" if any of them is more than tried, and
+// forgets those for which gone says so.
 func (s *Store) SetBegan(m Moment, rules []string, gone func(rule string) bool) error {
 	return s.change(func(k *kept) (bool, error) {
 		k.Began = maps.Clone(k.Began)
 		maps.DeleteFunc(k.Began, func(rule string, _ Began) bool { return rule != "" && gone(rule) })
-		for _, rule := range append(rules, "") {
+		for _, rule := range rules {
 			k.Began[rule] = Began{m.Boot, m.Up.Seconds()}
 		}
 		return len(rules) > 0, nil
