@@ -3,6 +3,8 @@ package ident
 import (
 	"strconv"
 	"strings"
+	"unicode"
+	"unicode/utf8"
 )
 
 // Ref is what an operator calls a domain by. There is one rule, and it is xl's:
@@ -38,6 +40,19 @@ func ParseRef(s string) Ref {
 		return Ref{kind: byUUID, uuid: u, name: s}
 	}
 	return Ref{kind: byName, name: s}
+}
+
+// Word is what to call a domain by in a command that somebody is advised to type: its
+// name, unless a shell would take that for something else, or the command for an option,
+// a domid or a UUID.
+func Word(name string, uuid UUID) string {
+	plain := func(c rune) bool {
+		return c == '.' || c == '_' || c == '-' || c < utf8.RuneSelf && (unicode.IsLetter(c) || unicode.IsDigit(c))
+	}
+	if name != "" && name[0] != '-' && ParseRef(name).kind == byName && !strings.ContainsFunc(name, func(c rune) bool { return !plain(c) }) {
+		return name
+	}
+	return uuid.String()
 }
 
 // String returns what was parsed.

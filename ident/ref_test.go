@@ -5,6 +5,23 @@ import (
 	"testing"
 )
 
+// TestWord: what is advised means the domain, whoever reads it: a shell, or our own
+// commands.
+func TestWord(t *testing.T) {
+	u := UUID{7}
+	for name, plain := range map[string]bool{"web": true, "web-1.example_net": true, "W": true, "0x7": true, "": false, "--all": false, "-h": false, "7": false,
+		"012": false, "99999": false, UUID{2}.String(): false, "a b": false, `x"y`: false, "x;reboot": false, "$(reboot)": false, "*": false, "~root": false, "#x": false,
+		"a\nb": false, "caf\xe9": false, "ümlaut": false, "٧": false, "web*": false, "a/b": false, "!x": false} {
+		want := u.String()
+		if plain {
+			want = name
+		}
+		if got := Word(name, u); got != want {
+			t.Errorf("%q: %s, want %s", name, got, want)
+		}
+	}
+}
+
 // TestRef: domid 7 is called "12", domid 12 "db" and domid 20 "7"; each word means
 // one of them, before and after a reboot.
 func TestRef(t *testing.T) {

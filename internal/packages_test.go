@@ -66,7 +66,7 @@ var allowed = map[string]string{
 	"internal/operation":   "api ident internal/store internal/text",
 	"internal/state":       "api ident internal/schedule internal/store internal/text go.etcd.io/bbolt go.etcd.io/bbolt/errors",
 	"internal/samples":     "api ident internal/store",
-	"internal/web":         "api",
+	"internal/web":         "api ident",
 	"internal/web/webtest": "api ident",
 	// Checkpoints: a program of its own, which nothing of the reboot needs.
 	"internal/checkpoint/vmcore":  "",

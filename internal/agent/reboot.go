@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/warmreboot/warmreboot/api"
+	"github.com/warmreboot/warmreboot/ident"
 	"github.com/warmreboot/warmreboot/internal/reboot"
 	"github.com/warmreboot/warmreboot/xenctl"
 )
@@ -229,7 +230,7 @@ func (a *Agent) await(ctx context.Context, k *keeper, t target, sequence uint64,
 		s, changed := k.watch()
 		if s.Last != nil && s.Last.Sequence > sequence {
 			if want.Mode != api.Cold && s.Last.Outcome != api.OutcomeWarm {
-				return *s.Last, api.Errorf(api.CameBackCold, "domain %s came back cold: %s; warmreboot report %s has more", t.name, s.Last.Reason, t.name)
+				return *s.Last, api.Errorf(api.CameBackCold, "domain %s came back cold: %s; warmreboot report %s has more", t.name, s.Last.Reason, ident.Word(t.name, t.uuid))
 			}
 			return *s.Last, nil
 		}
@@ -258,7 +259,7 @@ func (a *Agent) await(ctx context.Context, k *keeper, t target, sequence uint64,
 			if s, _ := k.watch(); s.Last != nil && s.Last.Sequence > sequence {
 				continue
 			}
-			return api.Summary{}, api.Errorf(api.Failed, "domain %s: the agent no longer keeps it: somebody has disabled it, or warmrebootd stops; warmreboot status %s", t.name, t.name)
+			return api.Summary{}, api.Errorf(api.Failed, "domain %s: the agent no longer keeps it: somebody has disabled it, or warmrebootd stops; warmreboot status %s", t.name, ident.Word(t.name, t.uuid))
 		case <-ctx.Done():
 		}
 		if s.Current != nil {

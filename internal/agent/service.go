@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/warmreboot/warmreboot/api"
+	"github.com/warmreboot/warmreboot/ident"
 	"github.com/warmreboot/warmreboot/internal/disk"
 	"github.com/warmreboot/warmreboot/internal/reboot"
 	"github.com/warmreboot/warmreboot/internal/validate"
@@ -193,7 +194,7 @@ func (a *Agent) Drop(ctx context.Context, domain string) (api.DropResult, error)
 		case errors.Is(err, xenctl.ErrNotSupported):
 			return r, a.usable(t)
 		case errors.Is(err, xenctl.ErrNotEnabled):
-			return r, api.Errorf(api.NotTracked, "the warm cache of domain %s is not enabled; warmreboot enable %s", t.name, t.name)
+			return r, api.Errorf(api.NotTracked, "the warm cache of domain %s is not enabled; warmreboot enable %s", t.name, ident.Word(t.name, t.uuid))
 		case err != nil:
 			return r, t.failed("Xen cannot forget its pages", err)
 		}
@@ -219,7 +220,7 @@ func (a *Agent) warmable(t target) error {
 	k := a.keeper(t.uuid)
 	switch {
 	case err != nil || !st.Enabled || k == nil || !k.status().Managed:
-		return api.Errorf(api.NotTracked, "the warm cache of domain %s is not enabled: warmreboot enable %s", t.name, t.name).Try(api.TryCold)
+		return api.Errorf(api.NotTracked, "the warm cache of domain %s is not enabled: warmreboot enable %s", t.name, ident.Word(t.name, t.uuid)).Try(api.TryCold)
 	case k.status().Resumed && st.Committed == 0:
 		return api.Errorf(api.NotTracked, "domain %s is not tracked: %s", t.name, resumed).Try(api.TryCold)
 	case !st.Attached:

@@ -107,32 +107,32 @@ func (d *diagnosis) checkDomains(ctx context.Context, l local, all []api.DomainS
 }
 
 func (d *diagnosis) checkDomain(ctx context.Context, l local, s api.DomainStatus, hvm bool) {
-	before := len(d.Findings)
+	before, word := len(d.Findings), ident.Word(s.Domain, s.UUID)
 	switch {
 	case s.Twin != 0:
 		d.add("domain", s.Domain, sevWarning, "give one of them a UUID of its own (uuid= in its configuration), and xl create it again",
 			"domid %d runs under the same UUID %s: both are left alone", s.Twin, s.UUID)
 		return
 	case s.State == "gone":
-		d.add("domain", s.Domain, sevOK, "warmreboot history "+s.Domain, "it is not here: it was saved, or has moved to another host")
+		d.add("domain", s.Domain, sevOK, "warmreboot history "+word, "it is not here: it was saved, or has moved to another host")
 		return
 	case s.State == "down":
 		// Not "create it": it may have been migrated, and run elsewhere.
-		d.add("domain", s.Domain, sevOK, "warmreboot history "+s.Domain, "it is down; Xen has preserved %s", pages(s.ImagePages))
+		d.add("domain", s.Domain, sevOK, "warmreboot history "+word, "it is down; Xen has preserved %s", pages(s.ImagePages))
 		return
 	case !hvm:
 		d.add("domain", s.Domain, sevWarning, "make it a PVH guest: type=\"pvh\"", "it is a PV guest, which cannot have a warm cache")
 		return
 	case !s.Managed && !s.Enabled:
-		d.add("domain", s.Domain, sevWarning, "warmreboot enable "+s.Domain, "its warm cache is not enabled")
+		d.add("domain", s.Domain, sevWarning, "warmreboot enable "+word, "its warm cache is not enabled")
 		return
 	case !s.Enabled:
 		d.add("domain", s.Domain, sevWarning, "journalctl -u warmrebootd says why", "the agent manages it, but Xen does not track it")
 	case s.Current != nil:
-		d.add("domain", s.Domain, sevOK, "warmreboot status "+s.Domain+" --wait", "a reboot is under way")
+		d.add("domain", s.Domain, sevOK, "warmreboot status "+word+" --wait", "a reboot is under way")
 		return
 	case !s.Attached && s.Resumed:
-		d.add("guest kernel", s.Domain, sevWarning, "warmreboot "+s.Domain+" --cold, when it suits", "it was suspended since its boot (saved, migrated or copied): it is tracked from its next boot on, which is a cold one")
+		d.add("guest kernel", s.Domain, sevWarning, "warmreboot reboot "+word+" --cold, when it suits", "it was suspended since its boot (saved, migrated or copied): it is tracked from its next boot on, which is a cold one")
 	case !s.Attached:
 		d.add("guest kernel", s.Domain, sevWarning, "boot a kernel with CONFIG_XEN_WARMCACHE, after it was enabled", "its kernel does not track its page cache: the next reboot is a cold one")
 	case !s.Armed:
@@ -197,7 +197,7 @@ func (d *diagnosis) checkSchedules(ctx context.Context, runs api.Schedules, all 
 		case l.Until.IsZero():
 			lost = append(lost, l)
 		case left < lockEnds:
-			d.add("lock", l.Domain, sevWarning, "if it is still needed, its owner takes it anew: warmreboot lock "+l.Domain,
+			d.add("lock", l.Domain, sevWarning, "if it is still needed, its owner takes it anew: warmreboot lock "+ident.Word(l.Domain, l.UUID),
 				"the lock of %s ends in %v, at %s: schedules and operators may reboot it then", l.Owner, max(0, left.Round(time.Second)), clock(l.Until))
 		}
 	}

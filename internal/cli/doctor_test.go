@@ -88,7 +88,7 @@ func TestDoctor(t *testing.T) {
 		"restored": {func(p *patient) {
 			p.agent.list[0].Attached, p.agent.list[0].Resumed = false, true
 			p.store.Set("/local/domain/3/device/vbd/51712/feature-persistent", "1") // as it was where it came from
-		}, sevWarning, "WARNING  guest kernel web: it was suspended since its boot", "warmreboot web --cold"},
+		}, sevWarning, "WARNING  guest kernel web: it was suspended since its boot", "warmreboot reboot web --cold"},
 		"guest kernel": {func(p *patient) { p.agent.list[0].Attached = false }, sevWarning, "WARNING  guest kernel web: its kernel does not track", "CONFIG_XEN_WARMCACHE"},
 		"persistent grants": {func(p *patient) { p.store.Set("/local/domain/3/device/vbd/51712/feature-persistent", "1") }, sevWarning,
 			"WARNING  vbd xvda web: persistent grants are on", "feature_persistent=0"},
@@ -138,7 +138,9 @@ func TestDoctor(t *testing.T) {
 		"locks that were set aside":       {func(p *patient) { p.agent.forecast.Locks = lostLocks }, sevWarning, "WARNING  lock web: it counts as locked (and 1 more): nobody knows", "unlock"},
 		"a configuration that is wrong":   {func(p *patient) { p.misconfigured(time.Now()) }, sevWarning, "WARNING  config: what is in /etc/w is wrong; that of ", "warmreboot config check /etc/w"},
 		"wrong ever since it was started": {func(p *patient) { p.misconfigured(time.Time{}) }, sevCritical, "CRITICAL config: what is in /etc/w is wrong; none is in force: no schedule is done, and no window, group or limit is obeyed: a.toml:3: oh (and 1 more)", "config check"},
-		"nothing managed":                 {func(p *patient) { p.agent.list = p.agent.list[1:] }, sevOK, "OK       domains: no domain is managed", "enable"},
+		"called like an option": {func(p *patient) { p.agent.list[0].Domain, p.agent.list[0].State = "--all", "down" }, sevOK, "OK       domain --all: it is down",
+			"warmreboot history " + healthy().xen.info.UUID.String()},
+		"nothing managed": {func(p *patient) { p.agent.list = p.agent.list[1:] }, sevOK, "OK       domains: no domain is managed", "enable"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			p := healthy()

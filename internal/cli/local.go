@@ -111,12 +111,12 @@ func (l local) usable(s api.DomainStatus, info xenctl.DomainInfo) error {
 		return api.Errorf(api.NotTracked, "domain %s is a PV guest: only PVH and HVM guests can have a warm cache", s.Domain)
 	}
 	if _, err := l.xen.WarmcacheStatus(info.Domid); errors.Is(err, xenctl.ErrNotEnabled) {
-		return api.Errorf(api.NotTracked, "the warm cache of domain %s is not enabled: warmreboot enable %s", s.Domain, s.Domain)
+		return api.Errorf(api.NotTracked, "the warm cache of domain %s is not enabled: warmreboot enable %s", s.Domain, ident.Word(s.Domain, s.UUID))
 	} else if err != nil {
 		return err
 	}
 	if !s.Enabled {
-		return api.Errorf(api.NotTracked, "the warm cache of domain %s is not enabled: warmreboot enable %s", s.Domain, s.Domain)
+		return api.Errorf(api.NotTracked, "the warm cache of domain %s is not enabled: warmreboot enable %s", s.Domain, ident.Word(s.Domain, s.UUID))
 	}
 	return nil
 }

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/warmreboot/warmreboot/api"
+	"github.com/warmreboot/warmreboot/ident"
 	"github.com/warmreboot/warmreboot/internal/operation"
 	"github.com/warmreboot/warmreboot/internal/state"
 )
@@ -33,7 +34,7 @@ func Held(l state.Lock) *api.Error {
 	if l.Operation != "" {
 		return api.Errorf(api.Locked, "domain %s is in operation %s of %s (%s), which ends by %s", l.Domain, l.Operation, l.Owner, l.Reason, l.Until.Local().Format("15:04:05")).Try(api.TryOverride)
 	}
-	return api.Errorf(api.Locked, "domain %s is %s; warmreboot unlock %s releases it", l.Domain, l, l.Domain).Try(api.TryOverride)
+	return api.Errorf(api.Locked, "domain %s is %s; warmreboot unlock %s releases it", l.Domain, l, ident.Word(l.Domain, l.UUID)).Try(api.TryOverride)
 }
 
 // Lock implements operation.Locks.

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/warmreboot/warmreboot/api"
+	"github.com/warmreboot/warmreboot/ident"
 	"github.com/warmreboot/warmreboot/internal/agent"
 	"github.com/warmreboot/warmreboot/internal/config"
 	"github.com/warmreboot/warmreboot/internal/health"
@@ -63,7 +64,7 @@ func (r *Runner) runBody(ctx context.Context, op *operation.Run) (any, error) {
 	n := &run{r: r, op: op, s: s, mode: s.Mode, it: schedule.Item{Rule: &s.Rule, Domain: o.Domain, UUID: o.UUID, Why: spec.Why},
 		log: r.Log.With("op", "schedule", "schedule", s.Name, "domain", o.Domain, "uuid", o.UUID)}
 	if o.Taken > 0 {
-		n.log.Warn("run of a daemon that was stopped: it is taken up", "next", "warmreboot history "+o.Domain+" says what came of it")
+		n.log.Warn("run of a daemon that was stopped: it is taken up", "next", "warmreboot history "+ident.Word(o.Domain, o.UUID)+" says what came of it")
 		n.followed = append(n.followed, "warmrebootd was stopped during this run, and took it up again")
 	}
 	failed := n.do(ctx)
@@ -160,7 +161,7 @@ func (n *run) fail(ctx context.Context, err error) {
 		if cancelled {
 			n.log.Info("cancelled before the reboot", "err", err)
 		} else {
-			n.log.Error("reboot did not take place", "err", err, "next", "warmreboot plan "+n.it.Domain)
+			n.log.Error("reboot did not take place", "err", err, "next", "warmreboot plan "+ident.Word(n.it.Domain, n.it.UUID))
 		}
 		return n.record(err)
 	})

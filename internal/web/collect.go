@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/warmreboot/warmreboot/api"
+	"github.com/warmreboot/warmreboot/ident"
 )
 
 // Source is what the pages show.
@@ -65,7 +66,7 @@ func Collect(ctx context.Context, s Source, domain string, id uint64) (Domain, e
 	case d.Reboot != nil:
 		down = d.Reboot.Started
 	case id != 0:
-		return Domain{}, api.Errorf(api.NotFound, "domain %s: there is no reboot %d among its last %d; warmreboot history %s lists them", st.Domain, id, domainReboots, st.Domain)
+		return Domain{}, api.Errorf(api.NotFound, "domain %s: there is no reboot %d among its last %d; warmreboot history %s lists them", st.Domain, id, domainReboots, ident.Word(st.Domain, st.UUID))
 	}
 	d.Samples, err = s.Samples(ctx, st.UUID, down)
 	return d, err
