@@ -43,6 +43,7 @@ var allowed = map[string]string{
 	"internal/kernelfile":        "",
 	"internal/disk":              "ident golang.org/x/sys/unix github.com/fsnotify/fsnotify unsafe",
 	"internal/disk/storetest":    "",
+	"internal/store/inmemory":    "",
 	"internal/checkpoint/stream": "ident",
 	"internal/checkpoint/store":  "github.com/cespare/xxhash/v2 github.com/klauspost/compress/s2 github.com/klauspost/compress/zstd go.etcd.io/bbolt",
 	"xenstore":                   "golang.org/x/sys/unix",

@@ -48,6 +48,44 @@ func (w *world) take1(d *fakeDomain) {
 	}
 }
 
+// saved is a domain that was saved, or migrated away, and has left.
+func (w *world) saved(d *fakeDomain) {
+	time.Sleep(time.Second)
+	w.suspend(d)
+	time.Sleep(time.Second)
+	w.take(d)
+	time.Sleep(time.Second)
+}
+
+// createWeb is xl create, or xl restore.
+func (w *world) createWeb() *fakeDomain {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.create("domU-web", webUUID)
+}
+
+// wakes is a domain that was suspended and goes on, as after a checkpoint; the agent was
+// started anew meanwhile.
+func (w *world) wakes(a *Agent, d *fakeDomain, dir string, meanwhile func()) *Agent {
+	w.mu.Lock()
+	d.info.Shutdown, d.info.Reason = false, 0
+	meanwhile()
+	w.mu.Unlock()
+	time.Sleep(time.Second)
+	a.Stop()
+	a = w.agent(dir)
+	time.Sleep(time.Second)
+	return a
+}
+
+// rebootsWarm has an operator reboot a domain, warm, for the first time.
+func rebootsWarm(t *testing.T, a *Agent) {
+	t.Helper()
+	if s, err := a.Reboot(ctx(t, time.Minute), "domU-web", api.Graceful); err != nil || s.Outcome != "warm" || s.Sequence != 1 || s.PagesRestored != 40 {
+		t.Errorf("%+v, %v", s, err)
+	}
+}
+
 // TestSuspendIsNoReboot: a domain that is saved or migrated away is in no reboot, and
 // nobody is told to create it; when it is restored, nothing is entered into the
 // history, and its next reboot is warm.
@@ -85,9 +123,7 @@ func TestSuspendIsNoReboot(t *testing.T) {
 				if err != nil || len(all) != 1 || all[0].State != "gone" {
 					t.Errorf("%+v, %v", all, err)
 				}
-				w.mu.Lock()
-				w.create("domU-web", webUUID)
-				w.mu.Unlock()
+				w.createWeb()
 			}
 			time.Sleep(5 * time.Second)
 			s := now(t, a, "domU-web")
@@ -104,9 +140,7 @@ func TestSuspendIsNoReboot(t *testing.T) {
 			d = w.domains[0]
 			w.mu.Unlock()
 			w.load(d, 20)
-			if s, err := a.Reboot(ctx(t, time.Minute), "domU-web", api.Graceful); err != nil || s.Outcome != "warm" || s.Sequence != 1 {
-				t.Errorf("%+v, %v", s, err)
-			}
+			rebootsWarm(t, a)
 			if s := now(t, a, "domU-web"); s.Resumed {
 				t.Error("it has booted here")
 			}
@@ -128,9 +162,7 @@ func TestSuspendThatFails(t *testing.T) {
 		d.info.Shutdown, d.info.Reason = false, 0
 		w.mu.Unlock()
 		time.Sleep(time.Second)
-		if s, err := a.Reboot(ctx(t, time.Minute), "domU-web", api.Graceful); err != nil || s.Outcome != "warm" || s.Sequence != 1 || s.PagesRestored != 40 {
-			t.Errorf("%+v, %v", s, err)
-		}
+		rebootsWarm(t, a)
 	})(t)
 }
 
@@ -257,9 +289,7 @@ func TestSwitchedOff(t *testing.T) {
 			t.Errorf("%+v", s)
 		}
 		time.Sleep(time.Hour)
-		w.mu.Lock()
-		w.boots(w.create("domU-web", webUUID))
-		w.mu.Unlock()
+		w.boots(w.createWeb())
 		time.Sleep(5 * time.Second)
 		if s := now(t, a, "domU-web"); s.Last == nil || s.Last.Outcome != "warm" {
 			t.Errorf("%+v", s.Last)
@@ -381,14 +411,8 @@ func TestStubDomain(t *testing.T) {
 func TestRestoredAndCold(t *testing.T) {
 	bubble(func(t *testing.T) {
 		w, a, d, _ := running(t, 20, api.Policy{})
-		time.Sleep(time.Second)
-		w.suspend(d)
-		time.Sleep(time.Second)
-		w.take(d)
-		time.Sleep(time.Second)
-		w.mu.Lock()
-		d = w.create("domU-web", webUUID)
-		w.mu.Unlock()
+		w.saved(d)
+		d = w.createWeb()
 		time.Sleep(time.Second)
 		w.die(d, xenctl.ShutdownCrash)
 		time.Sleep(10 * time.Second)
@@ -406,15 +430,10 @@ func TestGoesOnUntracked(t *testing.T) {
 		time.Sleep(time.Second)
 		w.suspend(d)
 		time.Sleep(time.Second)
-		w.mu.Lock()
-		d.info.Shutdown, d.info.Reason = false, 0
-		clear(d.reuse)
-		w.count(d)
-		w.mu.Unlock()
-		time.Sleep(time.Second)
-		a.Stop()
-		a = w.agent(dir)
-		time.Sleep(time.Second)
+		a = w.wakes(a, d, dir, func() {
+			clear(d.reuse)
+			w.count(d)
+		})
 		if s := now(t, a, "domU-web"); !s.Resumed || s.Attached || s.Message != resumed || s.Current != nil {
 			t.Errorf("%+v", s)
 		}
@@ -432,9 +451,7 @@ func TestGoesOnUntracked(t *testing.T) {
 		if s := now(t, a, "domU-web"); s.Resumed || !s.Attached || s.Message != "" {
 			t.Errorf("%+v", s)
 		}
-		if s, err := a.Reboot(ctx(t, time.Minute), "domU-web", api.Graceful); err != nil || s.Outcome != "warm" || s.Sequence != 1 {
-			t.Errorf("%+v, %v", s, err)
-		}
+		rebootsWarm(t, a)
 	})(t)
 }
 
@@ -442,14 +459,8 @@ func TestGoesOnUntracked(t *testing.T) {
 func TestSavedAndBootedAnew(t *testing.T) {
 	bubble(func(t *testing.T) {
 		w, a, d, _ := running(t, 20, api.Policy{})
-		time.Sleep(time.Second)
-		w.suspend(d)
-		time.Sleep(time.Second)
-		w.take(d)
-		time.Sleep(time.Second)
-		w.mu.Lock()
-		d = w.create("domU-web", webUUID)
-		w.mu.Unlock()
+		w.saved(d)
+		d = w.createWeb()
 		time.Sleep(time.Second)
 		if s := now(t, a, "domU-web"); !s.Resumed {
 			t.Errorf("%+v", s)
@@ -462,6 +473,20 @@ func TestSavedAndBootedAnew(t *testing.T) {
 			t.Errorf("%+v", s)
 		}
 	})(t)
+}
+
+// owned is running, for a domain of xl's whose configuration says what becomes of it.
+func owned(t *testing.T, onReboot string) (*world, *Agent, *fakeDomain, *fakeOwner) {
+	t.Helper()
+	w := newWorld(t)
+	owner := &fakeOwner{Toolstack: toolstack.XL, Process: "xl (3)", OnReboot: onReboot}
+	a := w.start("kept", func(o *Options) { o.Owners = owner })
+	d := w.create("domU-web", webUUID)
+	if _, err := a.Enable(ctx(t, time.Second), "domU-web", api.Policy{}); err != nil {
+		t.Fatal(err)
+	}
+	w.load(d, 20)
+	return w, a, d, owner
 }
 
 // TestNotCreatedAgain: whether a domain is waited for is up to what its configuration
@@ -482,15 +507,8 @@ func TestNotCreatedAgain(t *testing.T) {
 		"switched off":         {"restart", xenctl.ShutdownPoweroff, true, api.Off},
 	} {
 		t.Run(name, bubble(func(t *testing.T) {
-			w := newWorld(t)
+			w, a, d, owner := owned(t, c.end)
 			w.recreate = false
-			owner := &fakeOwner{Toolstack: toolstack.XL, Process: "xl (3)", OnReboot: c.end}
-			a := w.start("kept", func(o *Options) { o.Owners = owner })
-			d := w.create("domU-web", webUUID)
-			if _, err := a.Enable(ctx(t, time.Second), "domU-web", api.Policy{}); err != nil {
-				t.Fatal(err)
-			}
-			w.load(d, 20)
 			time.Sleep(time.Second)
 			*owner = fakeOwner{} // libxl forgets it before the agent looks
 			w.die(d, c.reason)
@@ -498,9 +516,7 @@ func TestNotCreatedAgain(t *testing.T) {
 			if s := now(t, a, webUUID.String()); s.Current == nil != c.off || s.State != "down" || s.ImagePages != 40 {
 				t.Errorf("%+v", s)
 			}
-			w.mu.Lock()
-			w.boots(w.create("domU-web", webUUID))
-			w.mu.Unlock()
+			w.boots(w.createWeb())
 			time.Sleep(5 * time.Second)
 			if s := now(t, a, "domU-web"); s.Last == nil || s.Last.Outcome != "warm" || s.Last.Trigger != c.trigger {
 				t.Errorf("%+v", s.Last)
@@ -514,14 +530,7 @@ func TestNotCreatedAgain(t *testing.T) {
 // guest does it by itself. A creation that fails before the domain runs ends no reboot.
 func TestRenameRestart(t *testing.T) {
 	bubble(func(t *testing.T) {
-		w := newWorld(t)
-		owner := &fakeOwner{Toolstack: toolstack.XL, Process: "xl (3)", OnReboot: "rename-restart"}
-		a := w.start("kept", func(o *Options) { o.Owners = owner })
-		d := w.create("domU-web", webUUID)
-		if _, err := a.Enable(ctx(t, time.Second), "domU-web", api.Policy{}); err != nil {
-			t.Fatal(err)
-		}
-		w.load(d, 20)
+		w, a, d, _ := owned(t, "rename-restart")
 		if _, err := a.Reboot(ctx(t, time.Second), "domU-web", api.Graceful); code(err) != api.Failed || !strings.Contains(err.Error(), "rename-restart") {
 			t.Errorf("%v", err)
 		}
@@ -553,9 +562,7 @@ func TestRenameRestart(t *testing.T) {
 		if s.Current == nil || s.Current.Sequence != 1 || s.Last != nil || !strings.Contains(s.Message, "xl destroy 1 ") {
 			t.Errorf("%+v, %+v", s.Current, s.Last)
 		}
-		w.mu.Lock()
-		w.boots(w.create("domU-web", webUUID))
-		w.mu.Unlock()
+		w.boots(w.createWeb())
 		time.Sleep(5 * time.Second)
 		s = now(t, a, "domU-web")
 		if s.Last == nil || s.Last.Outcome != "cold" || !strings.Contains(s.Last.Reason, "rename-restart") || s.Last.Sequence != 1 {

@@ -16,7 +16,10 @@ import (
 	"github.com/warmreboot/warmreboot/api"
 	"github.com/warmreboot/warmreboot/ident"
 	"github.com/warmreboot/warmreboot/internal/store"
+	"github.com/warmreboot/warmreboot/internal/store/inmemory"
 )
+
+func TestMain(m *testing.M) { inmemory.Main(m) }
 
 var start = time.Date(2026, 11, 30, 12, 0, 0, 0, time.UTC)
 

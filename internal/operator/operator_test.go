@@ -418,25 +418,7 @@ func TestCancelledAfterRestart(t *testing.T) {
 	}
 }
 
-// TestDefaultTimeout: an operation that nobody has given a time does not wait for ever.
-func TestDefaultTimeout(t *testing.T) {
-	h := newHost(t)
-	synctest.Test(t, func(t *testing.T) {
-		ctx, cancel := context.WithCancel(t.Context())
-		h.ctx = ctx
-		defer cancel()
-		h.let = make(chan struct{})
-		o := h.daemon()
-		begun := time.Now()
-		if _, err := api.Await(t.Context(), o, rebootOfWeb); code(err) != api.TimedOut || time.Since(begun) != defaultTimeout {
-			t.Errorf("%v after %v", err, time.Since(begun))
-		}
-		cancel()
-		h.engine.Wait()
-	})
-}
-
-// TestTimes: how long is waited, by the clock.
+// TestTimes: how long is waited, by the clock; not for ever, if nobody has said.
 func TestTimes(t *testing.T) {
 	h := newHost(t)
 	synctest.Test(t, func(t *testing.T) {
@@ -450,6 +432,10 @@ func TestTimes(t *testing.T) {
 		begun := time.Now()
 		if sum, err := api.Await(t.Context(), o, r); code(err) != api.TimedOut || sum.Domain != "web" || time.Since(begun) != 5*time.Minute {
 			t.Errorf("%+v, %v after %v", sum, err, time.Since(begun))
+		}
+		begun = time.Now()
+		if _, err := api.Await(t.Context(), o, rebootOfWeb); code(err) != api.TimedOut || time.Since(begun) != defaultTimeout {
+			t.Errorf("%v after %v", err, time.Since(begun))
 		}
 		short, end := context.WithTimeout(t.Context(), time.Minute)
 		defer end()

@@ -7,7 +7,6 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
-	"os"
 	"path/filepath"
 	"runtime"
 	"slices"
@@ -22,19 +21,10 @@ import (
 	"github.com/warmreboot/warmreboot/internal/operation"
 	"github.com/warmreboot/warmreboot/internal/state"
 	"github.com/warmreboot/warmreboot/internal/store"
+	"github.com/warmreboot/warmreboot/internal/store/inmemory"
 )
 
-// TestMain has files kept in memory, where that is possible: a disk that others use,
-// too, would be waited for at each of some hundred syncs.
-func TestMain(m *testing.M) {
-	if dir, err := os.MkdirTemp("/dev/shm", "operator"); err == nil {
-		os.Setenv("TMPDIR", dir)
-		code := m.Run()
-		os.RemoveAll(dir)
-		os.Exit(code)
-	}
-	os.Exit(m.Run())
-}
+func TestMain(m *testing.M) { inmemory.Main(m) }
 
 // host is one without Xen: an agent that reboots domains when it is let, and may be
 // killed after each effect.

@@ -19,19 +19,10 @@ import (
 	"github.com/warmreboot/warmreboot/internal/operator"
 	"github.com/warmreboot/warmreboot/internal/state"
 	"github.com/warmreboot/warmreboot/internal/store"
+	"github.com/warmreboot/warmreboot/internal/store/inmemory"
 )
 
-// TestMain has files kept in memory, where that is possible: a disk that others use,
-// too, would be waited for at each of some thousand syncs.
-func TestMain(m *testing.M) {
-	if dir, err := os.MkdirTemp("/dev/shm", "scheduler"); err == nil {
-		os.Setenv("TMPDIR", dir)
-		code := m.Run()
-		os.RemoveAll(dir)
-		os.Exit(code)
-	}
-	os.Exit(m.Run())
-}
+func TestMain(m *testing.M) { inmemory.Main(m) }
 
 // host is a host without Xen: an agent that reboots domains at once, a clock that
 // is set by hand, xenstore.
