@@ -8,6 +8,7 @@ import (
 	"github.com/urfave/cli/v2"
 
 	"github.com/warmreboot/warmreboot/api"
+	"github.com/warmreboot/warmreboot/ident"
 	"github.com/warmreboot/warmreboot/internal/text"
 )
 
@@ -48,7 +49,11 @@ func (e *env) printForecast(f api.Forecast) error {
 		fmt.Fprintf(e.stdout, "schedule %s is stopped: %s; warmreboot resume %s\n", h.Schedule, h.Why, h.Schedule)
 	}
 	for _, l := range f.Locks {
-		fmt.Fprintf(e.stdout, "domain %s is locked by %s until %s", l.Domain, l.Owner, clock(l.Until))
+		until := clock(l.Until)
+		if l.Until.IsZero() {
+			until = "it is released: warmreboot unlock " + ident.Word(l.Domain, l.UUID)
+		}
+		fmt.Fprintf(e.stdout, "domain %s is locked by %s until %s", l.Domain, l.Owner, until)
 		if l.Reason != "" {
 			fmt.Fprintf(e.stdout, ": %s", l.Reason)
 		}

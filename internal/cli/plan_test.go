@@ -39,6 +39,10 @@ func TestPlan(t *testing.T) {
 	if r := runCLI(f, nil, "status"); r.code != 0 || !strings.Contains(r.stderr, "that of "+clock(now)+" is in force\nweb.toml:3: oh") || strings.Contains(r.out, "oh") {
 		t.Errorf("%+v", r)
 	}
+	f.forecast.Locks = lostLocks
+	if r := runCLI(f, nil, "plan"); !strings.Contains(r.out, "domain web is locked by warmrebootd until it is released: warmreboot unlock web: nobody knows what was locked\n") {
+		t.Errorf("%+v", r)
+	}
 	f.forecast.Config.Loaded = time.Time{} // it was wrong when the daemon was started
 	for _, r := range []result{runCLI(f, nil, "plan"), runCLI(f, nil, "status")} {
 		if !strings.Contains(r.out+r.stderr, "/etc/warmreboot is wrong; none is in force: no schedule is done") {
