@@ -26,7 +26,16 @@ func TestImpatientCallers(t *testing.T) {
 		t.Run(name, bubble(func(t *testing.T) {
 			w, a, d, _ := running(t, 20, api.Policy{})
 			time.Sleep(100 * time.Millisecond)
-			w.set(&w.deaf, true) // once it is back it is not to go again
+			w.store.Late(func(path string) {
+				if strings.HasPrefix(path, "/local/domain/0/backend/") { // which keepers alone ask for
+					t.Errorf("a keeper reads %s for somebody who has hung up", path)
+				}
+			})
+			defer w.store.Late(nil) // when it stops
+			w.mu.Lock()
+			w.slow = func() { time.Sleep(400 * time.Microsecond) } // in which they may
+			w.mu.Unlock()
+			w.set(&w.deaf, true)    // once it is back it is not to go again
 			w.die(d, xenctl.ShutdownCrash)
 			done := make(chan struct{})
 			var wg sync.WaitGroup

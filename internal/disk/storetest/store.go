@@ -16,6 +16,7 @@ type Store struct {
 	nodes  map[string]string
 	writes int
 	fail   func(path string) error
+	late   func(path string)
 }
 
 // New returns a store with these nodes.
@@ -28,11 +29,22 @@ func (s *Store) Fail(f func(path string) error) {
 	s.fail = f
 }
 
+// Late has f told of each call of the program under test for a context that has ended.
+func (s *Store) Late(f func(path string)) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.late = f
+}
+
 func (s *Store) fails(ctx context.Context, path string) error {
-	if err := ctx.Err(); err != nil || s.fail == nil {
-		return err
+	err := ctx.Err()
+	switch {
+	case err != nil && s.late != nil:
+		s.late(path)
+	case err == nil && s.fail != nil:
+		err = s.fail(path)
 	}
-	return s.fail(path)
+	return err
 }
 
 // Set is what others than the program under test write.
