@@ -10,6 +10,7 @@ import (
 
 	"github.com/warmreboot/warmreboot/api"
 	"github.com/warmreboot/warmreboot/ident"
+	"github.com/warmreboot/warmreboot/internal/reboot"
 	"github.com/warmreboot/warmreboot/xenctl"
 )
 
@@ -35,7 +36,7 @@ func TestImpatientCallers(t *testing.T) {
 			w.mu.Lock()
 			w.slow = func() { time.Sleep(400 * time.Microsecond) } // in which they may
 			w.mu.Unlock()
-			w.set(&w.deaf, true)    // once it is back it is not to go again
+			w.set(&w.deaf, true) // once it is back it is not to go again
 			w.die(d, xenctl.ShutdownCrash)
 			done := make(chan struct{})
 			var wg sync.WaitGroup
@@ -139,6 +140,10 @@ func TestStopped(t *testing.T) {
 		}
 		a.Stop()
 		wg.Wait()
+		// No goroutine begins that Stop, which may be waiting, would have to wait for.
+		if _, err := a.keep(&Record{State: reboot.State{UUID: webUUID}}); code(err) != api.Failed {
+			t.Errorf("one more: %v", err)
+		}
 		a.mu.Lock()
 		defer a.mu.Unlock()
 		if len(a.keepers) != 0 {
