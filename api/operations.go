@@ -3,6 +3,7 @@ package api
 import (
 	"context"
 	"crypto/rand"
+	"encoding/json"
 	"errors"
 	"iter"
 	"net/url"
@@ -21,13 +22,17 @@ const (
 	// KindSchedule is a run of a schedule, with its hooks, its health check and what
 	// follows. Nobody can ask for it.
 	KindSchedule OperationKind = "schedule"
+	// KindUpdate is a trial of another kernel, see UpdateRequest.
+	KindUpdate OperationKind = "update"
 )
 
 // OperationRequest asks for something that takes long.
 type OperationRequest struct {
 	Kind   OperationKind `json:"kind"`
 	Domain string        `json:"domain"` // a name, a domid or a UUID
-	Mode   Trigger       `json:"mode"`   // graceful, force or cold
+	Mode   Trigger       `json:"mode"`   // graceful, force or cold; not force for an update
+	// Update is of KindUpdate.
+	Update *UpdateRequest `json:"update,omitempty"`
 	// Override: in spite of locks, windows, groups and limits.
 	Override bool `json:"override,omitempty"`
 	// TimeoutSeconds is how long the operation waits for its end; then it has
@@ -81,7 +86,10 @@ type Operation struct {
 	// Summary is the account of the reboot, as far as it got, once the operation has
 	// ended.
 	Summary *Summary `json:"summary,omitempty"`
-	Error   *Error   `json:"error,omitempty"`
+	// Update is the account of an update, once the operation has ended. Its Summary is
+	// that of the last of its reboots.
+	Update *Update `json:"update,omitempty"`
+	Error  *Error  `json:"error,omitempty"`
 }
 
 // Cancellation is that somebody has cancelled an operation.
@@ -128,6 +136,13 @@ var _ Operations = (*Client)(nil)
 // Plan implements Operations.
 func (c *Client) Plan(ctx context.Context, r OperationRequest) (Plan, error) {
 	q := url.Values{"domain": {r.Domain}, "kind": {string(r.Kind)}, "mode": {string(r.Mode)}, "override": {strconv.FormatBool(r.Override)}}
+	if r.Update != nil {
+		raw, err := json.Marshal(r.Update)
+		if err != nil {
+			return Plan{}, err
+		}
+		q.Set("update", string(raw))
+	}
 	return call[Plan](ctx, c, "GET", "/v1/plan", q, nil)
 }
 
@@ -179,6 +194,16 @@ var comeBack = struct{ wait, every time.Duration }{30 * time.Second, 200 * time.
 // daemon. With an error, the summary says how far it got. The deadline of ctx is the
 // operation's, unless the request has one.
 func Await(ctx context.Context, o Operations, r OperationRequest) (Summary, error) {
+	op, err := AwaitOperation(ctx, o, r)
+	if op.Summary == nil {
+		return Summary{}, err
+	}
+	return *op.Summary, err
+}
+
+// AwaitOperation is Await, for what is not in a summary. With an error, the operation
+// is as it was seen last; its ID is "" if it was not begun.
+func AwaitOperation(ctx context.Context, o Operations, r OperationRequest) (Operation, error) {
 	if r.TimeoutSeconds == 0 {
 		r.TimeoutSeconds = secondsLeft(ctx)
 	}
@@ -202,41 +227,34 @@ func Await(ctx context.Context, o Operations, r OperationRequest) (Summary, erro
 				op, ended = now, time.Time{}
 				if op.State != OperationRunning {
 					if op.Error != nil {
-						return op.result(op.Error)
+						return op, op.Error
 					}
-					return op.result(nil)
+					return op, nil
 				}
 			}
 			if err == nil {
-				return op.result(errors.New("the agent said nothing of its end"))
+				return op, errors.New("the agent said nothing of its end")
 			}
 		}
 		var e *Error
 		var unknown *lostError
 		switch down := errors.As(err, &e) && e.Code == AgentDown; {
 		case op.ID == "" && ended.IsZero() && !errors.As(err, &unknown):
-			return Summary{}, err // it was not asked
+			return Operation{}, err // it was not asked
 		case !down && !errors.As(err, &unknown):
 			if e != nil && op.ID != "" { // that of the question, not of what was begun
 				err = Errorf(Failed, "%v; how the domain is, its status says", err)
 			}
-			return op.result(err)
+			return op, err
 		case ended.IsZero():
 			ended = time.Now()
 		case time.Since(ended) > comeBack.wait:
-			return op.result(Errorf(Failed, "domain %s: the agent ended during the reboot, and is not back (%v): start warmrebootd, which goes on with it", r.Domain, err).Try(TryWait))
+			return op, Errorf(Failed, "domain %s: the agent ended during the %s, and is not back (%v): start warmrebootd, which goes on with it", r.Domain, r.Kind, err).Try(TryWait)
 		}
 		select {
 		case <-time.After(comeBack.every):
 		case <-ctx.Done():
-			return op.result(ctx.Err())
+			return op, ctx.Err()
 		}
 	}
-}
-
-func (o Operation) result(err error) (Summary, error) {
-	if o.Summary == nil {
-		return Summary{}, err
-	}
-	return *o.Summary, err
 }

@@ -26,6 +26,8 @@ const (
 	Locked        Code = "locked"         // something else has it now, or it is outside its window
 	Cancelled     Code = "cancelled"      // somebody cancelled the operation
 	VersionSkew   Code = "version_skew"   // Xen, the agent and the CLI do not belong together
+	FellBack      Code = "fell_back"      // an update ended with the old kernel
+	UpdateRefused Code = "refused"        // an update was not even tried
 )
 
 // Error is a failure for the operator: what happened, to which domain, and
@@ -253,6 +255,8 @@ type Plan struct {
 	// Joins: the domain is going down by itself, for this reason; nothing would be
 	// done but to wait until it is back.
 	Joins Trigger `json:"joins,omitempty"`
+	// Update is what an update would boot, nil of a reboot.
+	Update *Update `json:"update,omitempty"`
 }
 
 // PlanVBD is one vbd of a plan.

@@ -75,7 +75,7 @@ var allowed = map[string]string{
 	"cmd/warmcheckpoint":          "internal/checkpoint/command",
 	// The agent, and who has it do things.
 	"internal/agent":     "api ident cachemap internal/custody internal/disk internal/hypervisor internal/inventory internal/reboot internal/scrub internal/store internal/text internal/toolstack internal/validate xenctl golang.org/x/sys/unix",
-	"internal/operator":  "api ident internal/agent internal/operation internal/state",
+	"internal/operator":  "api ident internal/agent internal/bootonce internal/config internal/health internal/kernelfile internal/operation internal/state internal/toolstack internal/update",
 	"internal/scheduler": "api ident internal/agent internal/config internal/health internal/operation internal/operator internal/schedule internal/state",
 	// Who is asked, and shows.
 	"internal/apiserver": "api ident internal/text net/http",
@@ -83,7 +83,7 @@ var allowed = map[string]string{
 	"internal/metrics": "api ident internal/scrub xenctl net/http github.com/prometheus/client_golang/prometheus github.com/prometheus/client_golang/prometheus/collectors " +
 		"github.com/prometheus/client_golang/prometheus/promhttp",
 	// The programs. The command line links no daemon.
-	"internal/daemon": "api ident internal/agent internal/apiserver internal/disk internal/hypervisor internal/logonce internal/metrics internal/operation internal/operator internal/samples internal/scheduler internal/scrub internal/sdnotify " +
+	"internal/daemon": "api ident internal/agent internal/apiserver internal/bootonce internal/disk internal/hypervisor internal/logonce internal/metrics internal/operation internal/operator internal/samples internal/scheduler internal/scrub internal/sdnotify " +
 		"internal/settings internal/state internal/store internal/toolstack internal/version internal/web internal/webserver xenctl xenctl/libxl xenstore net/http",
 	"internal/cli": "api ident cachemap internal/config internal/disk internal/hypervisor internal/inventory internal/schedule internal/settings internal/state internal/text " +
 		"internal/toolstack internal/validate internal/version internal/web xenctl xenstore github.com/urfave/cli/v2 golang.org/x/term",

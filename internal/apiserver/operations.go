@@ -1,6 +1,7 @@
 package apiserver
 
 import (
+	"encoding/json"
 	"net/http"
 
 	"github.com/warmreboot/warmreboot/api"
@@ -15,7 +16,13 @@ func ServeOperations(o api.Operations) func(*Router) {
 			if err != nil {
 				return api.Plan{}, err
 			}
-			return o.Plan(r.Context(), api.OperationRequest{Kind: api.OperationKind(q.Get("kind")), Domain: q.Get("domain"), Mode: api.Trigger(q.Get("mode")), Override: override})
+			var update *api.UpdateRequest
+			if raw := q.Get("update"); raw != "" {
+				if err := json.Unmarshal([]byte(raw), &update); err != nil {
+					return api.Plan{}, api.Errorf(api.BadRequest, "update: %v", err)
+				}
+			}
+			return o.Plan(r.Context(), api.OperationRequest{Update: update, Kind: api.OperationKind(q.Get("kind")), Domain: q.Get("domain"), Mode: api.Trigger(q.Get("mode")), Override: override})
 		})
 		question(mux, "GET /v1/operations", func(r *http.Request) ([]api.Operation, error) { return o.Operations(r.Context()) })
 		mux.Handle("POST /v1/operations", func(w http.ResponseWriter, r *http.Request) {

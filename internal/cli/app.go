@@ -115,14 +115,15 @@ func (e *env) app() *cli.App {
 			"warmreboot reboot DOMAIN; names that begin with - come after --. Exit codes: 0 ok (warm), 1 failure, 2 usage,\n" +
 			"3 rebooted but cold, 4 this Xen has no warm cache, 5 not enabled or not tracked,\n" +
 			"6 agent not running, 8 timeout, 9 check found mismatches, 10 no such domain,\n" +
-			"11 locked or outside its window, 12 version skew, 130 interrupted.",
+			"11 locked or outside its window, 12 version skew, 13 an update fell back to the old kernel,\n" +
+			"14 an update was not even tried, 130 interrupted.",
 		Writer: e.stdout, ErrWriter: e.stderr,
 		Flags:           append([]cli.Flag{outputFlag(), socketFlag()}, rebootFlags()...),
 		Action:          e.reboot,
 		OnUsageError:    onUsage,
 		HideHelpCommand: true,
 		ExitErrHandler:  func(*cli.Context, error) {},
-		Commands: []*cli.Command{e.rebootCommand(), e.enableCommand(), e.disableCommand(), e.statusCommand(), e.checkCommand(), e.dropCommand(), e.historyCommand(),
+		Commands: []*cli.Command{e.rebootCommand(), e.updateCommand(), e.enableCommand(), e.disableCommand(), e.statusCommand(), e.checkCommand(), e.dropCommand(), e.historyCommand(),
 			e.topCommand(), e.reportCommand(), e.doctorCommand(), e.completeCommand(),
 			e.planCommand(), e.configCommand(), e.lockCommand(), e.unlockCommand(), e.cancelCommand(), e.resumeCommand()},
 	}

@@ -43,6 +43,7 @@ type fakeService struct {
 	err      error
 
 	operations []api.Operation
+	update     *api.Update
 }
 
 func (f *fakeService) note(s string) {
@@ -119,7 +120,7 @@ func (f *fakeService) Follow(ctx context.Context, id string) iter.Seq2[api.Opera
 			yield(o, ctx.Err())
 			return
 		}
-		o.State = api.OperationDone
+		o.State, o.Update = api.OperationDone, f.update
 		if f.summary.Trigger != "" {
 			o.Summary = &f.summary
 		}

@@ -21,6 +21,8 @@ const (
 	ExitNotFound    = 10  // no such domain, or it is down
 	ExitLocked      = 11  // something else has the domain now, or it is outside its window
 	ExitVersionSkew = 12  // Xen, the agent and this program do not belong together
+	ExitFellBack    = 13  // an update ended with the old kernel
+	ExitRefused     = 14  // an update was not even tried
 	ExitInterrupted = 130 // by a signal
 )
 
@@ -37,6 +39,8 @@ var exitCodes = map[api.Code]int{
 	api.Locked:        ExitLocked,
 	api.Cancelled:     ExitFailure,
 	api.VersionSkew:   ExitVersionSkew,
+	api.FellBack:      ExitFellBack,
+	api.UpdateRefused: ExitRefused,
 }
 
 // hints say how this program is asked for what an error hints at.

@@ -19,9 +19,11 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/warmreboot/warmreboot/api"
 	"github.com/warmreboot/warmreboot/ident"
 	"github.com/warmreboot/warmreboot/internal/agent"
 	"github.com/warmreboot/warmreboot/internal/apiserver"
+	"github.com/warmreboot/warmreboot/internal/bootonce"
 	"github.com/warmreboot/warmreboot/internal/disk"
 	"github.com/warmreboot/warmreboot/internal/hypervisor"
 	"github.com/warmreboot/warmreboot/internal/logonce"
@@ -37,8 +39,13 @@ import (
 	"github.com/warmreboot/warmreboot/xenstore"
 )
 
-// Main runs the daemon with the program's arguments and returns its exit code.
+// Main runs the daemon with the program's arguments and returns its exit code. It is
+// also the loader that libxl runs where a kernel is on trial: that has to be there
+// whatever else is, and to be where profiles of AppArmor's let libvirtd run it.
 func Main(args []string, stderr io.Writer) int {
+	if bootonce.Asked(args) {
+		return bootonce.Main(args, stderr)
+	}
 	var o settings.Daemon
 	f := o.Flags()
 	f.SetOutput(stderr)
@@ -141,8 +148,18 @@ func run(ctx context.Context, o settings.Daemon, log *slog.Logger) (err error) {
 	}
 	rebooter := operator.Rebooter{Agent: a, State: history, History: record, Moment: operations.moment}
 	schedules := scheduler.New(scheduler.Options{Agent: a, State: history, History: record, Forgot: record.forgot, Store: store, Dir: o.ConfigDir, DryRun: o.DryRun, Log: log,
-		Boot: strings.TrimSpace(string(boot)), Sys: "/sys", Console: "/var/log/xen/console", Operations: operations.Engine, Rebooter: rebooter})
+		Boot: strings.TrimSpace(string(boot)), Sys: "/sys", Console: consoles, Operations: operations.Engine, Rebooter: rebooter})
 	asked := operator.New(rebooter, operations.Engine, log)
+	loader, err := os.Executable()
+	if err != nil {
+		return err
+	}
+	asked.ServeUpdates(operator.Updates{Owner: toolstack.Here.Owner, Ends: toolstack.Here.Ends,
+		Drivers: map[string]toolstack.Driver{
+			toolstack.XL:      toolstack.Xl{Lifecycle: life, Host: toolstack.Here, Run: toolstack.Command, Beside: toolstack.Detached(), Loader: loader},
+			toolstack.Libvirt: toolstack.LibvirtDriver{Lifecycle: life, Host: toolstack.Here, Run: toolstack.Command, Loader: loader}},
+		Dir: filepath.Join(o.StateDir, "updates"), Console: consoles, Configs: "/etc/xen",
+		Ended: func(uuid ident.UUID, outcome api.UpdateOutcome) { record.updated(uuid, outcome) }})
 	host := hostOf(xen.ProbeWarmcache)
 	scrubber := &scrub.Scrubber{Source: a.Scrubbed(), Memory: hypervisor.Real{Handle: xen}, Loaded: scrub.Load("/proc"), Log: log,
 		Limits: scrub.Limits{Rate: o.ScrubRate * (1 << 20), Share: o.ScrubShare / 100}}
@@ -212,6 +229,9 @@ func run(ctx context.Context, o settings.Daemon, log *slog.Logger) (err error) {
 		return nil
 	}
 }
+
+// consoles is where xenconsoled writes down what guests say, if it is told to.
+const consoles = "/var/log/xen/console"
 
 // Backends of disks, below which a node has the domid of the guest next: a keeper is
 // woken when something about its own domain's disks changes, and each of them when a

@@ -27,6 +27,8 @@ type recorder struct {
 	agent.History
 	tell   []func(api.Summary)
 	forget []func(ident.UUID)
+	// updated is told of each update that has ended.
+	updated func(ident.UUID, api.UpdateOutcome)
 }
 
 func (r *recorder) forgot(uuid ident.UUID) {
@@ -59,6 +61,7 @@ func show(a *agent.Agent, history *state.Store, r *recorder, schedules metrics.S
 	s := &samples.Sampler{Source: a, Sys: "/sys", Dir: filepath.Join(o.StateDir, "samples"), Log: log}
 	m := metrics.New(metrics.Options{Source: a, Schedules: schedules, Scrubber: scrubber, Version: version.String(), Warmcache: probe, Log: log})
 	r.tell = append(r.tell, m.Finished, s.Finished)
+	r.updated = m.Updated
 	r.forget = append(r.forget, m.Forget, s.Forget)
 	all := shown{a, history, s}
 	return all, webserver.Options{Source: all, Host: host, Metrics: m.Handler(), Log: log}

@@ -63,6 +63,7 @@ var (
 	scrubOldest     = ofDomain("scrub_oldest_seconds", "For how long at most a page may have been reusable without having been compared.", "vbd")
 
 	reboots      = ofDomain("reboots_total", "Reboots that have ended, since the agent was started.", "kind", "result")
+	updates      = ofDomain("updates_total", "Updates to another kernel that have ended, since the agent was started.", "result")
 	guestRefused = ofDomain("guest_refused_pages_total", "Approved or held pages that the guest did not take back, since the agent was started.", "reason")
 	downTime     = ofDomain("reboot_down_seconds", "Time from a shutdown until the new domain ran, since the agent was started.")
 	restoreTime  = ofDomain("reboot_restore_seconds", "Time from a shutdown until the last page was restored, of warm reboots since the agent was started.")
@@ -87,7 +88,7 @@ var (
 
 var descs = []*prometheus.Desc{buildInfo, xenWarmcache, listSuccess, success, seconds, up, enabled, attached, underWay, tracked, reusable, held, preserved,
 	memory, coverage, tableLow, tableHigh, writeFaults, foreignWrites, p2mChanges, replaced, hypercalls, registered, commits,
-	untrackable, custody, refused, scrubCompared, scrubDiffer, scrubUnreadable, scrubOldest, reboots, guestRefused, downTime, restoreTime,
+	untrackable, custody, refused, scrubCompared, scrubDiffer, scrubUnreadable, scrubOldest, reboots, updates, guestRefused, downTime, restoreTime,
 	configSuccess, configLoaded, stopped, locked, nextRun, dueFor, running, runs, lastTime, lastWarm, lastDown, lastRestore,
 	lastBefore, lastPreserved, lastRestored}
 
@@ -350,6 +351,9 @@ func (c *Collector) collectReboots(to *sender, s *api.DomainStatus, id []string)
 	}
 	for reason, n := range f.refused {
 		count(guestRefused, n, reason)
+	}
+	for _, o := range api.UpdateOutcomes {
+		count(updates, f.updates[o], string(o))
 	}
 	to.histogram(downTime, &f.down, id...)
 	to.histogram(restoreTime, &f.restored, id...)

@@ -85,6 +85,7 @@ const collectTime = 10 * time.Second
 type finished struct {
 	reboots  map[kind]uint64
 	refused  map[string]uint64 // by the guest
+	updates  map[api.UpdateOutcome]uint64
 	down     histogram
 	restored histogram
 }
@@ -123,18 +124,31 @@ func (h *histogram) buckets() map[float64]uint64 {
 }
 
 func newFinished() *finished {
-	return &finished{reboots: map[kind]uint64{}, refused: map[string]uint64{}}
+	return &finished{reboots: map[kind]uint64{}, refused: map[string]uint64{}, updates: map[api.UpdateOutcome]uint64{}}
+}
+
+// of returns what is counted of a domain. c.mu is held.
+func (c *Collector) of(uuid ident.UUID) *finished {
+	f := c.done[uuid]
+	if f == nil {
+		f = newFinished()
+		c.done[uuid] = f
+	}
+	return f
+}
+
+// Updated counts an update that has ended.
+func (c *Collector) Updated(uuid ident.UUID, outcome api.UpdateOutcome) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.of(uuid).updates[outcome]++
 }
 
 // Finished counts a reboot that has ended.
 func (c *Collector) Finished(s api.Summary) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	f := c.done[s.UUID]
-	if f == nil {
-		f = newFinished()
-		c.done[s.UUID] = f
-	}
+	f := c.of(s.UUID)
 	f.reboots[kind{s.Trigger, s.Outcome}]++
 	for reason, n := range s.Refused {
 		f.refused[reason] += n
@@ -172,6 +186,9 @@ func (c *Collector) snapshot(uuid ident.UUID) *finished {
 	}
 	for r, n := range f.refused {
 		s.refused[r] = n
+	}
+	for o, n := range f.updates {
+		s.updates[o] = n
 	}
 	s.down, s.restored = f.down, f.restored
 	return s

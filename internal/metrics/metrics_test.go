@@ -59,6 +59,7 @@ func example() (*fakeSource, *Collector) {
 	c := New(Options{Source: f, Schedules: schedules, Version: "1.2", Log: slog.New(slog.NewTextHandler(io.Discard, nil)),
 		Warmcache: func() (xenctl.Feature, error) { return xenctl.Yes, nil }})
 	c.Finished(api.Summary{UUID: webUUID, Trigger: api.Crash, Outcome: "warm", DownSeconds: 4, RestoredSeconds: 15, Refused: map[string]uint64{"sector": 2}})
+	c.Updated(webUUID, api.UpdateBack)
 	c.Finished(api.Summary{UUID: webUUID, Trigger: api.Graceful, Outcome: "cold", DownSeconds: 400, RestoredSeconds: 900})
 	return f, c
 }
@@ -90,6 +91,8 @@ func TestMetrics(t *testing.T) {
 		`warmreboot_reboots_total{kind="crash",NAME,result="warm",UUID} 1`,
 		`warmreboot_reboots_total{kind="graceful",NAME,result="cold",UUID} 1`,
 		`warmreboot_reboots_total{kind="force",NAME,result="failed",UUID} 0`,
+		`warmreboot_updates_total{NAME,result="fell_back",UUID} 1`,
+		`warmreboot_updates_total{NAME,result="updated",UUID} 0`,
 		`warmreboot_reboot_down_seconds_bucket{ID,le="5"} 1`,
 		`warmreboot_reboot_down_seconds_sum{ID} 404`,
 		`warmreboot_reboot_restore_seconds_count{ID} 1`, // of the warm one only

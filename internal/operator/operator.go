@@ -21,37 +21,49 @@ type Operator struct {
 	Rebooter
 	Engine *operation.Engine
 	Log    *slog.Logger
+
+	updates *Updates // nil: there are none
 }
 
 var _ api.Operations = (*Operator)(nil)
 
 // New makes an Operator that does the engine's operations of its kinds.
 func New(b Rebooter, e *operation.Engine, log *slog.Logger) *Operator {
-	o := &Operator{b, e, log}
+	o := &Operator{Rebooter: b, Engine: e, Log: log}
 	e.Register(api.KindReboot, o.reboot)
 	return o
 }
 
-func check(r api.OperationRequest) error {
+func (o *Operator) check(r api.OperationRequest) error {
 	switch {
-	case r.Kind != api.KindReboot:
-		return api.Errorf(api.BadRequest, "kind is %q, must be %s", r.Kind, api.KindReboot)
+	case r.Kind != api.KindReboot && (r.Kind != api.KindUpdate || o.updates == nil):
+		return api.Errorf(api.BadRequest, "kind is %q, must be %s or %s", r.Kind, api.KindReboot, api.KindUpdate)
 	case r.Domain == "":
 		return api.Errorf(api.BadRequest, "no domain is named")
 	case !slices.Contains([]api.Trigger{api.Graceful, api.Force, api.Cold}, r.Mode):
 		return api.Errorf(api.BadRequest, "mode is %q, must be graceful, force or cold", r.Mode)
 	case !(r.TimeoutSeconds >= 0 && r.TimeoutSeconds <= 1e6):
 		return api.Errorf(api.BadRequest, "the timeout is %g, must be from 0 to 1000000 seconds", r.TimeoutSeconds)
+	case r.Kind == api.KindUpdate:
+		return checkUpdate(r)
+	case r.Update != nil:
+		return api.Errorf(api.BadRequest, "a %s has no kernel", r.Kind)
 	}
 	return nil
 }
 
 // Plan implements api.Operations.
 func (o *Operator) Plan(ctx context.Context, r api.OperationRequest) (api.Plan, error) {
-	if err := check(r); err != nil {
+	if err := o.check(r); err != nil {
 		return api.Plan{}, err
 	}
-	p, err := o.Agent.Plan(ctx, r.Domain, r.Mode)
+	var p api.Plan
+	var err error
+	if r.Kind == api.KindUpdate {
+		_, p, err = o.prepare(ctx, r.Domain, r)
+	} else {
+		p, err = o.Agent.Plan(ctx, r.Domain, r.Mode)
+	}
 	if err != nil || r.Override {
 		return p, err
 	}
@@ -61,7 +73,7 @@ func (o *Operator) Plan(ctx context.Context, r api.OperationRequest) (api.Plan, 
 // Begin implements api.Operations. What the domain's name means is decided now, once
 // and for all that is done.
 func (o *Operator) Begin(ctx context.Context, r api.OperationRequest) (api.Operation, error) {
-	if err := check(r); err != nil {
+	if err := o.check(r); err != nil {
 		return api.Operation{}, err
 	}
 	q := operation.Request{Kind: r.Kind, By: api.ByOperator, Key: r.Key, Owner: r.Owner, Cause: r.Cause, Spec: r}
@@ -77,7 +89,11 @@ func (o *Operator) Begin(ctx context.Context, r api.OperationRequest) (api.Opera
 	if q.Owner == "" {
 		q.Owner = "an operator"
 	}
-	if q.Cause == "" {
+	switch {
+	case q.Cause != "":
+	case r.Kind == api.KindUpdate:
+		q.Cause = "an update to " + r.Update.Kernel
+	default:
 		q.Cause = "a " + string(r.Mode) + " reboot"
 	}
 	return answer(o.Engine.Start(q))
@@ -114,6 +130,10 @@ func shown(op operation.Operation) api.Operation {
 	var sum api.Summary
 	if json.Unmarshal(op.Result, &sum) == nil && sum.Trigger != "" { // else it was not even begun
 		a.Summary = &sum
+	}
+	var u struct{ Update *api.Update }
+	if op.Kind == api.KindUpdate && json.Unmarshal(op.Result, &u) == nil {
+		a.Update = u.Update
 	}
 	return a
 }

@@ -45,6 +45,8 @@ type Wanted struct {
 	// the daemon was stopped meanwhile.
 	Longest  time.Duration
 	Override bool // in spite of blockers
+	// Final: it cannot be cancelled, whatever the guest has taken note of.
+	Final bool
 }
 
 // Reboot has an operation reboot its domain, at most once: a daemon that finds that it
@@ -68,7 +70,7 @@ func (b *Rebooter) Reboot(ctx context.Context, run *operation.Run, w Wanted) (ap
 	}
 	begun := run.Begun()
 	back := func() error { return b.Agent.Withdraw(ctx, domain) }
-	if w.Mode == api.Force {
+	if w.Mode == api.Force || w.Final {
 		back = nil
 	}
 	if err := run.Commit(back); err != nil {

@@ -47,6 +47,12 @@ type host struct {
 	let     chan struct{} // they wait for it, if it is not nil
 	stuck   error         // of what takes them back
 	askedBy []agent.Asker
+	// booted, if it is set, is called with each domain that is created; false: it goes
+	// down at once, and is created again.
+	booted  func(*api.DomainStatus) bool
+	looked  func()                  // at each look
+	refuses func(api.Trigger) error // why a domain does not go down
+	ticks   time.Duration           // how much time passes from one look to the next
 
 	effects, dieAt int
 	dead           bool
@@ -100,6 +106,14 @@ func (h *host) pass(d time.Duration) {
 // daemon starts one, which takes up what the last has left.
 func (h *host) daemon() *Operator {
 	h.t.Helper()
+	o := h.unresumed()
+	h.engine.Resume()
+	return o
+}
+
+// unresumed is one that has not taken up anything yet.
+func (h *host) unresumed() *Operator {
+	h.t.Helper()
 	ctx, cancel := context.WithCancel(h.ctx)
 	h.t.Cleanup(cancel)
 	e, err := operation.Open(ctx, operation.Options{Dir: store.Dir{Path: filepath.Join(h.dir, "operations"), Step: func(string) error { h.effect(); return nil }},
@@ -109,9 +123,7 @@ func (h *host) daemon() *Operator {
 		h.t.Fatal(err)
 	}
 	h.engine = e
-	o := New(Rebooter{Agent: h, State: h.kept, Moment: h.moment, Poll: time.Millisecond, Patience: 20 * time.Millisecond}, e, slog.New(slog.DiscardHandler))
-	e.Resume()
-	return o
+	return New(Rebooter{Agent: h, State: h.kept, Moment: h.moment, Poll: time.Millisecond, Patience: 20 * time.Millisecond}, e, slog.New(slog.DiscardHandler))
 }
 
 // served is what a client sees.
@@ -153,11 +165,26 @@ func (h *host) find(domain string) (*api.DomainStatus, error) {
 func (h *host) Status(_ context.Context, domain string, _ bool) (api.DomainStatus, error) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
+	h.now, h.up = h.now.Add(h.ticks), h.up+h.ticks
+	if h.looked != nil {
+		h.looked()
+	}
 	d, err := h.find(domain)
 	if err != nil {
 		return api.DomainStatus{}, err
 	}
 	return *d, nil
+}
+
+// create makes a domain again that has gone down. h.mu is held.
+func (h *host) create(d *api.DomainStatus) {
+	for {
+		d.Domid, d.Current = h.nextID, nil
+		h.nextID++
+		if h.booted == nil || h.booted(d) {
+			return
+		}
+	}
 }
 
 func (h *host) Plan(_ context.Context, domain string, mode api.Trigger) (api.Plan, error) {
@@ -167,7 +194,7 @@ func (h *host) Plan(_ context.Context, domain string, mode api.Trigger) (api.Pla
 	if err != nil {
 		return api.Plan{}, err
 	}
-	return api.Plan{Domain: d.Domain, UUID: d.UUID, Mode: mode, VBDs: []api.PlanVBD{}}, nil
+	return api.Plan{Domain: d.Domain, UUID: d.UUID, Domid: d.Domid, Mode: mode, VBDs: []api.PlanVBD{}}, nil
 }
 
 func (h *host) RebootFor(ctx context.Context, by agent.Asker, domain string, mode api.Trigger) (api.Summary, error) {
@@ -177,6 +204,9 @@ func (h *host) RebootFor(ctx context.Context, by agent.Asker, domain string, mod
 	d, err := h.find(domain)
 	h.askedBy = append(h.askedBy, by)
 	let, fail := h.let, h.fail
+	if h.refuses != nil && fail == nil {
+		fail = h.refuses(mode)
+	}
 	if err != nil {
 		h.mu.Unlock()
 		return api.Summary{}, err
@@ -204,8 +234,13 @@ func (h *host) RebootFor(ctx context.Context, by agent.Asker, domain string, mod
 	if fail != nil {
 		sum.Outcome = api.OutcomeCold
 	}
-	d.Last, d.Current, d.Domid = &sum, nil, h.nextID
-	h.nextID++
+	d.Last = &sum
+	h.create(d)
+	sum.DomidAfter = d.Domid
+	if d.Current != nil { // it hangs
+		*d.Current, d.Last = sum, nil
+		return sum, api.Errorf(api.TimedOut, "it is back, but its restore has not ended")
+	}
 	if _, err := h.kept.Add(api.HistoryEntry{At: h.now, Summary: sum}); err != nil {
 		h.t.Error(err)
 	}

@@ -186,6 +186,10 @@ func conform(t *testing.T, b bed) {
 		t.Errorf("destroyed, and there is %+v", now)
 	}
 	must(b.Destroy(ctx, last))
+	must(b.Recreate(ctx, last, b.config))
+	last, _ = b.up(t, last.Domid)
+	must(b.Destroy(ctx, last))
+	time.Sleep(b.patience / 20)
 	if _, err := b.Kernel(ctx, last); b.Name() == toolstack.XL && !errors.Is(err, os.ErrNotExist) {
 		t.Errorf("the kernel of a domain that is gone: %v", err)
 	}

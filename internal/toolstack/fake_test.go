@@ -347,6 +347,9 @@ func TestCanTry(t *testing.T) {
 		t.Fatal(err)
 	}
 	k.Once = "/var/lib/a trial"
+	if err := b.Recreate(t.Context(), h.runs, ""); err == nil || !strings.Contains(err.Error(), "xl create") {
+		t.Errorf("recreated of nothing: %v", err)
+	}
 	if err := (toolstack.Xl{Host: h.Host}).SetKernel(t.Context(), h.runs, k); err == nil || !strings.Contains(err.Error(), "loader") {
 		t.Errorf("without a loader: %v", err)
 	}

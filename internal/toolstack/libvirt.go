@@ -75,6 +75,12 @@ func (l LibvirtDriver) Create(ctx context.Context, file string) error {
 	return err
 }
 
+// Recreate implements Driver.
+func (l LibvirtDriver) Recreate(ctx context.Context, d Domain, _ string) error {
+	_, err := l.virsh(ctx, nil, "start", d.UUID.String())
+	return err
+}
+
 // listed returns the UUIDs of domains.
 func (l LibvirtDriver) listed(ctx context.Context, which ...string) ([]string, error) {
 	out, err := l.virsh(ctx, nil, append([]string{"list", "--uuid"}, which...)...)

@@ -64,6 +64,14 @@ func (x Xl) Create(ctx context.Context, file string) error {
 	return err
 }
 
+// Recreate implements Driver. What libxl had stored went with the domain.
+func (x Xl) Recreate(ctx context.Context, d Domain, file string) error {
+	if file == "" {
+		return fmt.Errorf("domain %s (%s): it is not known which configuration it was created by: xl create it", d.Name, d.UUID)
+	}
+	return x.Create(ctx, file)
+}
+
 // Destroy implements Driver. A domid is not given to another domain while a host is
 // up, before 2¹⁵ others were.
 func (x Xl) Destroy(ctx context.Context, d Domain) error {

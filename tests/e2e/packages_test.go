@@ -322,7 +322,18 @@ func TestLibvirt(t *testing.T) {
 	if status := b.dom0(t, "warmreboot status domU-web"); !strings.Contains(status, "created by libvirt") {
 		t.Error(status)
 	}
-	t.Logf("asked for: %+v", b.warm(t))
+	// It is asked for by an update, which the service makes in libvirt's definition.
+	code, output := b.exitCode(t, fmt.Sprintf("warmreboot update domU-web --kernel /boot/guest-kernel --cmdline '%s trial=good' --deadline 8m --probation 1s", b.domU(t, "cat /proc/cmdline")))
+	if code != 0 || !strings.Contains(output, "came back warm") {
+		t.Errorf("an update: code %d: %s", code, output)
+	}
+	b.awaitDomU(t)
+	if line := b.domU(t, "cat /proc/cmdline"); !strings.HasSuffix(line, "trial=good") {
+		t.Errorf("updated, and booted with %q", line)
+	}
+	if definition := b.dom0(t, "virsh -c xen:///system dumpxml --inactive domU-web"); !strings.Contains(definition, "trial=good</cmdline>") || strings.Contains(definition, "bootloader") {
+		t.Errorf("updated, and defined as %s", definition)
+	}
 
 	before, err := b.Status(t.Context())
 	if err != nil {
@@ -349,7 +360,7 @@ func TestLibvirt(t *testing.T) {
 
 	b.dom0(t, "systemctl stop libvirtd.socket libvirtd-ro.socket libvirtd-admin.socket libvirtd.service; ! pidof libvirtd")
 	domid = b.dom0(t, "xl domid domU-web")
-	code, output := b.exitCode(t, "warmreboot domU-web")
+	code, output = b.exitCode(t, "warmreboot domU-web")
 	if code != 1 || !strings.Contains(output, "start libvirtd") || b.dom0(t, "xl domid domU-web") != domid {
 		t.Errorf("without libvirtd: %s", output)
 	}

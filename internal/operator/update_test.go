@@ -1,0 +1,525 @@
+package operator
+
+import (
+	"bytes"
+	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/warmreboot/warmreboot/api"
+	"github.com/warmreboot/warmreboot/ident"
+	"github.com/warmreboot/warmreboot/internal/bootonce"
+	"github.com/warmreboot/warmreboot/internal/config"
+	"github.com/warmreboot/warmreboot/internal/toolstack"
+)
+
+// way is what the new kernel does.
+type way string
+
+const (
+	good        way = "good"
+	panics      way = "panics"          // as it boots
+	hangs       way = "hangs"           // and does not come up
+	unwell      way = "unwell"          // is up, and fails the check
+	later       way = "panics later"    // on probation
+	deaf        way = "deaf"            // unwell, and does not react
+	notCreated  way = "not created"     // the toolstack cannot build a domain with it
+	notAskable  way = "cannot be asked" // the old kernel does not go down
+	removed     way = "files removed"   // good, and both kernels' files are gone meanwhile
+	unwellFirst way = "unwell before"
+)
+
+// updating is a host whose toolstack, with its loader, does what it is told.
+type updating struct {
+	*host
+	web     *api.DomainStatus
+	way     way
+	kernel  toolstack.Kernel // that the configuration of the running domain has
+	runs    string           // which kernel the domain has: what is in the file
+	boots   []string
+	ends    toolstack.Ends
+	cannot  error // CanTry
+	sick    error // what the health check says
+	console string
+	update  *api.UpdateRequest
+	ended   []api.UpdateOutcome
+	old     toolstack.Kernel
+}
+
+// kernelFile is one that libxl knows: a bzImage that is not packed by gzip.
+func kernelFile(name string) []byte {
+	raw := make([]byte, 512*3)
+	raw[0x1f1] = 1
+	binary.LittleEndian.PutUint16(raw[0x1fe:], 0xaa55)
+	copy(raw[0x202:], "HdrS")
+	binary.LittleEndian.PutUint16(raw[0x206:], 0x20f)
+	binary.LittleEndian.PutUint32(raw[0x24c:], 16)
+	return append(raw, fmt.Sprintf("%-16s", name)...)
+}
+
+func newUpdating(t *testing.T, w way) *updating {
+	u := &updating{host: newHost(t), way: w, runs: "old", ends: toolstack.Ends{Crash: "restart", Reboot: "restart", Watchdog: "destroy"}}
+	u.web = u.domains["web"]
+	u.ticks = 10 * time.Millisecond
+	if w == notCreated { // which is waited for longer
+		u.ticks = time.Second
+	}
+	dir := t.TempDir()
+	file := func(name string, raw []byte) string {
+		path := filepath.Join(dir, name)
+		if err := os.WriteFile(path, raw, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		return path
+	}
+	u.console = dir
+	u.old = toolstack.Kernel{File: file("vmlinuz-old", kernelFile("old")), Initrd: file("initrd-old", []byte("i")), Cmdline: "root=/dev/xvda"}
+	u.kernel = u.old
+	file("guest-web.log", []byte("of the boot before\n"))
+	u.update = &api.UpdateRequest{Kernel: file("vmlinuz-new", kernelFile("new")), Initrd: file("initrd-new", []byte("j")), DeadlineSeconds: 0.2, ProbationSeconds: 0.05,
+		Health: &api.HealthCheck{Command: []string{"/usr/bin/check", "{domain}"}, TimeoutSeconds: 60}}
+	u.booted = u.boot
+	if w == unwellFirst {
+		u.sick = errors.New("503")
+	}
+	return u
+}
+
+func (u *updating) say(text string) {
+	f, err := os.OpenFile(filepath.Join(u.console, "guest-web.log"), os.O_WRONLY|os.O_APPEND, 0)
+	if err == nil {
+		_, err = f.WriteString(text)
+		err = errors.Join(err, f.Close())
+	}
+	if err != nil {
+		u.t.Error(err)
+	}
+}
+
+// boot is what libxl does with a new domain. h.mu is held.
+func (u *updating) boot(d *api.DomainStatus) bool {
+	file := u.kernel.File
+	d.State = "running"
+	if u.kernel.Once != "" {
+		dir := filepath.Join(u.t.TempDir(), fmt.Sprintf("bootloader.%d.d", d.Domid))
+		out := filepath.Join(dir, "out")
+		if err := os.MkdirAll(dir, 0o700); err != nil {
+			u.t.Error(err)
+		}
+		var said bytes.Buffer
+		if bootonce.Main([]string{"--output=" + out, "--output-format=simple0", "--output-directory=" + dir, u.kernel.Once, "/dev/vdb"}, &said) != 0 {
+			u.t.Error(said.String())
+		}
+		raw, err := os.ReadFile(out)
+		if err != nil {
+			u.t.Error(err)
+		}
+		file, _, _ = strings.Cut(strings.TrimPrefix(string(raw), "kernel "), "\x00")
+	}
+	raw, err := os.ReadFile(file)
+	if err != nil {
+		u.t.Error(err)
+		return true
+	}
+	was := u.runs
+	u.runs = strings.TrimSpace(string(raw[len(raw)-16:]))
+	u.boots = append(u.boots, u.runs)
+	u.say(fmt.Sprintf("[0.0] Linux version 6 (%s)\r\n", u.runs))
+	u.sick = nil
+	if u.runs != "new" {
+		return true
+	}
+	switch u.way {
+	case panics:
+		u.say("Kernel panic - not syncing: because\r\n")
+		return false
+	case notCreated:
+		u.boots, u.runs = u.boots[:len(u.boots)-1], was
+		d.Domid, d.State = 0, "down"
+	case hangs:
+		d.Current = &api.Summary{Domain: d.Domain, UUID: d.UUID, DomidAfter: d.Domid}
+	case unwell, deaf:
+		u.sick = errors.New("503")
+	case removed:
+		for _, path := range []string{u.old.File, u.update.Kernel} {
+			_ = os.Remove(path)
+		}
+	}
+	return true
+}
+
+// The toolstack.
+
+func (*updating) Name() string                              { return toolstack.XL }
+func (*updating) Can(toolstack.Capability) error            { return nil }
+func (*updating) Create(context.Context, string) error      { return nil }
+func (u *updating) CanTry(toolstack.Domain) (string, error) { return "pvh", u.cannot }
+func (u *updating) Owner(ident.Domid, ident.UUID, string) (toolstack.Owner, error) {
+	return toolstack.Owner{Toolstack: toolstack.XL, OnReboot: "restart"}, nil
+}
+func (*updating) Destroy(context.Context, toolstack.Domain) error { return nil }
+func (u *updating) Reboot(context.Context, ident.Domid) error {
+	return errors.New("it is asked by the agent")
+}
+
+func (u *updating) Recreate(_ context.Context, _ toolstack.Domain, file string) error {
+	if file == "" {
+		return errors.New("xl create it")
+	}
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	if u.web.Domid != 0 {
+		return errors.New("it is there")
+	}
+	u.kernel = u.old
+	u.create(u.web)
+	return nil
+}
+
+func (u *updating) ForceReboot(_ context.Context, domid ident.Domid) error {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	if u.web.Domid == domid {
+		u.create(u.web)
+	}
+	return nil
+}
+
+func (u *updating) Kernel(_ context.Context, d toolstack.Domain) (toolstack.Kernel, error) {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	if d.Domid != u.web.Domid || d.Domid == 0 {
+		return toolstack.Kernel{}, os.ErrNotExist
+	}
+	return u.kernel, nil
+}
+
+func (u *updating) SetKernel(_ context.Context, d toolstack.Domain, k toolstack.Kernel) error {
+	u.effect()
+	defer u.effect()
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	if d.Domid != u.web.Domid || d.Domid == 0 {
+		return os.ErrNotExist
+	}
+	if _, err := os.Stat(k.File); err != nil {
+		return err
+	}
+	u.kernel = k
+	return nil
+}
+
+// start starts a daemon that does updates, too.
+func (u *updating) start() *Operator {
+	u.t.Helper()
+	o := u.unresumed()
+	o.ServeUpdates(Updates{Owner: u.Owner, Ends: func(ident.Domid, ident.UUID) (toolstack.Ends, error) { return u.ends, nil },
+		Drivers: map[string]toolstack.Driver{toolstack.XL: u}, Dir: filepath.Join(u.dir, "updates"), Console: u.console, Configs: u.console, Poll: time.Millisecond,
+		Well: func(_ context.Context, h *config.Health, expand func(string) string, env []string) error {
+			if expand(h.Args[1]) != "web" || !slices.Contains(env, "WARMREBOOT_DOMAIN=web") {
+				return fmt.Errorf("%q in %q", h.Args, env)
+			}
+			u.mu.Lock()
+			defer u.mu.Unlock()
+			return u.sick
+		},
+		Ended: func(_ ident.UUID, outcome api.UpdateOutcome) { u.ended = append(u.ended, outcome) }})
+	u.engine.Resume()
+	return o
+}
+
+func (u *updating) request() api.OperationRequest {
+	return api.OperationRequest{Kind: api.KindUpdate, Domain: "web", Mode: api.Graceful, Update: u.update, Key: "k", Owner: "ann"}
+}
+
+// deafness has requests fail where nobody reacts.
+func (u *updating) deafness() {
+	u.refuses = func(mode api.Trigger) error {
+		if u.way == notAskable || u.way == deaf && u.runs == "new" {
+			return api.Errorf(api.TimedOut, "the guest does not react").Try(api.TryForce)
+		}
+		return nil
+	}
+}
+
+// panicLater has the new kernel go down once it is on probation.
+func (u *updating) panicLater() {
+	u.looked = func() {
+		for _, op := range u.engine.List() {
+			if n := len(op.Steps); u.way == later && u.runs == "new" && n > 0 && op.Steps[n-1].Name == "probation" && !op.Steps[n-1].Done {
+				u.say("Kernel panic - not syncing: late\r\n")
+				u.create(u.web)
+			}
+		}
+	}
+}
+
+// TestUpdate: each way in which a new kernel behaves ends in the right one, with the
+// toolstack's configuration without a loader, nothing left behind, and the truth told.
+func TestUpdate(t *testing.T) {
+	for w, c := range map[way]struct {
+		outcome api.UpdateOutcome
+		code    api.Code
+		boots   string
+		why     string
+		console string // the last line
+	}{
+		good:        {api.Updated, "", "new", "", ""},
+		removed:     {api.Updated, "", "new", "", ""},
+		panics:      {api.UpdateBack, api.FellBack, "new old", "", "Kernel panic - not syncing: because"},
+		later:       {api.UpdateBack, api.FellBack, "new old", "on probation", "Kernel panic - not syncing: late"},
+		hangs:       {api.UpdateBack, api.FellBack, "new old", "not up after 200ms", "[0.0] Linux version 6 (new)"},
+		unwell:      {api.UpdateBack, api.FellBack, "new old", "not well", "[0.0] Linux version 6 (new)"},
+		deaf:        {api.UpdateBack, api.FellBack, "new old", "not well", "[0.0] Linux version 6 (new)"},
+		notCreated:  {api.UpdateBack, api.FellBack, "old", "could not be loaded", "[0.0] Linux version 6 (new)"},
+		notAskable:  {api.NotTried, api.TimedOut, "", "does not react", ""},
+		unwellFirst: {api.NotTried, api.UpdateRefused, "", "not well before", ""},
+	} {
+		t.Run(string(w), func(t *testing.T) {
+			t.Parallel()
+			u := newUpdating(t, w)
+			u.deafness()
+			u.panicLater()
+			if w == notCreated {
+				u.update.Config, u.update.DeadlineSeconds = "/etc/xen/web.cfg", 120
+			}
+			o := u.start()
+			op, err := api.AwaitOperation(context.Background(), o, u.request())
+			if op.Update == nil {
+				t.Fatalf("%+v, %v", op, err)
+			}
+			if op.Update.Outcome != c.outcome || code(err) != c.code || strings.Join(u.boots, " ") != c.boots || !strings.Contains(op.Update.Why, c.why) || !slices.Equal(u.ended, []api.UpdateOutcome{c.outcome}) {
+				t.Errorf("%+v, %v, booted %q, told %v", op.Update, err, u.boots, u.ended)
+			}
+			u.right(t, op)
+			last := ""
+			if n := len(op.Update.Console); n > 0 {
+				last = op.Update.Console[n-1]
+			}
+			if last != c.console {
+				t.Errorf("the console ends with %q, want %q", last, c.console)
+			}
+			if c.outcome == api.Updated || c.outcome == api.UpdateBack {
+				if all := u.history(); w != hangs && w != notCreated && (len(all) == 0 || all[len(all)-1].Operation != op.ID || !strings.Contains(all[0].Followed, "update to ")) {
+					t.Errorf("the history: %+v", all)
+				}
+			}
+		})
+	}
+}
+
+// right asserts that the domain has the kernel that is said, now and at its next boots.
+func (u *updating) right(t *testing.T, op api.Operation) {
+	t.Helper()
+	runs := "old"
+	if op.Update.Outcome == api.Updated {
+		runs = "new"
+	}
+	if u.runs != runs || u.kernel.Once != "" {
+		t.Errorf("%s: it runs %s, and is to boot %+v", op.Update.Outcome, u.runs, u.kernel)
+	}
+	for range 2 {
+		if err := u.ForceReboot(t.Context(), u.web.Domid); err != nil || u.runs != runs {
+			t.Errorf("%s: its next boot is %s", op.Update.Outcome, u.runs)
+		}
+		u.web.Current = nil
+		u.way = good
+	}
+	left, _ := filepath.Glob(filepath.Join(u.dir, "updates", "*"))
+	if _, err := os.Stat(u.update.Kernel); err != nil {
+		if len(left) != 1 || !strings.HasPrefix(u.kernel.File, left[0]) || op.Update.Copies != left[0] {
+			t.Errorf("the domain boots %+v, left is %q, told %q", u.kernel, left, op.Update.Copies)
+		}
+	} else if len(left) > 0 || op.Update.Copies != "" || u.kernel.File != u.old.File && u.kernel.File != u.update.Kernel {
+		t.Errorf("left: %q, %q; it boots %+v", left, op.Update.Copies, u.kernel)
+	}
+	if len(u.kept.Locks(u.moment())) != 0 {
+		t.Error("it is still locked")
+	}
+}
+
+// TestUpdateRefused: what is seen to be wrong beforehand is said, and nothing is done.
+func TestUpdateRefused(t *testing.T) {
+	text := func(u *updating) string {
+		path := filepath.Join(u.console, "text")
+		if err := os.WriteFile(path, bytes.Repeat([]byte("text "), 500), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		return path
+	}
+	for what, c := range map[string]struct {
+		change func(*updating)
+		code   api.Code
+		says   string
+	}{
+		"no kernel":          {func(u *updating) { u.update.Kernel = "" }, api.BadRequest, "no kernel"},
+		"a relative kernel":  {func(u *updating) { u.update.Kernel = "vmlinuz" }, api.BadRequest, "absolute"},
+		"no time":            {func(u *updating) { u.update.DeadlineSeconds = 0 }, api.BadRequest, "deadline"},
+		"two checks":         {func(u *updating) { u.update.Health.TCP = "a:1" }, api.BadRequest, "one of"},
+		"no file":            {func(u *updating) { u.update.Kernel += "x" }, api.UpdateRefused, "no such file"},
+		"no initrd file":     {func(u *updating) { u.update.Initrd += "x" }, api.UpdateRefused, "no such file"},
+		"text":               {func(u *updating) { u.update.Kernel = text(u) }, api.UpdateRefused, "no x86 kernel"},
+		"no word of initrd":  {func(u *updating) { u.update.Initrd = "" }, api.UpdateRefused, `or "none"`},
+		"the old one":        {func(u *updating) { u.update.Kernel, u.update.Initrd = u.old.File, u.old.Initrd }, api.UpdateRefused, "already"},
+		"no way back":        {func(u *updating) { _ = os.Remove(u.old.File) }, api.UpdateRefused, "fall back"},
+		"crash is the end":   {func(u *updating) { u.ends.Crash = "preserve" }, api.UpdateRefused, "on_crash"},
+		"no loader":          {func(u *updating) { u.cannot = errors.New("it is an HVM guest") }, api.UpdateRefused, "HVM"},
+		"not there":          {func(u *updating) { delete(u.domains, "web") }, api.NotFound, "no domain"},
+		"a folder is a file": {func(u *updating) { _ = os.WriteFile(filepath.Join(u.dir, "updates"), nil, 0o600) }, api.UpdateRefused, "state directory"},
+	} {
+		u := newUpdating(t, good)
+		c.change(u)
+		o := u.start()
+		r := u.request()
+		planned := what != "a folder is a file"
+		if _, err := o.Plan(t.Context(), r); planned && (code(err) != c.code || !strings.Contains(err.Error(), c.says)) {
+			t.Errorf("%s, planned: %v", what, err)
+		}
+		op, err := api.AwaitOperation(t.Context(), o, r)
+		if code(err) != c.code || !strings.Contains(err.Error(), c.says) {
+			t.Errorf("%s: %v", what, err)
+		}
+		if len(u.asked) > 0 || len(u.boots) > 0 || u.kernel != u.old || op.Update != nil && op.Update.Outcome != api.NotTried {
+			t.Errorf("%s: %q, %q, %+v, %+v", what, u.asked, u.boots, u.kernel, op.Update)
+		}
+	}
+	u := newUpdating(t, good)
+	line := "quiet"
+	u.update.Cmdline, u.update.Initrd = &line, api.NoInitrd
+	p, err := u.start().Plan(t.Context(), u.request())
+	if err != nil || p.Update == nil || p.Update.New != (api.BootFiles{Kernel: u.update.Kernel, Cmdline: "quiet"}) || p.Update.Old.Kernel != u.old.File || u.kernel != u.old {
+		t.Errorf("%+v, %v", p.Update, err)
+	}
+}
+
+// TestUpdateKilled: whatever the daemon was doing, the next one ends the update: the
+// new kernel is tried once at most, the domain ends with the right one, and its next
+// boots are of that.
+func TestUpdateKilled(t *testing.T) {
+	for _, w := range []way{good, panics, later, hangs, unwell} {
+		t.Run(string(w), func(t *testing.T) {
+			t.Parallel()
+			for at := 1; ; at++ {
+				u := newUpdating(t, w)
+				u.deafness()
+				u.panicLater()
+				u.ctx, u.kill = context.WithCancel(context.Background())
+				u.dieAt = at
+				done := make(chan struct{})
+				go func() {
+					defer close(done)
+					o := u.start()
+					op, err := o.Begin(u.ctx, u.request())
+					if err != nil {
+						t.Error(err)
+						return
+					}
+					for range o.Follow(u.ctx, op.ID) {
+					}
+					u.engine.Wait()
+				}()
+				<-done
+				if u.engine != nil {
+					u.engine.Wait()
+				}
+				u.mu.Lock()
+				died := u.dead
+				u.dead, u.dieAt = false, 0
+				u.mu.Unlock()
+				u.kill()
+				u.ctx = context.Background()
+				o := u.start()
+				op, err := api.AwaitOperation(context.Background(), o, u.request())
+				u.engine.Wait()
+				if op.Update == nil {
+					t.Fatalf("killed after effect %d: %+v, %v", at, op, err)
+				}
+				want := []api.UpdateOutcome{api.Updated, api.NotTried}
+				if w != good {
+					want[0] = api.UpdateBack
+				}
+				news := 0
+				for _, b := range u.boots {
+					if b == "new" {
+						news++
+					}
+				}
+				if !slices.Contains(want, op.Update.Outcome) || news > 1 || (news == 0) != (op.Update.Outcome == api.NotTried) {
+					t.Errorf("killed after effect %d: %+v, %v, booted %q", at, op.Update, err, u.boots)
+				}
+				u.right(t, op)
+				u.kept.Close()
+				if t.Failed() {
+					t.Fatalf("killed after effect %d", at)
+				}
+				if !died {
+					if at < 60 || op.Update.Outcome != want[0] {
+						t.Errorf("without being killed, after %d effects: %+v", at, op.Update)
+					}
+					return
+				}
+			}
+		})
+	}
+}
+
+// TestNewConsole: what is shown is the new kernel's, whatever comes before and after.
+func TestNewConsole(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "log")
+	long := strings.Repeat("line\n", 100)
+	for text, want := range map[string]string{
+		"":                                  "",
+		"going down\nLinux version 1\na\nb": "Linux version 1|a|b",
+		"x\n[0] Linux version 1\r\na\r\n[0] Linux version 2\nc\n": "[0] Linux version 1|a",
+		"no kernel\n":              "no kernel",
+		"Linux version 1\nb\xff\n": "Linux version 1|b?",
+	} {
+		if err := os.WriteFile(path, []byte("before\n"+text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if got := strings.Join(newConsole(path, 7), "|"); got != want {
+			t.Errorf("%q: %q, want %q", text, got, want)
+		}
+	}
+	if err := os.WriteFile(path, []byte(long), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if got := newConsole(path, 1<<20); len(got) != consoleLines { // it was rotated
+		t.Errorf("%d lines", len(got))
+	}
+	if got := newConsole(path+"x", 0); got != nil {
+		t.Errorf("%q", got)
+	}
+}
+
+// TestUpdateCancelled: an update that the guest has taken no note of yet is cancelled,
+// and the toolstack boots the old kernel as if nothing had been.
+func TestUpdateCancelled(t *testing.T) {
+	u := newUpdating(t, good)
+	u.let = make(chan struct{})
+	u.update.DeadlineSeconds = 60
+	o := u.start()
+	op, err := o.Begin(t.Context(), u.request())
+	if err != nil {
+		t.Fatal(err)
+	}
+	for u.times("graceful web") == 0 {
+		time.Sleep(time.Millisecond)
+	}
+	if _, err := o.Cancel(t.Context(), op.ID, "bob"); err != nil {
+		t.Fatal(err)
+	}
+	op, err = api.AwaitOperation(t.Context(), o, u.request())
+	if code(err) != api.Cancelled || op.State != api.OperationCancelled || op.Update == nil || op.Update.Outcome != api.NotTried || len(u.boots) > 0 {
+		t.Fatalf("%+v, %v, booted %q", op, err, u.boots)
+	}
+	close(u.let)
+	u.right(t, op)
+}
