@@ -411,7 +411,7 @@ func TestUpdateKilled(t *testing.T) {
 				u.deafness()
 				u.panicLater()
 				u.ctx, u.kill = context.WithCancel(context.Background())
-				u.dieAt = at
+				u.dieAt, u.coarse = at, true
 				done := make(chan struct{})
 				go func() {
 					defer close(done)
@@ -460,7 +460,7 @@ func TestUpdateKilled(t *testing.T) {
 					t.Fatalf("killed after effect %d", at)
 				}
 				if !died {
-					if at < 60 || op.Update.Outcome != want[0] {
+					if at < 40 || op.Update.Outcome != want[0] {
 						t.Errorf("without being killed, after %d effects: %+v", at, op.Update)
 					}
 					return

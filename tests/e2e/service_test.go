@@ -187,7 +187,7 @@ def fanotify():
 def seen(name, what):
     try: what(); print(name, "yes", flush=True)
     except OSError as e: print(name, "no", flush=True)
-for path in "/etc/x", "/tmp/x", "/root/x", "/usr/x", "/proc/sys/kernel/hostname", "/sys/kernel/tracing/tracing_on", "/var/lib/warmreboot/x", "/run/warmreboot/x":
+for path in "/etc/x", "/tmp/x", "/root/x", "/usr/x", "/proc/sys/kernel/hostname", "/sys/kernel/tracing/tracing_on", "/var/lib/warmreboot/x", "/var/lib/xen/x", "/run/warmreboot/x":
     seen("write " + path, lambda: write(path))
 for path in "/tmp/image", "/home/other/image", "/proc/1/mountinfo", "/dev/disk-of-a-guest":
     seen("read " + path, lambda: read(path))
@@ -239,7 +239,7 @@ func TestService(t *testing.T) {
 	t.Log(d.run(t, "systemd-analyze security warmrebootd | tail -n 1"))
 
 	d.run(t, `
-mkdir -p /home/other && echo x >/home/other/image && chown -R 1000 /home/other && chmod 700 /home/other
+mkdir -p /var/lib/xen /home/other && echo x >/home/other/image && chown -R 1000 /home/other && chmod 700 /home/other
 mkdir /etc/systemd/system/warmrebootd.service.d
 cat >/etc/systemd/system/warmrebootd.service.d/test.conf <<END
 [Unit]
@@ -259,6 +259,7 @@ write /usr/x no
 write /proc/sys/kernel/hostname no
 write /sys/kernel/tracing/tracing_on no
 write /var/lib/warmreboot/x yes
+write /var/lib/xen/x yes
 write /run/warmreboot/x yes
 read /tmp/image yes
 read /home/other/image yes
