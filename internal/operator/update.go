@@ -167,10 +167,8 @@ func (o *Operator) prepare(ctx context.Context, uuid string, r api.OperationRequ
 	if err != nil {
 		return no(err)
 	}
-	for on, end := range map[string]string{"on_crash": ends.Crash, "on_watchdog": ends.Watchdog} {
-		if on == "on_crash" && !toolstack.Restarts(end) || on == "on_watchdog" && end != "" && end != "destroy" && !toolstack.Restarts(end) {
-			return no(fmt.Errorf(`its %s is %q, so if the new kernel crashed nobody would boot the old one: set it to "restart" and create it again`, on, end))
-		}
+	if !toolstack.Restarts(ends.Crash) {
+		return no(fmt.Errorf(`its on_crash is %q, so if the new kernel crashed nobody would boot the old one: set it to "restart" and create it again`, ends.Crash))
 	}
 	guest, err := driver.CanTry(d.Domain)
 	if err != nil {
@@ -212,6 +210,11 @@ func (o *Operator) prepare(ctx context.Context, uuid string, r api.OperationRequ
 		}
 	}
 	if driver.Name() == toolstack.XL {
+		if u.Config != "" {
+			if err := readable(u.Config); err != nil {
+				return no(fmt.Errorf("its configuration: %w", err))
+			}
+		}
 		d.Config = o.configOf(d.Domain, u.Config)
 	}
 	plan.Update = &api.Update{Old: bootFiles(d.Old), New: bootFiles(d.New), Config: d.Config}
@@ -314,15 +317,28 @@ func (o *Operator) update(ctx context.Context, run *operation.Run) (any, error) 
 		}
 		return t.result(api.Update{Outcome: api.NotTried, Why: err.Error(), Old: bootFiles(t.d.Old), New: bootFiles(t.d.New)}), err
 	}
-	sum, err := o.Reboot(ctx, run, Wanted{Asker: agent.Asker{By: api.ByOperator}, Mode: r.Mode, Timeout: t.terms.Deadline,
-		Longest: longest, Override: true}) // it was admitted already, and has told the toolstack since
+	// It may have rebooted by itself since: then nobody is to do it again.
+	tried, err := operation.Do(ctx, run, "tried already", operation.Again, func(context.Context) (bool, error) {
+		armed, err := t.files.Armed()
+		return !armed, err
+	})
 	if ctx.Err() != nil {
 		return nil, ctx.Err()
 	}
-	t.saw(sum)
 	var failed error
-	if err != nil && sum.Sequence == 0 {
+	if err != nil {
 		failed, t.notAsked = err, err.Error()
+	}
+	if err == nil && !tried {
+		sum, err := o.Reboot(ctx, run, Wanted{Asker: agent.Asker{By: api.ByOperator}, Mode: r.Mode, Timeout: t.terms.Deadline,
+			Longest: longest, Override: true}) // it was admitted already, and has told the toolstack since
+		if ctx.Err() != nil {
+			return nil, ctx.Err()
+		}
+		t.saw(sum)
+		if err != nil && sum.Sequence == 0 {
+			failed, t.notAsked = err, err.Error()
+		}
 	}
 	t.rec = update.Record{Phase: update.Trying, Since: t.armed.Up}
 	if err := t.follow(ctx); err != nil {

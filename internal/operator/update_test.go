@@ -288,7 +288,10 @@ func TestUpdate(t *testing.T) {
 			u.deafness()
 			u.panicLater()
 			if w == notCreated {
-				u.update.Config, u.update.DeadlineSeconds = "/etc/xen/web.cfg", 120
+				u.update.DeadlineSeconds = 120 // in which it is seen that it is gone
+				if err := os.WriteFile(filepath.Join(u.console, "web.cfg"), []byte("name = 'web'\n"), 0o600); err != nil {
+					t.Fatal(err)
+				}
 			}
 			o := u.start()
 			op, err := api.AwaitOperation(context.Background(), o, u.request())
@@ -370,6 +373,7 @@ func TestUpdateRefused(t *testing.T) {
 		"the old one":        {func(u *updating) { u.update.Kernel, u.update.Initrd = u.old.File, u.old.Initrd }, api.UpdateRefused, "already"},
 		"no way back":        {func(u *updating) { _ = os.Remove(u.old.File) }, api.UpdateRefused, "fall back"},
 		"crash is the end":   {func(u *updating) { u.ends.Crash = "preserve" }, api.UpdateRefused, "on_crash"},
+		"no config file":     {func(u *updating) { u.update.Config = "/nowhere/web.cfg" }, api.UpdateRefused, "no such file"},
 		"no loader":          {func(u *updating) { u.cannot = errors.New("it is an HVM guest") }, api.UpdateRefused, "HVM"},
 		"not there":          {func(u *updating) { delete(u.domains, "web") }, api.NotFound, "no domain"},
 		"a folder is a file": {func(u *updating) { _ = os.WriteFile(filepath.Join(u.dir, "updates"), nil, 0o600) }, api.UpdateRefused, "state directory"},
@@ -399,6 +403,32 @@ func TestUpdateRefused(t *testing.T) {
 	}
 }
 
+// killed has the update done until its daemon is killed after some effect, if it is.
+func (u *updating) killed(at int) bool {
+	ctx, kill := context.WithCancel(context.Background())
+	u.ctx, u.kill, u.dieAt, u.coarse = ctx, kill, at, true
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		o := u.start()
+		op, err := o.Begin(ctx, u.request())
+		if err != nil {
+			u.t.Error(err)
+			return
+		}
+		for range o.Follow(ctx, op.ID) {
+		}
+	}()
+	<-done
+	u.engine.Wait()
+	kill()
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	died := u.dead
+	u.dead, u.dieAt, u.ctx = false, 0, context.Background()
+	return died
+}
+
 // TestUpdateKilled: whatever the daemon was doing, the next one ends the update: the
 // new kernel is tried once at most, the domain ends with the right one, and its next
 // boots are of that.
@@ -410,31 +440,7 @@ func TestUpdateKilled(t *testing.T) {
 				u := newUpdating(t, w)
 				u.deafness()
 				u.panicLater()
-				u.ctx, u.kill = context.WithCancel(context.Background())
-				u.dieAt, u.coarse = at, true
-				done := make(chan struct{})
-				go func() {
-					defer close(done)
-					o := u.start()
-					op, err := o.Begin(u.ctx, u.request())
-					if err != nil {
-						t.Error(err)
-						return
-					}
-					for range o.Follow(u.ctx, op.ID) {
-					}
-					u.engine.Wait()
-				}()
-				<-done
-				if u.engine != nil {
-					u.engine.Wait()
-				}
-				u.mu.Lock()
-				died := u.dead
-				u.dead, u.dieAt = false, 0
-				u.mu.Unlock()
-				u.kill()
-				u.ctx = context.Background()
+				died := u.killed(at)
 				o := u.start()
 				op, err := api.AwaitOperation(context.Background(), o, u.request())
 				u.engine.Wait()
@@ -496,6 +502,34 @@ func TestNewConsole(t *testing.T) {
 	}
 	if got := newConsole(path+"x", 0); got != nil {
 		t.Errorf("%q", got)
+	}
+}
+
+// TestUpdateByItself: a domain that has rebooted into the new kernel by itself, while
+// there was no daemon, is not asked to reboot again, which would be the end of it.
+func TestUpdateByItself(t *testing.T) {
+	for at := 1; ; at++ {
+		u := newUpdating(t, good)
+		if !u.killed(at) || len(u.asked) > 0 {
+			t.Fatal("it was never killed between")
+		}
+		all := u.engine.List()
+		if len(all) == 0 || len(all[0].Steps) == 0 {
+			continue
+		}
+		if last := all[0].Steps[len(all[0].Steps)-1]; last.Name != "arm" || !last.Done {
+			u.kept.Close()
+			continue
+		}
+		if err := u.ForceReboot(t.Context(), u.web.Domid); err != nil {
+			t.Fatal(err)
+		}
+		op, err := api.AwaitOperation(context.Background(), u.start(), u.request())
+		if err != nil || op.Update == nil || op.Update.Outcome != api.Updated || len(u.asked) > 0 {
+			t.Errorf("%+v, %v, asked %q", op.Update, err, u.asked)
+		}
+		u.right(t, op)
+		return
 	}
 }
 
