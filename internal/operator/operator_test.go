@@ -294,6 +294,18 @@ func testBound(t *testing.T, h *host, o api.Operations) {
 	}
 }
 
+// ended waits for an operation's end.
+func ended(t *testing.T, o api.Operations, id string) (op api.Operation) {
+	t.Helper()
+	var err error
+	for op, err = range o.Follow(t.Context(), id) {
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	return op
+}
+
 // testCancel: one that the guest has not taken note of is taken back; that it did not take
 // place, and who says so, is in the history, and the domain is free again.
 func testCancel(t *testing.T, h *host, o api.Operations) {
@@ -318,11 +330,7 @@ func testCancel(t *testing.T, h *host, o api.Operations) {
 			t.Errorf("%+v, %v", v, err)
 		}
 	}
-	for v, err := range o.Follow(ctx, op.ID) {
-		if op = v; err != nil {
-			t.Fatal(err)
-		}
-	}
+	op = ended(t, o, op.ID)
 	if op.State != api.OperationCancelled || op.Error == nil || op.Error.Code != api.Cancelled || !strings.Contains(op.Error.Message, "by bob") || op.Summary != nil {
 		t.Errorf("%+v, %v", op, op.Error)
 	}
@@ -362,11 +370,7 @@ func testTooLate(t *testing.T, h *host, o api.Operations) {
 		t.Errorf("%+v, %v", v, err)
 	}
 	close(h.let)
-	for v, err := range o.Follow(ctx, op.ID) {
-		if op = v; err != nil {
-			t.Fatal(err)
-		}
-	}
+	op = ended(t, o, op.ID)
 	if _, err := o.Cancel(ctx, op.ID, "bob"); code(err) != api.BadRequest {
 		t.Errorf("it has ended: %v", err)
 	}
@@ -407,11 +411,7 @@ func TestCancelledAfterRestart(t *testing.T) {
 				t.Error(err)
 			}
 		}
-		for v, err := range o.Follow(t.Context(), op.ID) {
-			if op = v; err != nil {
-				t.Fatal(err)
-			}
-		}
+		op = ended(t, o, op.ID)
 		if all := h.history(); op.State != api.OperationCancelled || len(all) != 1 || all[0].Outcome != api.OutcomeCancelled || h.times("graceful web") != 1 || h.times("withdraw web") != 1 {
 			t.Errorf("cancelled before: %v: %+v, %+v, %q", before, op, all, h.asked)
 		}
