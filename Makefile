@@ -21,9 +21,16 @@ ERRCHECK = github.com/kisielk/errcheck@v1.30.0
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-18s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
+# KERNEL=7.3: the domU runs that Linux. For demo, test-lab and lab-debug.
+KERNEL = 6.12
+ifeq ($(filter 6.12 7.3,$(KERNEL)),)
+$(error KERNEL is $(KERNEL), there is 6.12 and 7.3)
+endif
+NEWER_KERNEL = $(if $(filter 7.3,$(KERNEL)),-newer-kernel)
+
 .PHONY: demo
 demo: $(BUILD)/labcmd ## the main job: nine steps on real Xen; writes build/demo/report.json
-	$(BUILD)/labcmd -name demo demo
+	$(BUILD)/labcmd -name demo demo $(NEWER_KERNEL)
 
 .PHONY: test
 test: deps ## lint + unit + page + monitoring + lab + Xen's handlers + the shortest benchmark + some faults
@@ -71,17 +78,18 @@ lab-parts: $(BUILD)/labcmd
 SIDE_BY_SIDE = $(shell awk '/^MemTotal/ { print ($$2 > 12000000 ? 3 : 2) }' /proc/meminfo)
 
 .PHONY: test-lab
-test-lab: lab-parts ## tests on the lab that `make test` runs, two or three labs side by side; see LAB_TESTS
-	CGO_ENABLED=0 go test -count=1 -v -parallel $(SIDE_BY_SIDE) -timeout 80m ./tests/e2e -lab -run '^($(subst $() $(),|,$(strip $(LAB_TESTS))))$$'
+test-lab: lab-parts ## tests on the lab that `make test` runs, two or three labs side by side; see LAB_TESTS and KERNEL
+	CGO_ENABLED=0 go test -count=1 -v -parallel $(SIDE_BY_SIDE) -timeout 80m ./tests/e2e -lab $(NEWER_KERNEL) -run '^($(subst $() $(),|,$(strip $(LAB_TESTS))))$$'
 
 .PHONY: test-lab-all
 test-lab-all: lab-parts test-handlers test-faults ## every test on the lab; the handlers in user space; some faults
 	CGO_ENABLED=0 go test -count=1 -v -timeout 90m ./tests/bench/lab -lab -run '^TestShortOnLab$$'
 	CGO_ENABLED=0 go test -count=1 -v -parallel 2 -timeout 240m ./tests/e2e -lab -all
+	$(MAKE) test-lab LAB_TESTS=TestDemo KERNEL=7.3
 
 .PHONY: lab-debug
 lab-debug: deps ## the guest's patches under a kernel with its own checks; builds that kernel first
-	CGO_ENABLED=0 go test -count=1 -v -timeout 80m ./tests/e2e -lab -run '^TestDebugKernel$$'
+	CGO_ENABLED=0 go test -count=1 -v -timeout 80m ./tests/e2e -lab $(NEWER_KERNEL) -run '^TestDebugKernel$$'
 
 # What `make faults` does; see docs/consistency.md.
 RUNS = 50

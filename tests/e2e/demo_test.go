@@ -12,7 +12,11 @@ import (
 func TestDemo(t *testing.T) {
 	t.Parallel()
 	parts, checkout, cache := prepare(t, lab.Variant{})
-	err := demo.Run(t.Context(), parts, labDir(t, cache), filepath.Join(checkout.Dir, "build", "demo"), os.Stdout, func(what string) { t.Log(what) })
+	report := "demo"
+	if *newerKernel {
+		report = "demo-newer-kernel"
+	}
+	err := demo.Run(t.Context(), parts, labDir(t, cache), filepath.Join(checkout.Dir, "build", report), os.Stdout, func(what string) { t.Log(what) })
 	if err != nil {
 		t.Fatal(err)
 	}

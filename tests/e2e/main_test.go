@@ -27,8 +27,9 @@ var (
 	kernel = flag.String("kernel", "", "boot this guest kernel instead of building it from the series")
 	hang   = flag.String("hang", "", "the module to hang that kernel with")
 
-	debugXen   = flag.Bool("debug-xen", false, "boot a Xen with its own checks")
-	processors = flag.Int("processors", 1, "how many processors the labs have; with more than one, bounds on time mean nothing")
+	debugXen    = flag.Bool("debug-xen", false, "boot a Xen with its own checks")
+	newerKernel = flag.Bool("newer-kernel", false, "have the domU run Linux 7.3 instead of 6.12")
+	processors  = flag.Int("processors", 1, "how many processors the labs have; with more than one, bounds on time mean nothing")
 )
 
 func TestMain(m *testing.M) {
@@ -62,6 +63,7 @@ func prepare(t *testing.T, v lab.Variant) (lab.Parts, build.Checkout, *build.Cac
 	}
 	if !v.StockKernel {
 		v.KernelFile, v.HangFile = *kernel, *hang
+		v.NewerKernel = v.NewerKernel || *newerKernel
 	}
 	parts, err := lab.Prepare(t.Context(), cache, checkout, v)
 	if err != nil {

@@ -18,6 +18,7 @@ type Variant struct {
 	DebugXen    bool   // with the patches, and with Xen's own checks
 	StockKernel bool   // without the patches
 	DebugKernel bool   // with the patches, and with the kernel's own checks
+	NewerKernel bool   // Linux 7.3 instead of 6.12
 	XenFile     string // instead of building one; may be gzipped
 	KernelFile  string // instead of building one
 	HangFile    string // the module that goes with KernelFile
@@ -126,7 +127,11 @@ func (p *Parts) kernel(ctx context.Context, cache *build.Cache, from build.Check
 		p.Config.Kernel, p.Hang = v.KernelFile, v.HangFile
 		return nil
 	}
-	series, err := from.GuestKernel(ctx, cache)
+	read := from.GuestKernel
+	if v.NewerKernel {
+		read = from.NewerGuestKernel
+	}
+	series, err := read(ctx, cache)
 	if err != nil {
 		return err
 	}
@@ -137,6 +142,9 @@ func (p *Parts) kernel(ctx context.Context, cache *build.Cache, from build.Check
 	config := []string{from.GuestConfig()}
 	if v.DebugKernel {
 		config, variant = append(config, from.GuestDebugConfig()), build.Debug
+	}
+	if v.NewerKernel {
+		variant = build.Newer + variant // a tree of its own, and its lock
 	}
 	kernel, err := cache.Kernel(ctx, p.Config.Root, series, config, variant)
 	p.Config.Kernel, p.Hang = kernel.Image, kernel.Hang

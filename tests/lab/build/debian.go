@@ -175,7 +175,7 @@ func (c *Cache) apt(ctx context.Context, tool string, args ...string) ([]byte, e
 		}
 	}
 	list := filepath.Join(home, "etc", "sources.list")
-	if err := os.WriteFile(list, []byte(strings.Join(mirror.sources([]string{"deb", "deb-src"}), "\n")+"\n"), 0o644); err != nil {
+	if err := os.WriteFile(list, []byte(strings.Join(mirror.sources([]string{"deb", "deb-src"}, "trixie-backports"), "\n")+"\n"), 0o644); err != nil {
 		return nil, err
 	}
 	options := []string{

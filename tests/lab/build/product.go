@@ -53,6 +53,11 @@ func (c Checkout) GuestKernel(ctx context.Context, cache *Cache) (Series, error)
 	return c.series(ctx, cache, "guest-kernel-patches")
 }
 
+// NewerGuestKernel returns the guest kernel's series for the newer Linux.
+func (c Checkout) NewerGuestKernel(ctx context.Context, cache *Cache) (Series, error) {
+	return c.series(ctx, cache, "guest-kernel-patches/7.3")
+}
+
 func (c Checkout) series(ctx context.Context, cache *Cache, dir string) (Series, error) {
 	s, err := ReadSeries(filepath.Join(c.Dir, dir))
 	if err != nil {

@@ -29,13 +29,13 @@ func (c *Cache) Prove(ctx context.Context, tools Root, s Series, option string) 
 	if err := c.checkExport(ctx, s); err != nil {
 		return err
 	}
-	config, err := os.ReadFile(filepath.Join(s.Dir, "config"))
+	config, err := os.ReadFile(filepath.Join(s.Home(), "config"))
 	if err != nil {
 		return err
 	}
 	on, off := option+"=y\n", "# "+option+" is not set\n"
 	if !strings.Contains(string(config), on) {
-		return fmt.Errorf("%s: config does not set %s", s.Dir, option)
+		return fmt.Errorf("%s: config does not set %s", s.Home(), option)
 	}
 	for n := range s.Patches {
 		if err := c.proveBuild(ctx, tools, s.First(n+1), config, "after "+s.Patches[n]); err != nil {
@@ -82,10 +82,10 @@ func (s Series) checkLedger() error {
 	for i := range found {
 		found[i] = filepath.Base(found[i])
 	}
-	if !slices.Equal(found, s.Patches) {
-		return fmt.Errorf("%s: the files are %v, but the list says %v", s.Dir, found, s.Patches)
+	if own := s.own(); !slices.Equal(found, own) {
+		return fmt.Errorf("%s: the files are %v, but the list says %v", s.Dir, found, own)
 	}
-	readme, err := os.ReadFile(filepath.Join(s.Dir, "README.md"))
+	readme, err := os.ReadFile(filepath.Join(s.Home(), "README.md"))
 	if err != nil {
 		return err
 	}
@@ -94,7 +94,7 @@ func (s Series) checkLedger() error {
 		rows = append(rows, string(match[1]))
 	}
 	for _, name := range s.Patches {
-		number, _, _ := strings.Cut(name, "-")
+		number, _, _ := strings.Cut(filepath.Base(name), "-")
 		numbers = append(numbers, number)
 	}
 	if !slices.Equal(rows, numbers) {
@@ -161,13 +161,26 @@ func (s Series) compareExport(ctx context.Context, tree string) error {
 	var errs []error
 	for _, name := range s.Patches {
 		want, wantErr := os.ReadFile(filepath.Join(s.Dir, name))
-		got, gotErr := os.ReadFile(filepath.Join(out, name))
+		got, gotErr := os.ReadFile(filepath.Join(out, filepath.Base(name)))
 		errs = append(errs, wantErr, gotErr)
-		if !bytes.Equal(want, got) {
+		same := bytes.Equal
+		if strings.HasPrefix(name, fromAbove) {
+			same = sameChange
+		}
+		if !same(want, got) {
 			errs = append(errs, fmt.Errorf("%s: exported again it is not the same; `make patches-refresh` exports all", name))
 		}
 	}
 	return errors.Join(errs...)
+}
+
+// placed is what a patch says about where in which file its change is: the hashes
+// of the files, and the lines.
+var placed = regexp.MustCompile(`(?m)^index [0-9a-f]+\.\.[0-9a-f]+.*\n|^@@ -[0-9,]+ \+[0-9,]+ @@.*`)
+
+// sameChange says whether two patches differ only in what their bases differ in.
+func sameChange(a, b []byte) bool {
+	return bytes.Equal(placed.ReplaceAll(a, nil), placed.ReplaceAll(b, nil))
 }
 
 func git(ctx context.Context, dir string, args ...string) error {
@@ -197,22 +210,40 @@ func (c *Cache) Refresh(ctx context.Context, s Series) (tree string, exported bo
 	return tree, false, s.commit(ctx, tree)
 }
 
+// export replaces the series by the commits in tree. What does not differ from the
+// patch of the series above is that one.
 func (s Series) export(ctx context.Context, tree string) error {
-	for _, name := range s.Patches {
+	out := filepath.Join(tree, ".git", "export")
+	if err := os.RemoveAll(out); err != nil {
+		return err
+	}
+	if err := git(ctx, tree, append(slices.Clone(exportOptions), "-o", out, "base..")...); err != nil {
+		return err
+	}
+	for _, name := range s.own() {
 		if err := os.Remove(filepath.Join(s.Dir, name)); err != nil && !errors.Is(err, os.ErrNotExist) {
 			return err
 		}
 	}
-	if err := git(ctx, tree, append(slices.Clone(exportOptions), "-o", s.Dir, "base..")...); err != nil {
-		return err
-	}
-	found, err := filepath.Glob(filepath.Join(s.Dir, "*.patch"))
+	found, err := filepath.Glob(filepath.Join(out, "*.patch"))
 	if err != nil {
 		return err
 	}
 	var list strings.Builder
 	for _, path := range found {
-		fmt.Fprintln(&list, filepath.Base(path))
+		name := filepath.Base(path)
+		exported, err := os.ReadFile(path)
+		if err != nil {
+			return err
+		}
+		if above, err := os.ReadFile(filepath.Join(s.Dir, fromAbove, name)); s.Home() != s.Dir && err == nil && sameChange(above, exported) {
+			fmt.Fprintln(&list, fromAbove+name)
+			continue
+		}
+		if err := os.WriteFile(filepath.Join(s.Dir, name), exported, 0o644); err != nil {
+			return err
+		}
+		fmt.Fprintln(&list, name)
 	}
 	return os.WriteFile(filepath.Join(s.Dir, "series"), []byte(list.String()), 0o644)
 }

@@ -19,7 +19,24 @@ type Series struct {
 	Dir      string
 	Bases    []Upstream // that it can be built on; an earlier one is preferred
 	Upstream Upstream   // the one that it is built on: the first, until one was settled on
-	Patches  []string   // file names, in order
+	Patches  []string   // file names, in order; those of another series begin with ../
+}
+
+// fromAbove is how the list names a patch of the series in the folder above. That
+// one's patches are for another base; only what has to differ is in Dir.
+const fromAbove = "../"
+
+// own lists the patches that are in Dir.
+func (s Series) own() []string {
+	return slices.DeleteFunc(slices.Clone(s.Patches), func(name string) bool { return strings.HasPrefix(name, fromAbove) })
+}
+
+// Home is the folder with the ledger and the configuration.
+func (s Series) Home() string {
+	if len(s.own()) < len(s.Patches) {
+		return filepath.Dir(s.Dir)
+	}
+	return s.Dir
 }
 
 // ReadSeries reads UPSTREAM and series in dir. A series that is not there yet
@@ -68,7 +85,8 @@ var ErrOffset = errors.New("patch does not apply exactly")
 
 // Apply applies the series inside dir, which has to hold at least the files
 // that the patches touch. Fuzz is never let pass; lines may lie elsewhere than a
-// patch says unless exactly, as the bases of a series differ in that.
+// patch says unless exactly, as the bases of a series differ in that. Those of the
+// series above are for another base, so of them that is not asked.
 func (s Series) Apply(ctx context.Context, dir string, exactly bool) error {
 	for _, name := range s.Patches {
 		command := exec.CommandContext(ctx, "patch", "-p1", "--fuzz=0", "--no-backup-if-mismatch", "--batch", "-i", filepath.Join(s.Dir, name))
@@ -77,7 +95,7 @@ func (s Series) Apply(ctx context.Context, dir string, exactly bool) error {
 		if err != nil {
 			return fmt.Errorf("apply %s: %w\n%s", name, err, output)
 		}
-		if exactly && bytes.Contains(output, []byte("offset")) {
+		if exactly && !strings.HasPrefix(name, fromAbove) && bytes.Contains(output, []byte("offset")) {
 			return fmt.Errorf("apply %s to %s: %w\n%s", name, s.Upstream.Version, ErrOffset, output)
 		}
 	}

@@ -205,3 +205,75 @@ func TestExportIgnoresAttributes(t *testing.T) {
 		}
 	}
 }
+
+// TestSeriesFromAbove: a series takes patches from the one in the folder above, as
+// long as they make the same change to its own base.
+func TestSeriesFromAbove(t *testing.T) {
+	tree := func(base string) string {
+		t.Helper()
+		tree := t.TempDir()
+		write(t, filepath.Join(tree, "file"), base)
+		if err := (Series{}).commit(t.Context(), tree); err != nil {
+			t.Fatal(err)
+		}
+		write(t, filepath.Join(tree, "file"), strings.Replace(base, "five", "FIVE", 1))
+		if err := git(t.Context(), tree, "commit", "-q", "-a", "-m", "change a line", "--date", "2026-11-21T12:00:00Z"); err != nil {
+			t.Fatal(err)
+		}
+		return tree
+	}
+	const base = "one\ntwo\nthree\nfour\nfive\nsix\nseven\neight\nnine\n"
+	above := newSeries(t)
+	write(t, filepath.Join(above.Dir, "README.md"), "| 0001 a |\n")
+	if err := above.export(t.Context(), tree(base)); err != nil {
+		t.Fatal(err)
+	}
+	for what, c := range map[string]struct {
+		base string
+		own  bool
+	}{
+		"further down":        {"zero\n" + base, false},
+		"with another around": {strings.Replace(base, "four", "4", 1), true},
+	} {
+		dir := filepath.Join(above.Dir, "other")
+		if err := os.RemoveAll(dir); err != nil {
+			t.Fatal(err)
+		}
+		write(t, filepath.Join(dir, "UPSTREAM"), "name = toy\npackage = toy\nversion = 2\nfile = toy2.tar\nsha256 = 01\n")
+		write(t, filepath.Join(dir, "series"), "../0001-change-a-line.patch\n")
+		read := func() Series {
+			t.Helper()
+			s, err := ReadSeries(dir)
+			if err != nil {
+				t.Fatal(err)
+			}
+			return s
+		}
+		s := read()
+		if s.Home() != above.Dir {
+			t.Errorf("%s: at home in %s", what, s.Home())
+		}
+		if err := s.checkLedger(); err != nil {
+			t.Errorf("%s: %v", what, err)
+		}
+		scratch := t.TempDir()
+		write(t, filepath.Join(scratch, "file"), c.base)
+		if err := s.Apply(t.Context(), scratch, true); (err == nil) == c.own {
+			t.Errorf("%s: apply: %v", what, err)
+		}
+		commits := tree(c.base)
+		if err := s.compareExport(t.Context(), commits); (err == nil) == c.own {
+			t.Errorf("%s: compare: %v", what, err)
+		}
+		if err := s.export(t.Context(), commits); err != nil {
+			t.Fatal(err)
+		}
+		s = read()
+		if own := len(s.own()) == 1; len(s.Patches) != 1 || own != c.own {
+			t.Errorf("%s: the list is %v", what, s.Patches)
+		}
+		if err := s.compareExport(t.Context(), commits); err != nil {
+			t.Errorf("%s: exported: %v", what, err)
+		}
+	}
+}

@@ -53,7 +53,7 @@ func TestOwnUpstream(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, dir := range []string{"hypervisor-patches", "guest-kernel-patches", "tests/lab/qemu"} {
+	for _, dir := range []string{"hypervisor-patches", "guest-kernel-patches", "guest-kernel-patches/7.3", "tests/lab/qemu"} {
 		bases, err := ReadUpstream(filepath.Join(checkout.Dir, dir, "UPSTREAM"))
 		if err != nil {
 			t.Error(err)

@@ -19,6 +19,9 @@ const (
 	// page cache. The fault injection compares with it.
 	Trusting = "trusting"
 	Debug    = "debug" // with its own checks: Xen's assertions, or those of the guest's kernel
+	// Newer begins the variants of the newer Linux, so that building one does not
+	// hold up who builds the other.
+	Newer = "newer-"
 )
 
 // trustingSettings and trustingFlags leave out what else CONFIG_DEBUG brings, as

@@ -28,6 +28,7 @@ func (c *command) patches(ctx context.Context, args []string) error {
 		option string
 	}{
 		{c.checkout.Hypervisor, "CONFIG_WARMCACHE"}, {c.checkout.GuestKernel, "CONFIG_XEN_WARMCACHE"},
+		{c.checkout.NewerGuestKernel, "CONFIG_XEN_WARMCACHE"},
 	} {
 		series, err := part.read(ctx, c.cache)
 		if err != nil {
