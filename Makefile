@@ -64,7 +64,7 @@ test-handlers: deps ## Xen's handlers, in user space and under sanitizers; needs
 LAB_TESTS = TestDemo TestFiveWarmReboots TestOrderlyShutdown TestNoAgent TestNotEnabled TestGuestSwitchedOff TestXenWithoutPatches TestPVGuest \
 	TestABIReference TestHostileCallers TestHostileGuestsOwnIO TestOthersPages TestImagesGiveWay TestDiskChangedWhileRunning \
 	TestDiskChangedBehind TestPowerCuts TestBlockErrors TestManyReboots \
-	TestRolledBackBelow TestAgentKilled TestAgentAwayAndDisk TestBootLoader TestLeftInTheRing TestMemoryPressure TestMemorySizes TestLargeGuest TestGuestUnharmed TestSchedule TestUpdate TestSavedAndMoved TestSeeing TestService TestPackages TestLibvirt
+	TestRolledBackBelow TestAgentKilled TestAgentAwayAndDisk TestBootLoader TestLeftInTheRing TestMemoryPressure TestMemorySizes TestLargeGuest TestGuestUnharmed TestSchedule TestUpdate TestOperators TestSavedAndMoved TestSeeing TestService TestPackages TestLibvirt
 
 .PHONY: lab-parts
 lab-parts: $(BUILD)/labcmd
