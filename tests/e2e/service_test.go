@@ -287,6 +287,8 @@ become somebody else no`
 	d.run(t, "printf '[Service]\\nWatchdogSec=2s\\n' >/etc/systemd/system/warmrebootd.service.d/watchdog.conf; systemctl daemon-reload; systemctl restart warmrebootd")
 	d.await(t, "NRestarts", "1") // it gives no sign of life
 
+	// What a domain may boot by is not taken away.
+	d.run(t, "mkdir -p /var/lib/warmreboot/updates/x && ! dpkg -r warmreboot && test -x /usr/sbin/warmrebootd && rmdir /var/lib/warmreboot/updates/x")
 	d.run(t, "dpkg -r warmreboot && ! systemctl is-active warmrebootd && ! test -e /usr/sbin/warmrebootd && test -d /var/lib/warmreboot && test -e /etc/default/warmreboot")
 	d.run(t, "dpkg -P warmreboot && ! test -e /var/lib/warmreboot && ! test -e /etc/default/warmreboot && ! test -e /etc/systemd/system/multi-user.target.wants/warmrebootd.service")
 }
