@@ -12,11 +12,11 @@ import (
 func TestDemo(t *testing.T) {
 	t.Parallel()
 	parts, checkout, cache := prepare(t, lab.Variant{})
-	report := "demo"
-	if *newerKernel {
-		report = "demo-newer-kernel"
+	dir, report := labDir(t, cache), "demo"
+	if *newerKernel { // may run beside the other
+		dir, report = dir+"-newer-kernel", "demo-newer-kernel"
 	}
-	err := demo.Run(t.Context(), parts, labDir(t, cache), filepath.Join(checkout.Dir, "build", report), os.Stdout, func(what string) { t.Log(what) })
+	err := demo.Run(t.Context(), parts, dir, filepath.Join(checkout.Dir, "build", report), os.Stdout, func(what string) { t.Log(what) })
 	if err != nil {
 		t.Fatal(err)
 	}
