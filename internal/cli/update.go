@@ -204,7 +204,11 @@ func printUpdate(w io.Writer, op api.Operation) {
 	if s := op.Summary; s != nil && s.Done {
 		printSummary(w, *s)
 	}
-	if u.Copies != "" {
+	switch {
+	case u.Copies == "":
+	case u.Outcome == api.UpdateLost:
+		fmt.Fprintf(w, "copies of both kernels are kept in %s, as nobody knows whether the domain boots by them: remove them when it has been created anew\n", u.Copies)
+	default:
 		fmt.Fprintf(w, "the files that were named are not what was booted any more: the domain boots by copies in %s; put them back, and warmreboot update it to them\n", u.Copies)
 	}
 	if u.Outcome == api.Updated {

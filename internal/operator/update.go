@@ -462,10 +462,35 @@ func (t *trial) look(ctx context.Context) (update.Observation, error) {
 	for _, w := range boots {
 		o.Booted = o.Booted || w == bootonce.New
 	}
-	if s.State == "running" || s.State == "paused" {
+	if s.State == "running" || s.State == "paused" || s.Phase == "away" { // suspended, it may go on
 		o.Domid, o.Runs, o.Busy = s.Domid, boots[s.Domid], s.Current != nil
 	}
+	if o.Domid == 0 {
+		o.Left = left(s, boots)
+	}
 	return o, nil
+}
+
+// left says why a domain that is not there is not to be created by us, "" if its
+// toolstack was to. If it is not known how it ended, it may be in use elsewhere.
+func left(s api.DomainStatus, boots map[ident.Domid]bootonce.Which) string {
+	const next = "; nobody has created it again: it has the kernel that its configuration names when you do"
+	switch {
+	case s.State == "gone":
+		return "it was saved, or has moved to another host, while its new kernel was tried: where it goes on, shut it down and create it anew before it reboots, as what it falls back to is on this host"
+	case s.Current != nil && s.Current.Trigger != api.Unknown:
+		return ""
+	case s.Phase == "off":
+		return "it was switched off while its new kernel was tried" + next
+	}
+	if s.Current != nil {
+		for domid := range boots { // its toolstack was building another when nobody looked
+			if domid > s.Current.DomidBefore {
+				return ""
+			}
+		}
+	}
+	return "it was taken away while its new kernel was tried, as by xl destroy" + next
 }
 
 // watch looks until the trial is in another phase.
@@ -700,7 +725,7 @@ func (t *trial) account(ctx context.Context, failed error) (any, error) {
 		}
 		return t.result(u), refused(name, errors.New(u.Why))
 	}
-	return t.result(u), api.Errorf(api.Failed, "domain %s: %s; see warmreboot status %s, and the console below", name, u.Why, name)
+	return t.result(u), api.Errorf(api.Failed, "domain %s: %s; see warmreboot status %s", name, u.Why, name)
 }
 
 // lastReboot is the history's last word of the domain's reboots since the operation

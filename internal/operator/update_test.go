@@ -142,7 +142,7 @@ func (u *updating) boot(d *api.DomainStatus) bool {
 		return false
 	case notCreated:
 		u.boots, u.runs = u.boots[:len(u.boots)-1], was
-		d.Domid, d.State = 0, "down"
+		d.Domid, d.State, d.Current = 0, "down", &api.Summary{Trigger: api.Graceful}
 	case hangs:
 		d.Current = &api.Summary{Domain: d.Domain, UUID: d.UUID, DomidAfter: d.Domid}
 	case unwell, deaf:
@@ -315,6 +315,49 @@ func TestUpdate(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// TestUpdateLeft: a domain that somebody has saved, moved, switched off or taken away
+// during its trial is nobody's to create, even if its configuration is known: it may
+// run elsewhere, on the same disks.
+func TestUpdateLeft(t *testing.T) {
+	for what, c := range map[string]struct {
+		is   api.DomainStatus
+		says string
+	}{
+		"saved":        {api.DomainStatus{State: "gone", Phase: "gone"}, "saved"},
+		"switched off": {api.DomainStatus{State: "down", Phase: "off"}, "switched off"},
+		"destroyed":    {api.DomainStatus{State: "down", Phase: "down", Current: &api.Summary{Trigger: api.Unknown, DomidBefore: 1000}}, "taken away"},
+		"not managed":  {api.DomainStatus{State: "down"}, "taken away"},
+	} {
+		u := newUpdating(t, good)
+		u.ticks = time.Second
+		u.update.DeadlineSeconds, u.update.ProbationSeconds = 600, 3600
+		if err := os.WriteFile(filepath.Join(u.console, "web.cfg"), []byte("name = 'web'\n"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		u.looked = func() {
+			if u.runs == "new" {
+				u.web.Domid, u.web.State, u.web.Phase, u.web.Current = 0, c.is.State, c.is.Phase, c.is.Current
+			}
+		}
+		op, err := api.AwaitOperation(t.Context(), u.start(), u.request())
+		if op.Update == nil || op.Update.Outcome != api.UpdateLost || code(err) != api.Failed || !strings.Contains(op.Update.Why, c.says) || strings.Join(u.boots, " ") != "new" || u.web.Domid != 0 {
+			t.Errorf("%s: %+v, %v, booted %q", what, op.Update, err, u.boots)
+		}
+	}
+	// What the loader has handed out tells that the toolstack was at it.
+	s := api.DomainStatus{State: "down", Phase: "off", Current: &api.Summary{Trigger: api.Graceful}}
+	if why := left(s, nil); why != "" {
+		t.Errorf("one that reboots: %s", why)
+	}
+	s = api.DomainStatus{State: "down", Phase: "down", Current: &api.Summary{Trigger: api.Unknown, DomidBefore: 7}}
+	if why := left(s, map[ident.Domid]bootonce.Which{8: bootonce.New}); why != "" {
+		t.Errorf("one that was built when nobody looked: %s", why)
+	}
+	if why := left(s, map[ident.Domid]bootonce.Which{7: bootonce.New}); why == "" {
+		t.Error("one that was destroyed is to be created")
 	}
 }
 

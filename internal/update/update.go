@@ -62,8 +62,8 @@ type Terms struct {
 	Checked bool
 }
 
-// Gone is for how long nobody may create a domain that went down before somebody has
-// to. Its toolstack does so within seconds, if it has not failed to.
+// Gone is for how long nobody may create a domain that went down before its toolstack
+// is taken to have failed to: it does so within seconds.
 const Gone = time.Minute
 
 // Health is what a check says.
@@ -86,6 +86,9 @@ type Observation struct {
 	Booted bool
 	// Busy: it has not come back from its last reboot yet.
 	Busy bool
+	// Left is why nobody is to create the domain that is not there, "" if it rebooted or
+	// crashed, so that it is to be. If nobody knows, it may run elsewhere on its disks.
+	Left string
 	// NotAsked is why the domain was not rebooted, "" if it was, or nobody knows.
 	NotAsked string
 	// Health is what the check said that was asked for at the last look, nil if none was.
@@ -114,7 +117,7 @@ func Next(r Record, t Terms, o Observation, now time.Duration) (Record, Action) 
 		return r.to(Untried, now, o.NotAsked), Wait
 	}
 	if o.Domid == 0 {
-		return r.absent(t, now)
+		return r.absent(t, o, now)
 	}
 	r.Down = 0
 	late := now-r.Since > t.Deadline
@@ -149,14 +152,17 @@ func (r Record) to(p Phase, now time.Duration, why string) Record {
 	return r
 }
 
-// absent is that there is no domain: its toolstack is about to create it.
-func (r Record) absent(t Terms, now time.Duration) (Record, Action) {
+// absent is that there is no domain: its toolstack is about to create it, or somebody
+// has it elsewhere, or wants it off.
+func (r Record) absent(t Terms, o Observation, now time.Duration) (Record, Action) {
 	if r.Down == 0 {
 		r.Down = max(now, 1)
 	}
 	switch {
 	case r.Made && now-r.Down > t.Deadline:
 		return r.to(Lost, now, "the domain went down, and could not be created again"), Wait
+	case !r.Made && now-r.Down > Gone && o.Left != "":
+		return r.to(Lost, now, o.Left), Wait
 	case !r.Made && now-r.Down > Gone:
 		r.Made, r.Down = true, max(now, 1)
 		return r, Create

@@ -25,6 +25,7 @@ func busy(o Observation) Observation          { o.Busy = true; return o }
 func well(o Observation, ok bool) Observation { o.Health = &Health{OK: ok, Detail: "503"}; return o }
 func rebooted(o Observation) Observation      { o.Rebooted = true; return o }
 func foreign(o Observation) Observation       { o.Runs = ""; return o }
+func elsewhere(o Observation) Observation     { o.Left = "it has moved"; return o }
 func unloaded(o Observation) Observation      { o.Booted = false; return o }
 func in(p Phase, age time.Duration) (r Record) {
 	r = Record{Phase: p, Since: time.Hour - age}
@@ -60,6 +61,8 @@ func TestNext(t *testing.T) {
 		"the loader had none":                  {in(Trying, 0), unloaded(asOld), Returning, Wait, "could not be loaded"},
 		"another configuration":                {in(Trying, 0), foreign(asOld), Returning, Wait, "before it was up"},
 		"nobody creates it":                    {gone, down, Trying, Create, ""},
+		"it is elsewhere":                      {gone, elsewhere(down), Lost, Wait, "moved"},
+		"it has just gone":                     {in(Probation, 0), elsewhere(down), Probation, Wait, ""},
 		"we do":                                {made, down, Trying, Wait, ""},
 		"we cannot":                            {lost, down, Lost, Wait, "could not be created"},
 		"we have":                              {made, foreign(asOld), Returning, Wait, "could not be loaded"},
