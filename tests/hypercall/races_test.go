@@ -67,7 +67,7 @@ func (b bench) linkRaces(ctx context.Context, dir string) error {
 // lookForRaces runs the program until ThreadSanitizer has something to report.
 func (b bench) lookForRaces(ctx context.Context, dir string, args ...string) (string, error) {
 	command := b.tools.Command(ctx, dir, append([]string{"./races"}, args...)...)
-	command.Env = append(command.Env, "TSAN_OPTIONS=suppressions=harness/races.supp halt_on_error=1")
+	command.Env = append(command.Env, "TSAN_OPTIONS=halt_on_error=1")
 	var output bytes.Buffer
 	command.Stdout, command.Stderr = &output, &output
 	err := command.Run()

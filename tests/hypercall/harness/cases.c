@@ -26,7 +26,7 @@ static struct xen_warmcache_io last[MAX_TRACKED]; /* what was last announced of 
 
 static long call(struct xen_warmcache_op *op, const void *list, unsigned int size)
 {
-    op->list.p = op->list.p ?: (void *)LIST;
+    op->list = op->list ?: LIST;
 
     return memop(d, 0, op, ARGUMENTS, list, size);
 }
@@ -177,7 +177,7 @@ static void short_list(unsigned int cmd, const void *list, unsigned int size, un
 {
     unsigned int fit = PAGE_SIZE / size, nr = fit + per_batch;
     struct xen_warmcache_op op = { .cmd = cmd, .version = XEN_WARMCACHE_VERSION, .nr = nr,
-                                   .list.p = (void *)LAST_PAGE };
+                                   .list = LAST_PAGE };
 
     EXPECT(call(&op, list, list ? nr * size : 0), -EFAULT);
     EXPECT(op.nr, fit / per_batch * per_batch);
@@ -286,6 +286,8 @@ static void under_way(void)
     SAID(1, OF(END, 2), WRITE_OF(2, 80, 1));
     SAID(0, OF(END, 7), READ_OF(3, 88));                    /* of another one */
     SAID(1, OF(END, 1), READ_OF(3, 88));
+    SAID(0, BEGIN(1, 80, 8), WRITE_OF(2, 80, 1), READ_OF(2, 80)); /* what is said last counts */
+    SAID(0, OF(END, 1));
 
 #define WRONG(of, member, value) do { wrong = of; wrong.member = value; \
     EXPECT(call(&OP(REGISTER, .nr = 1), &wrong, sizeof(wrong)), -EINVAL); } while ( 0 )
@@ -380,6 +382,22 @@ static void accesses(void)
     through(true, d, true, ref, MAP, 1, false);
     through(true, dom0, true, ref, MAP, 2, true);
     through(true, dom0, true, ref + 1, MAP, 1, false);
+}
+
+/* What can't be tracked any more isn't what it was known for, either. */
+static void not_trackable(void)
+{
+    uint64_t pfn = FIRST_TRACKED;
+
+    through(false, slots[DOM0], false, REF_OF(pfn), MAP, 1, true);
+    ANNOUNCED(1, READ_OF(0, 0));
+    backend_fills(d, pfn, 1);
+    EXPECT(call(&OP(COMMIT, .nr = 1), &pfn, sizeof(pfn)), 0);
+    EXPECT(change_type(d, pfn, p2m_ram_cache, p2m_ram_cache, p2m_access_rx), 0);
+    EXPECT(status().committed, 1);
+    ANNOUNCED(0, READ_OF(0, 8));
+    EXPECT(status().committed, 0);
+    EXPECT(change_type(d, pfn, p2m_ram_cache, p2m_ram_cache, p2m_access_rwx), 0);
 }
 
 static void another_kernel(void)
@@ -482,6 +500,17 @@ static void ranges(void)
     EXPECT(status().committed, 0);
 }
 
+/* A caller of 32 bits has no address above 4 GiB. */
+static void compat(void)
+{
+    struct vcpu *v = current;
+
+    v->hcall_compat = true;
+    EXPECT(call(&OP(COMMIT, .nr = 1), pfns, sizeof(pfns[0])), 0);
+    EXPECT(CALL(GET_HELD, .nr = 1, .list = XLAT_BASE), -EFAULT);
+    v->hcall_compat = false;
+}
+
 static void first_life(void *unused)
 {
     enabling();
@@ -492,9 +521,11 @@ static void first_life(void *unused)
     if ( batch == MAX ) /* once is enough */
         crowded();
     accesses();
+    not_trackable();
     another_kernel();
     short_ranges();
     same_hash();
+    compat();
     read_all();
 }
 
@@ -588,7 +619,9 @@ static void second_life(void *unused)
     EXPECT(op.u.approve.pages, twos);
     EXPECT(status().held, ones);
     EXPECT(cleared(FIRST_TRACKED + nr_tracked - 1), true);
+    EXPECT(d->logged[FIRST_TRACKED + nr_tracked - 1], true);
     EXPECT(cleared(FIRST_TRACKED + 1), false);
+    EXPECT(d->logged[FIRST_TRACKED + 1], false);
     EXPECT(CALL(GET_APPROVED, .nr = 1, .vbd = 2), -EACCES);
     EXPECT(ASK(APPROVE, .u.approve = { .vbd = 2, .verdict = 1 }), -EBUSY);
     EXPECT(ASK(APPROVE, .u.approve = { .vbd = 2, .verdict = 2 }), 0);
@@ -1079,20 +1112,124 @@ static void dropped(void)
     shut_down();
 }
 
+static uint8_t bytes[4096];
+
+static void fill_bytes(void)
+{
+    static uint64_t state = 1;
+
+    for ( unsigned int i = 0; i < sizeof(bytes); i++ )
+    {
+        state = state * 0x5851f42d4c957f2dULL + 1;
+        bytes[i] = state >> 56;
+    }
+}
+
 /* What is tracked equals its block, whichever of two requests for it comes last. */
 static void meetings(void)
 {
-    static uint8_t bytes[4096];
-    uint64_t state = 1;
-
     for ( current_seed = 1; current_seed <= 300; current_seed++ )
     {
-        for ( unsigned int i = 0; i < sizeof(bytes); i++ )
-        {
-            state = state * 0x5851f42d4c957f2dULL + 1;
-            bytes[i] = state >> 56;
-        }
+        fill_bytes();
         run_meeting(current_seed & 1, bytes, sizeof(bytes));
+    }
+}
+
+/* Two CPUs come between each other as it happens. */
+static void at_once(void (*one)(void *), struct vcpu *as, void (*other)(void *), struct vcpu *as_other)
+{
+    void *unused = NULL;
+
+    fill_bytes();
+    input = (struct input){ bytes, 0, sizeof(bytes) };
+    chances = CHANCE_CPUS;
+    cpu_run(0, one, &unused, sizeof(unused), as);
+    cpu_run(1, other, &unused, sizeof(unused), as_other);
+    while ( !all_idle() )
+        cpus_step();
+    chances = 0;
+    check_quiet();
+}
+
+static void adopt_some(void *unused)
+{
+    warmcache_adopt(d);
+    d->in_flight++;
+    d->populating++;
+    for ( unsigned int i = 0; i < 4; i++ )
+        warmcache_populate(d, _gfn(FIRST_BULK + i), 0, 0);
+    d->populating--;
+    d->in_flight--;
+}
+
+static unsigned long held_then;
+
+static void run_it(void *unused)
+{
+    d->creation_finished = true;
+    warmcache_creation_finished(d);
+    held_then = count_committed(d, true);
+}
+
+/* A domain that is let run while it is populated: what it holds it held when it began to. */
+static void run_too_early(void)
+{
+    for ( current_seed = 1; current_seed <= 200; current_seed++ )
+    {
+        make_image();
+        d = domain_create(1, 1, 2000);
+        at_once(adopt_some, &slots[DOM0]->vcpus[0], run_it, &slots[DOM0]->vcpus[1]);
+        EXPECT(count_committed(d, true), held_then);
+        reap();
+        EXPECT(held_by_images(), 0);
+        shut_down();
+    }
+}
+
+static enum tracked then;
+
+static void announce_one(void *unused)
+{
+    struct xen_warmcache_io one = READ_OF(0, 8);
+
+    call(&OP(REGISTER, .nr = 1), &one, sizeof(one));
+}
+
+static void confirm_one(void *unused)
+{
+    uint64_t pfn = FIRST_TRACKED;
+
+    call(&OP(COMMIT, .nr = 1), &pfn, sizeof(pfn));
+}
+
+static void fill_one(void *unused) { backend_fills(d, FIRST_TRACKED, 1); }
+
+static void next_kernel(void *unused)
+{
+    warmcache_kernel_begins(d);
+    then = tracked(d, FIRST_TRACKED);
+}
+
+/* What a kernel says that another one follows has no effect from then on. */
+static void followed(void)
+{
+    for ( current_seed = 1; current_seed <= 200; current_seed++ )
+    {
+        prepare();
+        run_one(OP_START, 1, working);
+        d = slots[1];
+        at_once(announce_one, &d->vcpus[0], next_kernel, &d->vcpus[1]);
+        EXPECT(tracked(d, FIRST_TRACKED), then < AWAITING ? NOT_TRACKED : then);
+        shut_down();
+
+        prepare();
+        run_one(OP_START, 1, working);
+        d = slots[1];
+        as_guest(announce_one);
+        as_guest(fill_one);
+        at_once(confirm_one, &d->vcpus[0], next_kernel, &d->vcpus[1]);
+        EXPECT(tracked(d, FIRST_TRACKED), then);
+        shut_down();
     }
 }
 
@@ -1146,6 +1283,8 @@ int run_cases(void)
     identities();
     limited();
     dropped();
+    run_too_early();
+    followed();
     printf("calls of 120 elements, preempted at each of %lu looks in turn: the same\n", looks);
 
     return 0;

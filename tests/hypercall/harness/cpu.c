@@ -379,6 +379,7 @@ long hypercall_create_continuation(unsigned int op, const char *format, ...)
 }
 
 #ifdef RACES
+void __tsan_volatile_read1(void *at) {}
 void __tsan_volatile_read8(void *at) {}
 void __tsan_volatile_write8(void *at) {}
 

@@ -307,10 +307,17 @@ void check_images(s_time_t now)
 
 unsigned long held_by_images(void) { return frames_in_images; }
 
-int command_line(const char *s) { return param_parse_warmcache(s); }
+int command_line(const char *s)
+{
+    BOOT;
+
+    return param_parse_warmcache(s);
+}
 
 void command_line_default(void)
 {
+    BOOT;
+
     opt_warmcache = true;
     max_pages = ULONG_MAX;
 }

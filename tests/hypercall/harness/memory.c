@@ -510,6 +510,14 @@ void guest_flush_tlb_mask(const struct domain *d, unsigned long mask)
     memset(((struct domain *)d)->tlb, 0, sizeof(d->tlb));
 }
 
+void paging_mark_pfn_dirty(struct domain *d, pfn_t pfn)
+{
+    ASSERT(!lock_is_mine(&d->page_alloc_lock));
+    warmcache_gfn_written(d, pfn.v);
+    if ( pfn.v < NR_GFN )
+        d->logged[pfn.v] = true;
+}
+
 int p2m_set_entry(struct p2m_domain *p2m, gfn_t gfn, mfn_t mfn,
                   unsigned int order, p2m_type_t t, p2m_access_t a)
 {
@@ -563,7 +571,7 @@ int guest_physmap_add_page(struct domain *d, gfn_t gfn, mfn_t mfn,
     if ( !rc )
     {
         set_gpfn_from_mfn(mfn_x(mfn), gfn_x(gfn));
-        warmcache_gfn_written(d, gfn_x(gfn)); /* paging_mark_pfn_dirty() */
+        paging_mark_pfn_dirty(d, _pfn(gfn_x(gfn)));
     }
     else if ( old->mfn )
         set_gpfn_from_mfn(old->mfn, gfn_x(gfn));
@@ -732,6 +740,8 @@ static unsigned int copy(uint8_t *guest, uint8_t *own, unsigned int len, bool to
     interleave();
     if ( guest_copy_faults() )
         return len;
+    if ( current->hcall_compat && (unsigned long)guest >= XLAT_BASE )
+        STOP("an address of a guest's is taken for one of Xen's own");
 
     if ( d == slots[DOM0] )
     {
@@ -761,7 +771,7 @@ static unsigned int copy(uint8_t *guest, uint8_t *own, unsigned int len, bool to
                     STOP("the guest is told what the stack was filled with");
             memcpy(va, own, n);
             interleave();
-            warmcache_gfn_written(d, at >> PAGE_SHIFT); /* paging_mark_pfn_dirty() */
+            paging_mark_pfn_dirty(d, _pfn(at >> PAGE_SHIFT));
             if ( tracked(d, at >> PAGE_SHIFT) >= AWAITING )
                 STOP("Xen has written to PFN %#lx, which is still tracked",
                      at >> PAGE_SHIFT);

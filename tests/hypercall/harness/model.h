@@ -84,6 +84,9 @@ int run_wc_init(void);
 unsigned long count_committed(const struct domain *d, bool held);
 uint64_t digest(const struct domain *d);    /* of all that is kept for it */
 
+/* From here on Xen has the arguments of callers of 32 bits that it has translated. */
+#define XLAT_BASE 0xffff828000000000UL
+
 /* operations.c */
 enum operation {
     OP_START, OP_IO, OP_IO_2, OP_IO_3, OP_STORE, OP_MAPPING, OP_DOMCTL, OP_DOMCTL_2,

@@ -132,10 +132,10 @@ long memop(struct domain *d, unsigned int cpu, struct xen_warmcache_op *op,
     unsigned long start = 0;
     long rc;
 
-    if ( !op->list.p )
-        op->list.p = (void *)(at + 64);
+    if ( !op->list )
+        op->list = at + 64;
     if ( size )
-        store(d, cpu, (unsigned long)op->list.p, list, size);
+        store(d, cpu, op->list, list, size);
     store(d, cpu, at, op, sizeof(*op));
     for ( ; ; )
     {
@@ -214,7 +214,7 @@ static void op_memop(struct work *w)
          op.cmd == XEN_WARMCACHE_CMD_GET_APPROVED )
         op.cursor = w->b[4] < 0xf0 ? w->b[4] * 64UL & ~(w->b[4] & 1UL) : ~0UL << (w->b[4] % 8);
     if ( w->b[3] >= 0xf0 )
-        op.list.p = (void *)(pick_gfn(w->slot) * PAGE_SIZE);
+        op.list = pick_gfn(w->slot) * PAGE_SIZE;
     if ( w->b[3] == 5 )
         op.nr = 41 + next_byte();
     op.vbd = 1 + w->b[5] % 3;

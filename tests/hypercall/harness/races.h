@@ -20,6 +20,8 @@ void *__tsan_create_fiber(unsigned int flags);
 void __tsan_switch_to_fiber(void *fiber, unsigned int flags);
 void AnnotateIgnoreReadsBegin(const char *file, int line);
 void AnnotateIgnoreReadsEnd(const char *file, int line);
+void AnnotateIgnoreWritesBegin(const char *file, int line);
+void AnnotateIgnoreWritesEnd(const char *file, int line);
 
 /*
  * What is published by a pointer that is written once is found through it, which
@@ -58,6 +60,21 @@ static inline void race_looked(const int *unused)
 /* For a function of the model, which looks at what it likes without a lock. */
 #define LOOK __attribute__((cleanup(race_looked), unused)) int look = race_look()
 
+static inline int race_boot(void)
+{
+    AnnotateIgnoreWritesBegin(__FILE__, __LINE__);
+
+    return 0;
+}
+
+static inline void race_booted(const int *unused)
+{
+    AnnotateIgnoreWritesEnd(__FILE__, __LINE__);
+}
+
+/* For what Xen does before there is another CPU, and the model between two runs. */
+#define BOOT __attribute__((cleanup(race_booted), unused)) int boot = race_boot()
+
 /* Those of the library would be taken for accesses. */
 #ifndef RACES_LOOKED_FOR
 void *plain_memset(void *to, int c, size_t n);
@@ -80,6 +97,7 @@ int plain_memcmp(const void *a, const void *b, size_t n);
 #define race_acquire(p) ((void)(p))
 #define race_release(p) ((void)(p))
 #define LOOK ((void)0)
+#define BOOT ((void)0)
 
 #endif
 #endif

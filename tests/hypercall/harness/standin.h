@@ -37,6 +37,7 @@
 #define typeof_field(type, field) typeof(((type *)NULL)->field)
 #define ARRAY_SIZE(a) (sizeof(a) / sizeof((a)[0]))
 #define DIV_ROUND_UP(n, d) (((n) + (d) - 1) / (d))
+#define ROUNDDOWN(x, a) ((x) & ~((typeof(x))(a) - 1))
 #define ROUNDUP(x, a) (((x) + (a) - 1) & ~((typeof(x))(a) - 1))
 #define min(a, b) ({ typeof(a) a_ = (a); typeof(b) b_ = (b); \
                      (void)(&a_ == &b_); a_ < b_ ? a_ : b_; })
@@ -59,8 +60,9 @@ typedef uint64_t paddr_t;
 #define flsl(x) ({ unsigned long x_ = (x); x_ ? 64 - __builtin_clzl(x_) : 0; })
 #define ffsl(x) __builtin_ffsl(x)
 #define smp_wmb() __asm__ __volatile__ ("" ::: "memory")
-#define test_bit(n, p) (*(p) >> (n) & 1)
-#define __set_bit(n, p) (*(p) |= 1UL << (n))
+#define test_bit(n, p) ((p)[(n) / 64] >> (n) % 64 & 1)
+#define __set_bit(n, p) ((p)[(n) / 64] |= 1UL << (n) % 64)
+#define DECLARE_BITMAP(name, bits) unsigned long name[DIV_ROUND_UP(bits, 64)]
 #define __clear_bit(n, p) (*(p) &= ~(1UL << (n)))
 
 /* cmpxchg() is a place where another CPU may come between. */
@@ -108,7 +110,7 @@ void interleave(void);         /* another CPU may run here */
 bool hypercall_preempt_check(void);
 bool decide_alloc_failure(void);
 
-struct vcpu { struct domain *domain; unsigned int cpu; };
+struct vcpu { struct domain *domain; unsigned int cpu; bool hcall_compat; };
 extern struct vcpu *current_vcpu(void);
 #define current (current_vcpu())
 
@@ -125,8 +127,10 @@ extern struct vcpu *current_vcpu(void);
 
 typedef struct { unsigned long v; } mfn_t;
 typedef struct { unsigned long v; } gfn_t;
+typedef struct { unsigned long v; } pfn_t;
 #define _mfn(x) ((mfn_t){ (x) })
 #define _gfn(x) ((gfn_t){ (x) })
+#define _pfn(x) ((pfn_t){ (x) })
 #define mfn_x(m) ((m).v)
 #define gfn_x(g) ((g).v)
 #define gfn_add(g, n) _gfn(gfn_x(g) + (n))
@@ -248,6 +252,7 @@ int guest_physmap_remove_page(struct domain *d, gfn_t gfn, mfn_t mfn,
 mfn_t get_gfn_query(struct domain *d, unsigned long gfn, p2m_type_t *t);
 void put_gfn(struct domain *d, unsigned long gfn);
 void guest_flush_tlb_mask(const struct domain *d, unsigned long mask);
+void paging_mark_pfn_dirty(struct domain *d, pfn_t pfn);
 
 /* The command line. */
 
@@ -284,6 +289,7 @@ struct domain {
     int refs, in_flight, pauses, populating;
     bool paused;
     struct vcpu vcpus[NR_CPUS];
+    bool logged[NR_GFN];            /* found by a migration */
     uint16_t tlb[NR_CPUS][NR_GFN];  /* frame + 1 that the CPU may write, 0: none */
 };
 #define is_hvm_domain(d) ((d)->hvm)
@@ -326,6 +332,14 @@ void init_timer(struct timer *t, void (*function)(void *), void *data, unsigned 
 void set_timer(struct timer *t, s_time_t expires);
 
 /* Guest memory, of the current vCPU's domain. */
+
+/* Xen's build compares the layouts. */
+#define CHECK_warmcache_entry
+#define CHECK_warmcache_info
+#define CHECK_warmcache_io
+#define CHECK_warmcache_op
+#define CHECK_warmcache_page
+#define CHECK_warmcache_report
 
 unsigned int raw_copy_to_guest(void *to, const void *from, unsigned int len);
 unsigned int raw_copy_from_guest(void *to, const void *from, unsigned int len);

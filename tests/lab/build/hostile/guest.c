@@ -37,7 +37,7 @@ static void prepare(uint16_t cmd, uint32_t nr, void *list)
 	*op = (struct xen_warmcache_op){
 		.cmd = cmd, .version = XEN_WARMCACHE_VERSION, .nr = nr,
 	};
-	set_xen_guest_handle(op->list, list);
+	op->list = (uint64_t)list;
 }
 
 long wc(uint16_t cmd, uint32_t nr, void *list)

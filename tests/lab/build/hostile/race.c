@@ -83,7 +83,7 @@ static void changing(uint64_t until)
 			.cmd = XEN_WARMCACHE_CMD_REGISTER, .version = XEN_WARMCACHE_VERSION,
 			.nr = XEN_WARMCACHE_MAX_BATCH,
 		};
-		set_xen_guest_handle(shared.list, list);
+		shared.list = (uint64_t)list;
 		rc = submit();
 		if (rc && rc != -EINVAL && rc != -EFAULT && rc != -EACCES && rc != -ENODEV)
 			surprises++;
@@ -111,7 +111,7 @@ static void *write_pages(void *unused)
 			.cmd = XEN_WARMCACHE_CMD_COMMIT + random_number(&r) % 2,
 			.version = XEN_WARMCACHE_VERSION, .nr = 64,
 		};
-		set_xen_guest_handle(mine->list, pfns);
+		mine->list = (uint64_t)pfns;
 		hypercall(__HYPERVISOR_memory_op, XENMEM_warmcache, (uint64_t)mine, 0, 0);
 		if (n >= REGION_OF_RACES + 1900 && balloon_out(pfn(n)) == 1 &&
 		    balloon_in(pfn(n)) != 1)
@@ -142,7 +142,7 @@ static void fighting(uint64_t until)
 			.cmd = XEN_WARMCACHE_CMD_REGISTER, .version = XEN_WARMCACHE_VERSION,
 			.nr = 256,
 		};
-		set_xen_guest_handle(shared.list, list);
+		shared.list = (uint64_t)list;
 		rc = submit();
 		/* dom0 switches it off and on again meanwhile. */
 		if (rc && rc != -ENODEV)
