@@ -63,6 +63,8 @@ func TestHostileCallers(t *testing.T) {
 	// All is as before for one who behaves.
 	hostile(t, domU, program, "guest", "tricks", domid, victim, "10.0.5.1")
 
+	b.compat(t)
+
 	b.must(t, "disable", domid)
 	hostile(t, domU, program, "guest", "disabled", domid, victim)
 	b.must(t, "enable", domid)

@@ -63,6 +63,7 @@ func (b *bed) bringHostile(t *testing.T) {
 	dom0 := b.Machine.Dom0()
 	if err := errors.Join(dom0.Put(t.Context(), programs.Program, "/root/hostile", 0o755),
 		dom0.Put(t.Context(), programs.Scanner, "/root/scan", 0o644),
+		dom0.Put(t.Context(), programs.Compat, "/root/compat", 0o644),
 		dom0.PutBytes(t.Context(), []byte(smallDisk), "/root/small-disk")); err != nil {
 		t.Fatal(err)
 	}
@@ -196,6 +197,7 @@ func (b *bed) must(t *testing.T, args ...any) (pages int) {
 
 // counters are of a domain's warm cache.
 type counters struct {
+	Registered    int `json:"registered"`
 	Committed     int `json:"committed"`
 	ForeignWrites int `json:"foreign_writes"`
 	P2MChanges    int `json:"p2m_changes"`

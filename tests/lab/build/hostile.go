@@ -16,9 +16,10 @@ var hostileSource embed.FS
 type Hostile struct {
 	Program string // for dom0 and the domU; main.c says what it does
 	Scanner string // a PVH guest that looks for the secret in its memory
+	Compat  string // a PVH guest of 32 bits that uses its warm cache
 }
 
-// Hostile builds both with the headers of the patched Xen.
+// Hostile builds them with the headers of the patched Xen.
 func (c *Cache) Hostile(ctx context.Context, tools Root, series Series) (Hostile, error) {
 	key, err := series.Key()
 	if err != nil {
@@ -45,15 +46,17 @@ func (c *Cache) Hostile(ctx context.Context, tools Root, series Series) (Hostile
 		const program = `
 gcc -O2 -Wall -Wextra -Wno-unused-parameter -Werror -std=gnu11 -static -pthread -Iinclude -o hostile \
 	source/main.c source/call.c source/pool.c source/guest.c source/frames.c source/tricks.c source/race.c source/peer.c source/dom0.c
-gcc -m32 -O2 -Wall -Wextra -Werror -std=gnu11 -ffreestanding -fno-pic -fno-pie -fno-stack-protector -fcf-protection=none \
-	-mno-sse -mno-mmx -fno-asynchronous-unwind-tables -Iinclude -c -o scan.o source/scan.c
-ld -m elf_i386 -static -nostdlib -z noexecstack --build-id=none -Ttext-segment=0x100000 -e _start -o scan scan.o
+for guest in scan compat; do
+	gcc -m32 -O2 -Wall -Wextra -Werror -std=gnu11 -ffreestanding -fno-pic -fno-pie -fno-stack-protector -fcf-protection=none \
+		-mno-sse -mno-mmx -fno-asynchronous-unwind-tables -Iinclude -c -o $guest.o source/$guest.c
+	ld -m elf_i386 -static -nostdlib -z noexecstack --build-id=none -Ttext-segment=0x100000 -e _start -o $guest $guest.o
+done
 strip hostile
-rm -rf include xen scan.o
+rm -rf include xen scan.o compat.o
 `
 		return tools.Run(ctx, dir, "nice", "sh", "-e", "-c", program)
 	})
-	return Hostile{Program: filepath.Join(dir, "hostile"), Scanner: filepath.Join(dir, "scan")}, err
+	return Hostile{Program: filepath.Join(dir, "hostile"), Scanner: filepath.Join(dir, "scan"), Compat: filepath.Join(dir, "compat")}, err
 }
 
 // publicDir is where a tree of Xen has the headers of its public interface.

@@ -344,8 +344,8 @@ void dom0_counters(uint16_t domid)
 
 	if (status_to(domid, &st, sizeof(st), 0))
 		die("STATUS");
-	printf("{\"committed\":%lu,\"foreign_writes\":%lu,\"p2m_changes\":%lu}\n",
-	       st.committed, st.foreign_writes, st.p2m_changes);
+	printf("{\"registered\":%lu,\"committed\":%lu,\"foreign_writes\":%lu,\"p2m_changes\":%lu}\n",
+	       st.registered, st.committed, st.foreign_writes, st.p2m_changes);
 }
 
 /* control COMMAND DOMID|UUID [TTL]: one domctl, for the tests' own use. */

@@ -4,48 +4,11 @@
  * Xen, and prints what it finds on Xen's console. It needs no memory itself
  * but the few pages that it is loaded to.
  */
-#include <stdint.h>
-
-#include <xen/arch-x86/hvm/start_info.h>
+#include "pvh32.h"
 
 #define SECRET 0xc0ffee5aU
 
-__asm__(".section .note.Xen, \"a\", @note\n"
-	".long 4, 4, 18\n" /* XEN_ELFNOTE_PHYS32_ENTRY */
-	".asciz \"Xen\"\n"
-	".long _start\n"
-	".text\n"
-	".globl _start\n"
-	"_start: mov $stack_top, %esp\n"
-	"push %ebx\n"
-	"call scan\n"
-	/* No vCPU is left that could wake up: the domain powers off. */
-	"0: cli; hlt; jmp 0b\n"
-	".bss\n"
-	".balign 16\n"
-	".skip 4096\n"
-	"stack_top:\n"
-	".text\n");
-
-static void put(char c)
-{
-	__asm__ volatile("outb %0, $0xe9" : : "a"(c));
-}
-
-static void text(const char *s)
-{
-	while (*s)
-		put(*s++);
-}
-
-static void number(uint32_t n)
-{
-	if (n > 9)
-		number(n / 10);
-	put('0' + n % 10);
-}
-
-void scan(const struct hvm_start_info *info)
+void guest(const struct hvm_start_info *info)
 {
 	const struct hvm_memmap_table_entry *map = (void *)(uint32_t)info->memmap_paddr;
 	/* Not stored anywhere as it is. */
