@@ -459,6 +459,8 @@ type Run struct {
 	next    int // of its steps
 	stopped bool
 	skew    error // the journal is of another version's body: nothing is done any more
+	// unwritten: a step could not be journalled, so no other is done after it.
+	unwritten error
 
 	// there is closed when the body has come to where an earlier daemon was.
 	there  chan struct{}
@@ -510,7 +512,8 @@ func (r *Run) Begun() bool { return r.next < len(r.op.Steps) }
 // daemon. Steps are told apart by their order; a body that does others than those in
 // the journal, by their names, is of another version, and does nothing any more.
 //
-// That it has begun is journalled before, and what it returned after. If ctx ends
+// That it has begun is journalled before, and what it returned after. If the former fails,
+// neither it nor any step after it is done: the body has to return. If ctx ends
 // meanwhile, and do returns an error, the step has not ended; the body has to return.
 func Do[T any](ctx context.Context, r *Run, name string, how How, do func(context.Context) (T, error)) (T, error) {
 	var none T
@@ -520,6 +523,9 @@ func Do[T any](ctx context.Context, r *Run, name string, how How, do func(contex
 	}
 	if r.skew != nil {
 		return none, r.skew
+	}
+	if r.unwritten != nil { // the journal would have the steps after it in its place
+		return none, r.unwritten
 	}
 	i := r.next
 	r.next++
@@ -546,7 +552,8 @@ func Do[T any](ctx context.Context, r *Run, name string, how How, do func(contex
 	} else {
 		r.arrive()
 		if err := r.enter(i, Step{Name: name, Begun: r.e.o.Now()}); err != nil {
-			return none, fmt.Errorf("step %s cannot be journalled, so it is not begun: %w", name, err)
+			r.unwritten = fmt.Errorf("step %s cannot be journalled, so it is not begun: %w", name, err)
+			return none, r.unwritten
 		}
 	}
 	v, err := none, error(ErrInterrupted)

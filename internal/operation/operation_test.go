@@ -378,6 +378,38 @@ func TestFull(t *testing.T) {
 	}
 }
 
+// TestFullMeanwhile: after a step that cannot be journalled none is done, whatever the
+// body tries: in the journal it would be in the place of the other.
+func TestFullMeanwhile(t *testing.T) {
+	full := errors.New("no space left")
+	e, err := Open(context.Background(), Options{Dir: store.Dir{Path: t.TempDir()}, Locks: &world{}, Failed: func(Operation, error) {}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	did := 0
+	step := func(context.Context) (int, error) { did++; return did, nil }
+	e.Register("trip", func(ctx context.Context, r *Run) (any, error) {
+		if _, err := Do(ctx, r, "pack", Again, step); err != nil {
+			t.Error(err)
+		}
+		e.o.Dir.Step = func(string) error { return full }
+		_, first := Do(ctx, r, "leave", Again, step)
+		e.o.Dir.Step = nil
+		_, second := Do(ctx, r, "stay", Again, step)
+		if !errors.Is(first, full) || !errors.Is(second, full) {
+			t.Errorf("%v, %v", first, second)
+		}
+		return nil, second
+	})
+	op, err := e.Start(request)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if op, err = await(e, op.ID); err != nil || did != 1 || len(op.Steps) != 1 || op.Error == nil || !strings.Contains(op.Error.Message, "leave") {
+		t.Errorf("%+v, %v, %d", op, err, did)
+	}
+}
+
 // TestAdmission: all operations ask the same blockers and hold the domain until they
 // have ended; those that insist are in nobody's way, and take nobody's lock.
 func TestAdmission(t *testing.T) {
