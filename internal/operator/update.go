@@ -7,7 +7,6 @@ import (
 	"math"
 	"os"
 	"path/filepath"
-	"regexp"
 	"slices"
 	"strings"
 	"time"
@@ -249,14 +248,32 @@ func (o *Operator) configOf(d toolstack.Domain, named string) string {
 	if strings.ContainsRune(d.Name, '/') {
 		return ""
 	}
-	about := regexp.MustCompile(`(?m)^\s*(uuid|name)\s*=\s*["'](` + regexp.QuoteMeta(d.UUID.String()) + `|` + regexp.QuoteMeta(d.Name) + `)["']`)
 	for _, name := range []string{d.Name + ".cfg", d.Name} {
 		path := filepath.Join(o.updates.Configs, name)
-		if raw, err := os.ReadFile(path); err == nil && about.Match(raw) {
+		if raw, err := os.ReadFile(path); err == nil && about(string(raw), d) {
 			return path
 		}
 	}
 	return ""
+}
+
+// about reports whether a configuration of xl's names a domain. Both may have bytes that
+// are no UTF-8.
+func about(config string, d toolstack.Domain) bool {
+	for line := range strings.Lines(config) {
+		key, value, _ := strings.Cut(line, "=")
+		value = strings.TrimSpace(value)
+		if value == "" || value[0] != '"' && value[0] != '\'' {
+			continue
+		}
+		value, _, ended := strings.Cut(value[1:], value[:1])
+		switch key = strings.TrimSpace(key); {
+		case !ended:
+		case key == "name" && value == d.Name, key == "uuid" && strings.EqualFold(value, d.UUID.String()):
+			return true
+		}
+	}
+	return false
 }
 
 // updateResult is what an update's operation returns.
