@@ -359,6 +359,9 @@ func (o *Operator) update(ctx context.Context, run *operation.Run) (any, error) 
 	}
 	t.rec = update.Record{Phase: update.Trying, Since: t.armed.Up}
 	if err := t.follow(ctx); err != nil {
+		if ctx.Err() == nil {
+			err = t.abandon(err)
+		}
 		return nil, err
 	}
 	return t.account(ctx, failed)
@@ -481,6 +484,7 @@ func (t *trial) look(ctx context.Context) (update.Observation, error) {
 	}
 	if s.State == "running" || s.State == "paused" || s.Phase == "away" { // suspended, it may go on
 		o.Domid, o.Runs, o.Busy = s.Domid, boots[s.Domid], s.Current != nil
+		o.Paused = s.State == "paused"
 	}
 	if o.Domid == 0 {
 		o.Left = left(s, boots)
@@ -612,6 +616,16 @@ func (t *trial) follow(ctx context.Context) error {
 			return nil
 		}
 	}
+}
+
+// abandon is that the trial cannot be journalled any more, so that nobody looks after
+// it: a boot that nobody waits for is not to be the new kernel's.
+func (t *trial) abandon(err error) error {
+	d := t.d.Domain
+	if bad := t.files.Disarm(); bad != nil {
+		t.Log.Error("a domain's next boot is of a new kernel that nobody looks after", "op", "update", "domain", d.Name, "uuid", d.UUID, "err", bad, "next", "remove armed in "+t.files.Dir)
+	}
+	return api.Errorf(api.Failed, "domain %s: its update is no longer looked after, its next boot is its old kernel's, by the copies in %s: %v; make room in the state directory, and warmreboot update it again", d.Name, t.files.Dir, err)
 }
 
 // askWait is how long a guest may take to go down that is asked to.

@@ -50,6 +50,7 @@ type updating struct {
 	console string
 	update  *api.UpdateRequest
 	ended   []api.UpdateOutcome
+	armed   func() // the toolstack has been told
 	old     toolstack.Kernel
 }
 
@@ -106,7 +107,7 @@ func (u *updating) say(text string) {
 // boot is what libxl does with a new domain. h.mu is held.
 func (u *updating) boot(d *api.DomainStatus) bool {
 	file := u.kernel.File
-	d.State = "running"
+	d.State, d.Phase = "running", "running"
 	if u.kernel.Once != "" {
 		dir := filepath.Join(u.t.TempDir(), fmt.Sprintf("bootloader.%d.d", d.Domid))
 		out := filepath.Join(dir, "out")
@@ -213,6 +214,9 @@ func (u *updating) SetKernel(_ context.Context, d toolstack.Domain, k toolstack.
 		return err
 	}
 	u.kernel = k
+	if u.armed != nil {
+		u.armed()
+	}
 	return nil
 }
 
@@ -358,6 +362,21 @@ func TestUpdateLeft(t *testing.T) {
 	}
 	if why := left(s, map[ident.Domid]bootonce.Which{7: bootonce.New}); why == "" {
 		t.Error("one that was destroyed is to be created")
+	}
+}
+
+// TestUpdateNoRoom: an update that cannot be journalled any more, before the domain was
+// asked to reboot, leaves no new kernel behind that somebody's reboot would boot.
+func TestUpdateNoRoom(t *testing.T) {
+	u := newUpdating(t, good)
+	o := u.start()
+	u.armed = func() { u.full = true }
+	op, err := api.AwaitOperation(t.Context(), o, u.request())
+	if code(err) != api.Failed || !strings.Contains(err.Error(), "make room") || len(u.asked) > 0 {
+		t.Errorf("%+v, %v, asked %q", op, err, u.asked)
+	}
+	if err := u.ForceReboot(t.Context(), u.web.Domid); err != nil || u.runs != "old" {
+		t.Errorf("its next boot is %s, and nobody waits for it: %v", u.runs, err)
 	}
 }
 

@@ -84,6 +84,9 @@ type Observation struct {
 	Tried bool
 	// Booted: a domain was given the new kernel.
 	Booted bool
+	// Paused: it does not run. One that Runs nothing is being built then, and its loader
+	// is yet to be asked.
+	Paused bool
 	// Busy: it has not come back from its last reboot yet.
 	Busy bool
 	// Left is why nobody is to create the domain that is not there, "" if it rebooted or
@@ -173,6 +176,10 @@ func (r Record) absent(t Terms, o Observation, now time.Duration) (Record, Actio
 // back is that the domain runs, and not with the new kernel, which was tried.
 func (r Record) back(o Observation, late bool, now time.Duration) Record {
 	switch {
+	case o.Runs == "" && !r.Made && o.Paused:
+		return r
+	case o.Runs == "" && !r.Made:
+		return r.to(Lost, now, fmt.Sprintf("domain %d was not booted by what the update has told the toolstack: it was restored, or created by another configuration. Nobody knows which kernel it has", o.Domid))
 	case r.Phase == Returning && o.Busy && !late: // it is not known yet whether it is warm
 		return r
 	case r.Phase == Returning:

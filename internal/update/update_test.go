@@ -59,7 +59,10 @@ func TestNext(t *testing.T) {
 		"it is back":                           {in(Trying, 0), asNew, Checking, Wait, ""},
 		"a panic":                              {in(Trying, 0), busy(asOld), Returning, Wait, "before it was up"},
 		"the loader had none":                  {in(Trying, 0), unloaded(asOld), Returning, Wait, "could not be loaded"},
-		"another configuration":                {in(Trying, 0), foreign(asOld), Returning, Wait, "before it was up"},
+		"another configuration":                {in(Trying, 0), foreign(asOld), Lost, Wait, "another configuration"},
+		"restored on probation":                {in(Probation, 0), foreign(asNew), Lost, Wait, "was restored"},
+		"the old one is being built":           {in(Trying, long), Observation{Domid: 9, Tried: true, Booted: true, Paused: true}, Trying, Wait, ""},
+		"restored on its way back":             {because(in(Returning, 0), "y"), foreign(asNew), Lost, Wait, "was restored"},
 		"nobody creates it":                    {gone, down, Trying, Create, ""},
 		"it is elsewhere":                      {gone, elsewhere(down), Lost, Wait, "moved"},
 		"it has just gone":                     {in(Probation, 0), elsewhere(down), Probation, Wait, ""},
@@ -119,14 +122,16 @@ type world struct {
 func (w *world) step() {
 	boot := func() { // what the loader does
 		w.next++
-		w.o.Domid, w.o.Runs, w.o.Busy = 10+w.next, bootonce.Old, w.IntN(2) == 0
+		w.o.Domid, w.o.Runs, w.o.Busy, w.o.Left = 10+w.next, bootonce.Old, w.IntN(2) == 0, ""
 		if w.armed {
 			w.armed, w.o.Tried, w.o.Booted, w.o.Runs = false, true, true, bootonce.New
 		}
 	}
 	switch n := w.IntN(20); {
 	case n < 4 && w.o.Domid != 0:
-		w.o.Domid, w.o.Runs = 0, ""
+		if w.o.Domid, w.o.Runs = 0, ""; w.IntN(4) == 0 {
+			w.o.Left = "saved"
+		}
 	case n < 12 && w.o.Domid == 0:
 		boot()
 	case n == 12:
@@ -177,6 +182,9 @@ func TestAnyWorld(t *testing.T) {
 					wellAfter = now-wellAt >= terms.Probation
 				}
 			case Create:
+				if w.o.Left != "" {
+					t.Fatalf("seed %d: %+v is created, which may run elsewhere", seed, r)
+				}
 				w.o.Domid, w.o.Runs, w.o.Busy = 99, "", false
 			}
 			if next.Phase == Returning && r.Phase != Returning && w.o.Runs == bootonce.New {
