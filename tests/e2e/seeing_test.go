@@ -138,6 +138,19 @@ rm -f /tmp/old.sock; setsid python3 /tmp/old.py >/dev/null 2>&1 </dev/null & ech
 	s.ends(t, "warmreboot history --socket /tmp/old.sock", 12, "another version")
 	s.dom0(t, "kill $(cat /tmp/old.pid)")
 
+	// A guest that takes no note of what it is asked is no longer asked, and goes on as it
+	// was.
+	out := s.ends(t, `xl pause domU-web; warmreboot domU-web --timeout 10m >/tmp/first 2>&1 & first=$!
+		node=/local/domain/$(xl domid domU-web)/control/shutdown
+		until [ "$(xenstore-read $node 2>/dev/null)" = reboot ]; do sleep 0.2; done
+		warmreboot cancel domU-web; code=$?
+		wait $first; echo "the first: $?"; cat /tmp/first; echo "asked: $(xenstore-read $node)."; xl unpause domU-web; (exit $code)`, 0, "the first: 1")
+	if !strings.Contains(out, "was cancelled by root") || !strings.Contains(out, "asked: .") {
+		t.Error("it is not said, or the guest is still asked")
+	}
+	s.ends(t, "warmreboot history domU-web --limit 1", 0, "cancelled")
+	s.ends(t, "warmreboot cancel domU-web", 2, "in no operation")
+
 	s.ends(t, "warmreboot domU-web --force --timeout 10m", 0, "came back warm")
 	s.awaitDomU(t)
 
