@@ -11,6 +11,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"syscall"
 )
 
 // Guest is what kind of a guest is to boot it.
@@ -35,22 +36,45 @@ const maxImage = 512 << 20
 // bzImage that is packed by other means than gzip it is not told whether the kernel in
 // it has the note that is needed.
 func Check(path string, g Guest) error {
-	f, err := os.Open(path)
+	f, size, err := open(path)
 	if err != nil {
 		return err
 	}
 	defer f.Close()
-	st, err := f.Stat()
-	if err != nil {
-		return err
-	}
-	if !st.Mode().IsRegular() {
-		return fmt.Errorf("%s is no file", path)
-	}
-	if err := check(f, st.Size(), g); err != nil {
+	if err := check(f, size, g); err != nil {
 		return fmt.Errorf("%s: %w", path, err)
 	}
 	return nil
+}
+
+// Readable returns nil of a file that is not empty and can be opened.
+func Readable(path string) error {
+	f, size, err := open(path)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	if size == 0 {
+		return fmt.Errorf("%s is empty", path)
+	}
+	return nil
+}
+
+// open opens a file, and nothing else; it does not wait for who writes to a FIFO.
+func open(path string) (*os.File, int64, error) {
+	f, err := os.OpenFile(path, os.O_RDONLY|syscall.O_NONBLOCK, 0)
+	if err != nil {
+		return nil, 0, err
+	}
+	st, err := f.Stat()
+	if err == nil && !st.Mode().IsRegular() {
+		err = fmt.Errorf("%s is no file", path)
+	}
+	if err != nil {
+		f.Close()
+		return nil, 0, err
+	}
+	return f, st.Size(), nil
 }
 
 func check(f io.ReaderAt, size int64, g Guest) error {

@@ -60,7 +60,7 @@ func (o *Operator) Plan(ctx context.Context, r api.OperationRequest) (api.Plan, 
 	var p api.Plan
 	var err error
 	if r.Kind == api.KindUpdate {
-		_, p, err = o.prepare(ctx, r.Domain, r)
+		_, p, err = o.prepare(ctx, r.Domain, "", r)
 	} else {
 		p, err = o.Agent.Plan(ctx, r.Domain, r.Mode)
 	}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"math"
 	"os"
 	"path/filepath"
@@ -139,9 +140,24 @@ func (u *Updates) driver(name string) (toolstack.Driver, error) {
 	return nil, errors.New("neither xl nor libvirt has created it, so nobody can be told which kernel it is to have")
 }
 
-// prepare looks whether an update can be tried. It changes nothing.
-func (o *Operator) prepare(ctx context.Context, uuid string, r api.OperationRequest) (ready, api.Plan, error) {
+// another returns Locked if a domain is in an update, other than the one of that ID:
+// each would take the other's loader for somebody else's, so not even an override helps.
+func (o *Operator) another(uuid ident.UUID, id string) error {
+	for _, op := range o.Engine.List() {
+		if op.Kind == api.KindUpdate && op.UUID == uuid && op.ID != id && op.Admitted() {
+			return api.Errorf(api.Locked, "domain %s is in an update already, %s of %s, which ends first", op.Domain, op.ID, op.Owner).Try(api.TryWait)
+		}
+	}
+	return nil
+}
+
+// prepare looks whether an update can be tried, by the operation of that ID if it has
+// one already. It changes nothing.
+func (o *Operator) prepare(ctx context.Context, uuid, id string, r api.OperationRequest) (ready, api.Plan, error) {
 	plan, err := o.Agent.Plan(ctx, uuid, r.Mode)
+	if err == nil {
+		err = o.another(plan.UUID, id)
+	}
 	if err == nil && plan.Joins != "" {
 		err = api.Errorf(api.Locked, "domain %s is going down by itself", plan.Domain).Try(api.TryWait)
 	}
@@ -203,14 +219,14 @@ func (o *Operator) prepare(ctx context.Context, uuid string, r api.OperationRequ
 			return no(fmt.Errorf("%s: %w", what, err))
 		}
 		if k.Initrd != "" {
-			if err := readable(k.Initrd); err != nil {
+			if err := kernelfile.Readable(k.Initrd); err != nil {
 				return no(fmt.Errorf("the initrd of %s: %w", what, err))
 			}
 		}
 	}
 	if driver.Name() == toolstack.XL {
 		if u.Config != "" {
-			if err := readable(u.Config); err != nil {
+			if err := kernelfile.Readable(u.Config); err != nil {
 				return no(fmt.Errorf("its configuration: %w", err))
 			}
 		}
@@ -218,25 +234,6 @@ func (o *Operator) prepare(ctx context.Context, uuid string, r api.OperationRequ
 	}
 	plan.Update = &api.Update{Old: bootFiles(d.Old), New: bootFiles(d.New), Config: d.Config}
 	return d, plan, nil
-}
-
-// readable returns nil of a file that is not empty and can be opened.
-func readable(path string) error {
-	f, err := os.Open(path)
-	if err != nil {
-		return err
-	}
-	defer f.Close()
-	st, err := f.Stat()
-	switch {
-	case err != nil:
-		return err
-	case !st.Mode().IsRegular():
-		return fmt.Errorf("%s is no file", path)
-	case st.Size() == 0:
-		return fmt.Errorf("%s is empty", path)
-	}
-	return nil
 }
 
 // configOf returns xl's configuration of a domain: the one that is named, or the one at
@@ -382,7 +379,7 @@ func (t *trial) prepared(ctx context.Context) error {
 	op := t.run.Operation()
 	var err error
 	t.d, err = operation.Do(ctx, t.run, "ready", operation.Again, func(ctx context.Context) (ready, error) {
-		d, _, err := t.prepare(ctx, op.UUID.String(), t.r)
+		d, _, err := t.prepare(ctx, op.UUID.String(), op.ID, t.r)
 		return d, err
 	})
 	if err != nil {
@@ -698,6 +695,9 @@ func (t *trial) settle(ctx context.Context, domid ident.Domid, w bootonce.Which)
 		k = t.d.New
 	}
 	same, err := t.files.Same(w, image(k))
+	if errors.Is(err, fs.ErrNotExist) { // somebody has removed the copies
+		same, err = true, nil
+	}
 	if err != nil {
 		return err
 	}

@@ -365,6 +365,46 @@ func TestUpdateLeft(t *testing.T) {
 	}
 }
 
+// TestUpdateTwice: a domain is in one update at a time, whoever insists; and if somebody
+// removes the copies, it still ends without the loader.
+func TestUpdateTwice(t *testing.T) {
+	u := newUpdating(t, good)
+	u.ticks, u.update.ProbationSeconds = 0, 1e6
+	o := u.start()
+	first, err := o.Begin(t.Context(), u.request())
+	if err != nil {
+		t.Fatal(err)
+	}
+	for op := range o.Follow(t.Context(), first.ID) {
+		if slices.Contains(names(op), "probation") {
+			break
+		}
+	}
+	r := u.request()
+	r.Key, r.Override = "l", true
+	if _, err := o.Plan(t.Context(), r); code(err) != api.Locked {
+		t.Errorf("planned: %v", err)
+	}
+	if op, err := api.AwaitOperation(t.Context(), o, r); code(err) != api.Locked || !strings.Contains(err.Error(), first.ID) || op.Update.Outcome != api.NotTried {
+		t.Errorf("%+v, %v", op, err)
+	}
+	dirs, err := filepath.Glob(filepath.Join(u.dir, "updates", "*"))
+	if err != nil || len(dirs) != 1 || u.kernel.Once != dirs[0] {
+		t.Fatalf("%q, %v, is to boot %+v", dirs, err, u.kernel)
+	}
+	for _, which := range []bootonce.Which{bootonce.Old, bootonce.New} {
+		if err := os.RemoveAll(filepath.Join(dirs[0], string(which))); err != nil {
+			t.Fatal(err)
+		}
+	}
+	u.pass(1e6 * time.Second)
+	op, err := api.AwaitOperation(t.Context(), o, u.request())
+	if err != nil {
+		t.Errorf("%+v, %v", op, err)
+	}
+	u.right(t, op)
+}
+
 // TestUpdateNoRoom: an update that cannot be journalled any more, before the domain was
 // asked to reboot, leaves no new kernel behind that somebody's reboot would boot.
 func TestUpdateNoRoom(t *testing.T) {
