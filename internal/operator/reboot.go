@@ -45,6 +45,9 @@ type Wanted struct {
 	// the daemon was stopped meanwhile.
 	Longest  time.Duration
 	Override bool // in spite of blockers
+	// Absent is for how long there may be no domain until its end is no longer waited for,
+	// 0: for as long as it takes.
+	Absent time.Duration
 	// Final: it cannot be cancelled, whatever the guest has taken note of.
 	Final bool
 }
@@ -124,6 +127,9 @@ func (b *Rebooter) ask(ctx context.Context, run *operation.Run, w Wanted) (api.S
 		sum, err := b.Agent.RebootFor(waits, w.Asker, domain, w.Mode)
 		done <- result{sum, err}
 	}()
+	if w.Absent > 0 {
+		go b.absent(waits, domain, w.Absent, hangUp)
+	}
 	wanted, end := run.Unless(ctx)
 	defer end()
 	select {
@@ -138,14 +144,40 @@ func (b *Rebooter) ask(ctx context.Context, run *operation.Run, w Wanted) (api.S
 	}
 }
 
+// absent calls then once there has been no domain for some time.
+func (b *Rebooter) absent(ctx context.Context, domain string, limit time.Duration, then func()) {
+	t := time.NewTicker(b.poll())
+	defer t.Stop()
+	seen := b.Moment().Up
+	for {
+		s, err := b.Agent.Status(ctx, domain, false)
+		switch now := b.Moment().Up; {
+		case err != nil || s.Domid != 0:
+			seen = now
+		case now-seen > limit:
+			then()
+			return
+		}
+		select {
+		case <-t.C:
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+func (b *Rebooter) poll() time.Duration {
+	if b.Poll == 0 {
+		return time.Second
+	}
+	return b.Poll
+}
+
 // became waits for what became of a reboot that an earlier daemon has asked for, or
 // was about to: of the domain of that number.
 func (b *Rebooter) became(ctx context.Context, run *operation.Run, w Wanted, was ident.Domid) (api.Summary, error) {
 	o := run.Operation()
-	poll, patience := b.Poll, b.Patience
-	if poll == 0 {
-		poll = time.Second
-	}
+	patience := b.Patience
 	if patience == 0 {
 		patience = 2 * time.Minute
 	}
@@ -153,7 +185,7 @@ func (b *Rebooter) became(ctx context.Context, run *operation.Run, w Wanted, was
 	defer end()
 	limited, cancel := context.WithTimeout(wanted, w.Timeout)
 	defer cancel()
-	t := time.NewTicker(poll)
+	t := time.NewTicker(b.poll())
 	defer t.Stop()
 	for idle := time.Duration(0); idle < patience; {
 		s, err := b.Agent.Status(ctx, o.UUID.String(), false)
@@ -176,7 +208,7 @@ func (b *Rebooter) became(ctx context.Context, run *operation.Run, w Wanted, was
 			}
 			return *last, nil
 		case err != nil || s.Current == nil:
-			idle += poll
+			idle += b.poll()
 		}
 		select {
 		case <-t.C:

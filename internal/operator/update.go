@@ -345,7 +345,7 @@ func (o *Operator) update(ctx context.Context, run *operation.Run) (any, error) 
 	}
 	if err == nil && !tried {
 		sum, err := o.Reboot(ctx, run, Wanted{Asker: agent.Asker{By: api.ByOperator}, Mode: r.Mode, Timeout: t.terms.Deadline,
-			Longest: longest, Override: true}) // it was admitted already, and has told the toolstack since
+			Longest: longest, Override: true, Absent: update.Gone / 2}) // it was admitted already, and has told the toolstack since
 		if ctx.Err() != nil {
 			return nil, ctx.Err()
 		}

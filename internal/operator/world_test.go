@@ -262,6 +262,11 @@ func (h *host) RebootFor(ctx context.Context, by agent.Asker, domain string, mod
 	d.Last = &sum
 	h.create(d)
 	sum.DomidAfter = d.Domid
+	if d.Domid == 0 { // its toolstack has failed to create it
+		h.mu.Unlock()
+		<-ctx.Done()
+		h.mu.Lock()
+	}
 	if d.Current != nil { // it hangs
 		*d.Current, d.Last = sum, nil
 		return sum, api.Errorf(api.TimedOut, "it is back, but its restore has not ended")
