@@ -361,7 +361,7 @@ func (n *run) alert(ctx context.Context, message string) {
 		}
 		return ctx.Err()
 	})
-	if errors.Is(err, operation.ErrInterrupted) {
+	if err != nil && ctx.Err() == nil { // it was interrupted, or cannot be journalled
 		n.log.Error("alert", "message", message, "err", err, "next", "warmreboot history "+n.it.Domain)
 	}
 }
