@@ -3,6 +3,7 @@ package operator
 import (
 	"context"
 	"errors"
+	"sync"
 	"time"
 
 	"github.com/warmreboot/warmreboot/api"
@@ -128,7 +129,10 @@ func (b *Rebooter) ask(ctx context.Context, run *operation.Run, w Wanted) (api.S
 		done <- result{sum, err}
 	}()
 	if w.Absent > 0 {
-		go b.absent(waits, domain, w.Absent, hangUp)
+		looking, stop := context.WithCancel(waits)
+		var looks sync.WaitGroup
+		looks.Go(func() { b.absent(looking, domain, w.Absent, hangUp) })
+		defer func() { stop(); looks.Wait() }()
 	}
 	wanted, end := run.Unless(ctx)
 	defer end()
