@@ -725,6 +725,14 @@ func (t *trial) account(ctx context.Context, failed error) (any, error) {
 		u.Outcome, u.Why = api.Updated, ""
 	case t.rec.Phase == update.Returned:
 		u.Outcome = api.UpdateBack
+		other, err := t.other(ctx)
+		if err != nil {
+			return nil, err
+		}
+		if other != "" {
+			u.Outcome, t.rec.Why = api.UpdateLost, t.rec.Why+"; "+other
+			u.Why = t.rec.Why
+		}
 	case t.rec.Phase == update.Untried:
 		u.Outcome = api.NotTried
 	default:
@@ -757,6 +765,31 @@ func (t *trial) account(ctx context.Context, failed error) (any, error) {
 		return t.result(u), refused(name, errors.New(u.Why))
 	}
 	return t.result(u), api.Errorf(api.Failed, "domain %s: %s; see warmreboot status %s", name, u.Why, name)
+}
+
+// other says which kernel a domain has that we have created, if its configuration does
+// not name the one that it had.
+func (t *trial) other(ctx context.Context) (string, error) {
+	if !t.rec.Made {
+		return "", nil
+	}
+	return operation.Do(ctx, t.run, "which kernel", operation.Again, func(ctx context.Context) (string, error) {
+		o, err := t.look(ctx)
+		if err != nil || o.Domid == 0 {
+			return "", err
+		}
+		d := t.d.Domain
+		d.Domid = o.Domid
+		driver, err := t.driver()
+		if err != nil {
+			return "", err
+		}
+		k, err := driver.Kernel(ctx, d)
+		if err != nil || k.Once != "" || k == t.d.Old {
+			return "", err
+		}
+		return fmt.Sprintf("the domain was created again by %s, and has the kernel which that names: %s, %q", t.d.Config, k.File, k.Cmdline), nil
+	})
 }
 
 // lastReboot is the history's last word of the domain's reboots since the operation

@@ -52,6 +52,7 @@ type updating struct {
 	ended   []api.UpdateOutcome
 	armed   func() // the toolstack has been told
 	old     toolstack.Kernel
+	named   toolstack.Kernel // by the configuration
 }
 
 // kernelFile is one that libxl knows: a bzImage that is not packed by gzip.
@@ -82,7 +83,7 @@ func newUpdating(t *testing.T, w way) *updating {
 	}
 	u.console = dir
 	u.old = toolstack.Kernel{File: file("vmlinuz-old", kernelFile("old")), Initrd: file("initrd-old", []byte("i")), Cmdline: "root=/dev/xvda"}
-	u.kernel = u.old
+	u.kernel, u.named = u.old, u.old
 	file("guest-web.log", []byte("of the boot before\n"))
 	u.update = &api.UpdateRequest{Kernel: file("vmlinuz-new", kernelFile("new")), Initrd: file("initrd-new", []byte("j")), DeadlineSeconds: 0.2, ProbationSeconds: 0.05,
 		Health: &api.HealthCheck{Command: []string{"/usr/bin/check", "{domain}"}, TimeoutSeconds: 60}}
@@ -179,7 +180,7 @@ func (u *updating) Recreate(_ context.Context, _ toolstack.Domain, file string) 
 	if u.web.Domid != 0 {
 		return errors.New("it is there")
 	}
-	u.kernel = u.old
+	u.kernel = u.named
 	u.create(u.web)
 	return nil
 }
@@ -417,6 +418,24 @@ func TestUpdateNoRoom(t *testing.T) {
 	}
 	if err := u.ForceReboot(t.Context(), u.web.Domid); err != nil || u.runs != "old" {
 		t.Errorf("its next boot is %s, and nobody waits for it: %v", u.runs, err)
+	}
+}
+
+// TestUpdateNamesAnother: a domain that had to be created again by a configuration which
+// does not name the kernel that it had is not said to have that again.
+func TestUpdateNamesAnother(t *testing.T) {
+	u := newUpdating(t, notCreated)
+	u.update.DeadlineSeconds = 120
+	u.named.Cmdline = "of long ago"
+	if err := os.WriteFile(filepath.Join(u.console, "web.cfg"), []byte("name = 'web'\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	op, err := api.AwaitOperation(t.Context(), u.start(), u.request())
+	if op.Update == nil || op.Update.Outcome != api.UpdateLost || code(err) != api.Failed || !strings.Contains(op.Update.Why, "could not be loaded") || !strings.Contains(op.Update.Why, "of long ago") || !strings.Contains(op.Update.Why, "web.cfg") {
+		t.Errorf("%+v, %v", op.Update, err)
+	}
+	if left, _ := filepath.Glob(filepath.Join(u.dir, "updates", "*")); len(left) > 0 {
+		t.Errorf("left %q", left)
 	}
 }
 
