@@ -363,6 +363,10 @@ func TestNobodyRecreates(t *testing.T) {
 		w, a, _, _ := running(t, 20, api.Policy{})
 		w.set(&w.recreate, false)
 		_, err := a.Reboot(ctx(t, 2*time.Second), "domU-web", api.Force)
+		if code(err) != api.TimedOut || !strings.Contains(err.Error(), "not been created again yet") { // its toolstack may be at it
+			t.Fatal(err)
+		}
+		_, err = a.Status(ctx(t, recreateSoon), "domU-web", true)
 		if code(err) != api.TimedOut || !strings.Contains(err.Error(), "nobody has recreated it") {
 			t.Fatal(err)
 		}

@@ -47,12 +47,18 @@ func (a *Agent) Status(ctx context.Context, domain string, wait bool) (api.Domai
 	return a.describeOne(t), nil
 }
 
+// recreateSoon is how long a toolstack may take to create a domain again before it is
+// advised to be done by hand, which would be in its way.
+const recreateSoon = 30 * time.Second
+
 // progressText says how far a reboot has got that did not end in time.
 func progressText(s *api.Summary) string {
+	down := time.Since(s.Started).Round(time.Second)
 	switch {
+	case s.DomidAfter == 0 && down < recreateSoon:
+		return fmt.Sprintf("it went down %v ago, and has not been created again yet", down)
 	case s.DomidAfter == 0:
-		return fmt.Sprintf("it went down, but nobody has recreated it in %v; is its xl process running, with on_reboot and on_crash set to restart? unless it runs on another host, `xl create` its configuration to bring it back",
-			time.Since(s.Started).Round(time.Second))
+		return fmt.Sprintf("it went down, but nobody has recreated it in %v; is its xl process running, with on_reboot and on_crash set to restart? unless it runs on another host, `xl create` its configuration to bring it back", down)
 	case len(s.VBDs) == 0:
 		return "it is back, but its disks are not checked yet"
 	}
