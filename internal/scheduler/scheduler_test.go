@@ -655,6 +655,13 @@ func TestOthers(t *testing.T) {
 		if f, err := r.Forecast(ctx, "web"); err != nil || len(f.Runs) != 1 || f.Runs[0].Running {
 			t.Errorf("%s: %+v, %v", what, f, err)
 		}
+		// What an operation has nobody takes from it.
+		if _, err := r.Unlock(ctx, "web"); err == nil || !strings.Contains(err.Error(), "warmreboot cancel "+op.ID) {
+			t.Errorf("%s: unlocked: %v", what, err)
+		}
+		if _, err := r.Lock(ctx, "web", api.LockRequest{Owner: "ann", TTLSeconds: 60}); err == nil || err.(*api.Error).Hint != "" {
+			t.Errorf("%s: locked: %v", what, err)
+		}
 		_, planned := h.operator.Plan(ctx, api.OperationRequest{Kind: api.KindReboot, Domain: "mail", Mode: api.Graceful})
 		other, err := h.operator.Begin(ctx, api.OperationRequest{Kind: api.KindReboot, Domain: "mail", Mode: api.Graceful})
 		if err != nil {

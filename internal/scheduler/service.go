@@ -122,7 +122,9 @@ func (r *Runner) Lock(ctx context.Context, domain string, q api.LockRequest) (ap
 	if err := r.State.Lock(l, now); err != nil {
 		var held *state.HeldError
 		if errors.As(err, &held) {
-			err = operator.Held(held.Lock)
+			e := operator.Held(held.Lock)
+			e.Hint = "" // no option takes it from whoever has it
+			err = e
 		}
 		return api.LockStatus{}, err
 	}
@@ -131,11 +133,18 @@ func (r *Runner) Lock(ctx context.Context, domain string, q api.LockRequest) (ap
 	return lockStatus(l), nil
 }
 
-// Unlock implements api.Schedules.
+// Unlock implements api.Schedules. What an operation has it keeps until it has ended: it
+// does so with the domain to itself, or not at all.
 func (r *Runner) Unlock(ctx context.Context, domain string) (api.LockStatus, error) {
 	s, err := r.Agent.Status(ctx, domain, false)
 	if err != nil {
 		return api.LockStatus{}, err
+	}
+	if held, ok := r.State.LockOf(s.UUID, r.moment()); ok && held.Operation != "" {
+		if op, _, ok := r.Operations.Get(held.Operation); ok && !op.Done {
+			return api.LockStatus{}, api.Errorf(api.Locked, "domain %s is in operation %s of %s (%s), which has not ended; warmreboot cancel %s ends it, if it still can be left undone",
+				s.Domain, op.ID, op.Owner, op.Cause, op.ID)
+		}
 	}
 	l, ok, err := r.State.Unlock(s.UUID, r.moment())
 	if err != nil {
