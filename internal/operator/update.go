@@ -484,14 +484,16 @@ func (t *trial) look(ctx context.Context) (update.Observation, error) {
 		o.Paused = s.State == "paused"
 	}
 	if o.Domid == 0 {
-		o.Left = left(s, boots)
+		o.Left = left(s)
 	}
 	return o, nil
 }
 
 // left says why a domain that is not there is not to be created by us, "" if its
-// toolstack was to. If it is not known how it ended, it may be in use elsewhere.
-func left(s api.DomainStatus, boots map[ident.Domid]bootonce.Which) string {
+// toolstack was to. If it is not known how it ended, it may be in use elsewhere: that the
+// loader has handed out a kernel since tells that a domain was built, not what became
+// of it while nobody looked.
+func left(s api.DomainStatus) string {
 	const next = "; nobody has created it again: it has the kernel that its configuration names when you do"
 	switch {
 	case s.State == "gone":
@@ -500,13 +502,6 @@ func left(s api.DomainStatus, boots map[ident.Domid]bootonce.Which) string {
 		return ""
 	case s.Phase == "off":
 		return "it was switched off while its new kernel was tried" + next
-	}
-	if s.Current != nil {
-		for domid := range boots { // its toolstack was building another when nobody looked
-			if domid > s.Current.DomidBefore {
-				return ""
-			}
-		}
 	}
 	return "it was taken away while its new kernel was tried, as by xl destroy" + next
 }
