@@ -1233,6 +1233,37 @@ static void followed(void)
     }
 }
 
+static void try_at_once(void *unused)
+{
+    struct xen_warmcache_io one = READ_OF(0, 8);
+
+    for ( unsigned int i = 0; i < 8; i++ )
+    {
+        long rc = call(&OP(REGISTER, .nr = i & 1), &one, sizeof(one));
+
+        if ( rc && rc != -ENODEV )
+            STOP("answered %ld", rc);
+    }
+}
+
+static void enable_it(void *unused)
+{
+    EXPECT(domctl(d, &DOMCTL(ENABLE)), 0);
+}
+
+/* A guest that calls while dom0 enables its warm cache. */
+static void enabled_meanwhile(void)
+{
+    for ( current_seed = 1; current_seed <= 200; current_seed++ )
+    {
+        prepare();
+        run_one(OP_START, 1, idle);                             /* not enabled */
+        d = slots[1];
+        at_once(try_at_once, &d->vcpus[0], enable_it, &slots[DOM0]->vcpus[0]);
+        shut_down();
+    }
+}
+
 static unsigned long play(unsigned int elements, unsigned int pages, unsigned long at, bool always)
 {
     batch = elements;
@@ -1285,6 +1316,7 @@ int run_cases(void)
     dropped();
     run_too_early();
     followed();
+    enabled_meanwhile();
     printf("calls of 120 elements, preempted at each of %lu looks in turn: the same\n", looks);
 
     return 0;
