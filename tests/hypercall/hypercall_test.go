@@ -464,6 +464,8 @@ var variants = []variant{
 	{name: "a warm cache that appears in the middle of a call", file: "warmcache.c",
 		old: "    wc = ACCESS_ONCE(d->warmcache);\n    if ( !wc || !ACCESS_ONCE(wc->enabled) )\n", new: "    if ( !warmcache_enabled(d) )\n",
 		also: [2]string{"    struct warmcache *wc;\n    struct xen_warmcache_op op;", "    struct warmcache *wc = d->warmcache;\n    struct xen_warmcache_op op;"}, run: "cases"},
+	{name: "pages are told to a kernel that has not attached", file: "warmcache.c",
+		old: "    if ( !wc->attached )\n        /* Its writes", new: "    if ( false )\n        /* Its writes", run: "cases"},
 	{name: "a batch may be longer", file: "warmcache.c",
 		old: "op.nr > XEN_WARMCACHE_MAX_BATCH", new: "false", run: "cases"},
 	{name: "pages are told without a verdict", file: "warmcache.c",

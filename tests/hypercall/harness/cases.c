@@ -641,6 +641,10 @@ static void second_life(void *unused)
     EXPECT(op.u.drop.dropped, ones - 2);
     told(1, 1, 0); /* approved, but nothing is left */
 
+    /* The next kernel has to attach first: until then nobody announces what it writes. */
+    warmcache_kernel_begins(d);
+    EXPECT(CALL(GET_APPROVED, .nr = 1, .vbd = 1), -ENODEV);
+
     EXPECT(ASK(DISABLE), 0);
     EXPECT(CALL(GET_APPROVED, .nr = 1, .vbd = 1), -ENODEV);
     versions();
