@@ -23,11 +23,14 @@ type identity struct {
 var (
 	byKey = identity{
 		func(e *Entry, s *secret) uint64 {
-			c := &e.Cookie
-			return fold(fold((uint64(c[1])<<32|uint64(c[0]))^s[0], (uint64(c[4])<<32|uint64(c[2]))^s[1])^s[2],
-				(uint64(e.VBD)<<32|uint64(c[3]))^s[3])
+			x, y, z := e.key()
+			return fold(fold(x^s[0], y^s[1])^s[2], z^s[3])
 		},
-		func(a, b *Entry) bool { return a.Key() == b.Key() },
+		func(a, b *Entry) bool {
+			ax, ay, az := a.key()
+			bx, by, bz := b.key()
+			return ax == bx && ay == by && az == bz
+		},
 	}
 	bySector = identity{
 		func(e *Entry, s *secret) uint64 {
