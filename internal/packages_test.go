@@ -39,7 +39,7 @@ var allowed = map[string]string{
 	"internal/logonce":           "",
 	"internal/schedule":          "ident github.com/adhocore/gronx",
 	"internal/toolstack":         "ident os/exec",
-	"internal/bootonce":          "ident",
+	"internal/bootonce":          "ident internal/store",
 	"internal/kernelfile":        "",
 	"internal/disk":              "ident golang.org/x/sys/unix github.com/fsnotify/fsnotify unsafe",
 	"internal/disk/storetest":    "",

@@ -21,6 +21,7 @@ import (
 	"strings"
 
 	"github.com/warmreboot/warmreboot/ident"
+	"github.com/warmreboot/warmreboot/internal/store"
 )
 
 // Image is what a domain boots: files of dom0; Initrd may be "".
@@ -40,6 +41,8 @@ const (
 
 // Trial is a folder with both images, which are copies: nobody else removes them.
 type Trial struct{ Dir string }
+
+func (t Trial) folder() store.Dir { return store.Dir{Path: t.Dir} }
 
 const (
 	kernelName, initrdName, cmdlineName = "kernel", "initrd", "cmdline"
@@ -84,13 +87,13 @@ func (t Trial) Keep(w Which, i Image) error {
 		err = writeFile(filepath.Join(tmp, cmdlineName), i.Cmdline, os.O_TRUNC)
 	}
 	if err == nil {
-		err = syncFolder(tmp)
+		err = store.Dir{Path: tmp}.Sync()
 	}
 	if err == nil {
 		err = os.Rename(tmp, dir)
 	}
 	if err == nil {
-		err = syncFolder(t.Dir)
+		err = t.folder().Sync()
 	}
 	if err != nil {
 		_ = os.RemoveAll(tmp)
@@ -124,23 +127,11 @@ func (t Trial) Arm() error {
 	if _, err := os.Stat(filepath.Join(t.Dir, triedName)); err == nil {
 		return nil
 	}
-	if err := writeFile(filepath.Join(t.Dir, armedName), "", os.O_TRUNC); err != nil {
-		return err
-	}
-	return syncFolder(t.Dir)
+	return t.folder().Replace(armedName, nil)
 }
 
 // Disarm has all boots be the old kernel's.
-func (t Trial) Disarm() error {
-	err := os.Remove(filepath.Join(t.Dir, armedName))
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil
-	}
-	if err != nil {
-		return err
-	}
-	return syncFolder(t.Dir)
-}
+func (t Trial) Disarm() error { return t.folder().Remove(armedName) }
 
 // Armed reports whether the new kernel has not been tried yet, and would be.
 func (t Trial) Armed() (bool, error) {
@@ -177,7 +168,7 @@ func (t Trial) take(domid ident.Domid) (Which, error) {
 	w := Old
 	switch err := os.Rename(filepath.Join(t.Dir, armedName), filepath.Join(t.Dir, triedName)); {
 	case err == nil:
-		if err := syncFolder(t.Dir); err != nil {
+		if err := t.folder().Sync(); err != nil {
 			return Old, err
 		}
 		w = New
@@ -306,14 +297,6 @@ func writeFile(path, text string, how int) error {
 	}
 	_, err = f.WriteString(text)
 	return errors.Join(err, f.Sync(), f.Close())
-}
-
-func syncFolder(path string) error {
-	d, err := os.Open(path)
-	if err != nil {
-		return err
-	}
-	return errors.Join(d.Sync(), d.Close())
 }
 
 // equal compares two files. One that is not there any more equals none.

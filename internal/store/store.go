@@ -164,10 +164,11 @@ func (d Dir) Replace(name string, raw []byte) (err error) {
 		_ = os.Remove(tmp) // it holds space that may be short
 		return err
 	}
-	return d.step("sync folder", d.sync)
+	return d.step("sync folder", d.Sync)
 }
 
-func (d Dir) sync() error {
+// Sync has what was created, renamed or removed in the folder survive a crash of the host.
+func (d Dir) Sync() error {
 	f, err := os.Open(d.Path)
 	if err != nil {
 		return err
@@ -204,7 +205,7 @@ func (d Dir) Remove(name string) error {
 	if err != nil {
 		return err
 	}
-	return d.step("sync folder", d.sync)
+	return d.step("sync folder", d.Sync)
 }
 
 // Names returns the names that end in suffix, in their order.
@@ -262,5 +263,5 @@ func (d Dir) SetAside(name string) (to string, err error) {
 	if err := os.Rename(filepath.Join(d.Path, name), to); err != nil {
 		return "", err
 	}
-	return to, d.sync()
+	return to, d.Sync()
 }
