@@ -759,7 +759,7 @@ func (t *trial) account(ctx context.Context, failed error) (any, error) {
 		}
 		return t.result(u), refused(name, errors.New(u.Why))
 	}
-	return t.result(u), api.Errorf(api.Failed, "domain %s: %s; see warmreboot status %s", name, u.Why, name)
+	return t.result(u), api.Errorf(api.Failed, "domain %s: %s; see warmreboot status %s", name, u.Why, ident.Word(name, t.d.Domain.UUID))
 }
 
 // other says which kernel a domain has that we have created, if its configuration does
