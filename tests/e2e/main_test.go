@@ -56,7 +56,9 @@ func prepare(t *testing.T, v lab.Variant) (lab.Parts, build.Checkout, *build.Cac
 	if err != nil {
 		t.Fatal(err)
 	}
-	v.Processors = max(v.Processors, *processors)
+	if !v.Bochs { // which has one
+		v.Processors = max(v.Processors, *processors)
+	}
 	if !v.StockXen {
 		v.XenFile = *xen
 		v.DebugXen = v.DebugXen || *debugXen

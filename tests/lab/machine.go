@@ -1,5 +1,5 @@
-// Package lab boots Xen, a Debian dom0 and a Debian domU in QEMU, with pure
-// emulation, and drives them. What it boots is built by the package build.
+// Package lab boots Xen, a Debian dom0 and a Debian domU in QEMU, or in Bochs, with
+// pure emulation, and drives them. What it boots is built by the package build.
 package lab
 
 import (
@@ -43,8 +43,9 @@ type Config struct {
 	Xen     string     // 32-bit ELF, not compressed
 	Dom0    build.Dom0
 	Guest   build.Guest
-	Kernel  string   // of the domU: bzImage
-	Console []string // further words for Xen's command line
+	Kernel  string       // of the domU: bzImage
+	Bochs   *build.Bochs // that emulates the machine; nil for QEMU
+	Console []string     // further words for Xen's command line
 	// Unthrottled takes the brake off the domU's disk.
 	Unthrottled bool
 	// Saveable lets the machine's state be saved; Resume is the name of one to
@@ -77,7 +78,10 @@ func (m *Machine) DomU() *Client {
 // ConsoleLog is the file with what Xen and dom0 print.
 func (m *Machine) ConsoleLog() string { return filepath.Join(m.Dir, "console.log") }
 
-// Boot starts QEMU and returns when dom0 answers. Whatever is written to the
+// emulatorLog is the file with what the emulator prints.
+const emulatorLog = "emulator.log"
+
+// Boot starts the emulator and returns when dom0 answers. Whatever is written to the
 // disks is lost with the machine.
 func Boot(ctx context.Context, c Config) (*Machine, error) {
 	if c.Processors > 1 && c.Saveable {
@@ -104,16 +108,22 @@ func Boot(ctx context.Context, c Config) (*Machine, error) {
 			return nil, err
 		}
 	}
-	log, err := os.Create(filepath.Join(c.Dir, "qemu.log"))
+	root, line := c.Root, append([]string{c.QEMU}, c.arguments(m)...)
+	if c.Bochs != nil {
+		if root, line, err = c.prepareBochs(ctx, m); err != nil {
+			return nil, err
+		}
+	}
+	log, err := os.Create(filepath.Join(c.Dir, emulatorLog))
 	if err != nil {
 		return nil, err
 	}
 	defer log.Close()
-	command := c.Root.Command(context.WithoutCancel(ctx), "/", append([]string{c.QEMU}, c.arguments(m)...)...)
+	command := root.Command(context.WithoutCancel(ctx), "/", line...)
 	command.Stdout, command.Stderr = log, log
 	command.SysProcAttr = &syscall.SysProcAttr{Setsid: true} // outlives the command that booted it
 	if err := command.Start(); err != nil {
-		return nil, fmt.Errorf("start QEMU: %w", err)
+		return nil, fmt.Errorf("start the emulator: %w", err)
 	}
 	m.PID = command.Process.Pid
 	if m.Start, err = proc.Start(m.PID); err != nil {
@@ -125,7 +135,7 @@ func Boot(ctx context.Context, c Config) (*Machine, error) {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	go func() {
-		cancel(fmt.Errorf("QEMU ended: %w", errors.Join(command.Wait(), errors.New(m.tail("qemu.log")))))
+		cancel(fmt.Errorf("the emulator ended: %w", errors.Join(command.Wait(), errors.New(m.tail(emulatorLog)))))
 	}()
 	if err := m.awaitDom0(ctx); err != nil {
 		return nil, errors.Join(fmt.Errorf("boot dom0: %w\n%s", err, m.tail("console.log")), context.Cause(ctx), m.Stop())
@@ -147,6 +157,15 @@ func (m *Machine) awaitDom0(ctx context.Context) error {
 // waits for it and not the other way round.
 const instructionShift = 1
 
+// dom0Arguments is the command line of dom0's kernel.
+const dom0Arguments = "root=/dev/vda rw console=hvc0 quiet loglevel=4 mitigations=off"
+
+// xenArguments is Xen's command line.
+func (c Config) xenArguments() string {
+	return strings.Join(append([]string{"console=com1", "com1=115200,8n1", "dom0_mem=1024M,max:1024M",
+		"loglvl=all", "guest_loglvl=all", "spec-ctrl=no,eager-fpu", "global-pages"}, c.Console...), " ")
+}
+
 func (c Config) arguments(m *Machine) []string {
 	throttle, sleep := "", "on"
 	if c.Saveable {
@@ -166,9 +185,8 @@ func (c Config) arguments(m *Machine) []string {
 		"-cpu", "EPYC,+svm,-monitor,-rdtscp",
 		"-m", strconv.Itoa(cmp.Or(c.MemoryMiB, 2560)), "-nodefaults", "-no-reboot", "-display", "none",
 		"-kernel", c.Xen,
-		"-initrd", c.Dom0.Kernel + " root=/dev/vda rw console=hvc0 quiet loglevel=4 mitigations=off," + c.Dom0.Initrd,
-		"-append", strings.Join(append([]string{"console=com1", "com1=115200,8n1", "dom0_mem=1024M,max:1024M",
-			"loglvl=all", "guest_loglvl=all", "spec-ctrl=no,eager-fpu", "global-pages"}, c.Console...), " "),
+		"-initrd", c.Dom0.Kernel + " " + dom0Arguments + "," + c.Dom0.Initrd,
+		"-append", c.xenArguments(),
 		"-serial", "file:" + m.ConsoleLog(),
 		"-monitor", "unix:" + m.monitorPath() + ",server=on,wait=off",
 		"-netdev", fmt.Sprintf("user,id=net0,hostfwd=tcp:127.0.0.1:%d-:%d", m.Port, agent.Port),
@@ -196,11 +214,11 @@ func Open(dir string) (*Machine, error) {
 	return m, nil
 }
 
-// Stop ends QEMU. It is no error if it has ended already.
+// Stop ends the emulator. It is no error if it has ended already.
 func (m *Machine) Stop() error {
 	if start, err := proc.Start(m.PID); err == nil && start == m.Start {
 		if err := syscall.Kill(m.PID, syscall.SIGKILL); err != nil && !errors.Is(err, syscall.ESRCH) {
-			return fmt.Errorf("stop QEMU: %w", err)
+			return fmt.Errorf("stop the emulator: %w", err)
 		}
 	}
 	err := os.Remove(filepath.Join(m.Dir, "machine.json"))

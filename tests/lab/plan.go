@@ -23,6 +23,7 @@ type Variant struct {
 	KernelFile  string // instead of building one
 	HangFile    string // the module that goes with KernelFile
 	NoProduct   bool   // without warmreboot and warmrebootd
+	Bochs       bool   // on Intel's VMX and EPT, by Bochs, instead of AMD's SVM, by QEMU; see Config.prepareBochs
 	Systemd     bool   // dom0 is an ordinary Debian host, with libvirt
 	Unthrottled bool
 	Packages    []string // of Debian, for the domU, beside the usual ones
@@ -71,6 +72,17 @@ func Prepare(ctx context.Context, cache *build.Cache, from build.Checkout, v Var
 	}
 	if p.Config.QEMU, err = cache.QEMU(ctx, emulator); err != nil {
 		return p, err
+	}
+	if v.Bochs {
+		source, err := from.Bochs(ctx, cache)
+		if err != nil {
+			return p, err
+		}
+		bochs, err := cache.Bochs(ctx, source)
+		if err != nil {
+			return p, err
+		}
+		p.Config.Bochs = &bochs
 	}
 	dom0 := cache.Dom0
 	if v.Systemd {

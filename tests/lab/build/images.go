@@ -21,8 +21,9 @@ import (
 //go:embed overlay
 var overlay embed.FS
 
-// Dom0 is what dom0 boots from.
-type Dom0 struct{ Kernel, Initrd, Disk string }
+// Dom0 is what dom0 boots from. InitrdIDE is the initrd for a machine with IDE disks
+// and an e1000, as Bochs emulates them.
+type Dom0 struct{ Kernel, Initrd, InitrdIDE, Disk string }
 
 // Guest is the domU's own disk, and what its files have to be.
 type Guest struct {
@@ -45,9 +46,11 @@ var (
 	dom0SystemdPackages = slices.Concat(dom0Packages, []string{"dbus", "libvirt-daemon-driver-xen", "libvirt-clients",
 		"grub2-common", "xen-hypervisor-4.20-amd64"})
 	guestPackages = []string{"nginx-light", "busybox-static", "kmod", "iproute2"}
-	// initrdModules are loaded in dom0 before its root disk is looked for.
-	initrdModules = []string{"virtio_pci", "virtio_blk", "virtio_net", "ext4", "xen-evtchn", "xen-gntdev",
-		"xen-gntalloc", "xen-privcmd", "xen-blkback", "xen-netback", "loop", "xenfs"}
+	// What is loaded in dom0 before its root disk is looked for: what any dom0 needs,
+	// after the drivers of a machine's disks and network.
+	initrdModules = []string{"ext4", "xen-evtchn", "xen-gntdev", "xen-gntalloc", "xen-privcmd", "xen-blkback", "xen-netback", "loop", "xenfs"}
+	virtioModules = []string{"virtio_pci", "virtio_blk", "virtio_net"}
+	ideModules    = []string{"ata_piix", "sd_mod", "e1000"}
 )
 
 // Dom0 makes dom0's disk and initrd. agentBinary is the lab's agent.
@@ -72,6 +75,12 @@ func (c *Cache) dom0Root(ctx context.Context, name string, packages []string) (s
 	})
 }
 
+// Names of files of a dom0's image.
+const (
+	initrd    = "initrd.img"
+	initrdIDE = "initrd-ide.img"
+)
+
 func (c *Cache) dom0(ctx context.Context, tools Root, agentBinary, name string, packages []string, init initSystem, size string, overlays ...string) (Dom0, error) {
 	root, err := c.dom0Root(ctx, name, packages)
 	if err != nil {
@@ -81,7 +90,7 @@ func (c *Cache) dom0(ctx context.Context, tools Root, agentBinary, name string, 
 	for _, overlay := range append(slices.Clone(overlays), "initrd") {
 		trees = append(trees, "overlay/"+overlay)
 	}
-	key, err := imageKey(KeyOf(name+" 1", packages), agentBinary, trees...)
+	key, err := imageKey(KeyOf(name+" 2", packages), agentBinary, trees...)
 	if err != nil {
 		return Dom0{}, err
 	}
@@ -90,8 +99,10 @@ func (c *Cache) dom0(ctx context.Context, tools Root, agentBinary, name string, 
 		if err != nil {
 			return err
 		}
-		if err := dom0Initrd(ctx, tools, stage, dir); err != nil {
-			return err
+		for name, drivers := range map[string][]string{initrd: virtioModules, initrdIDE: ideModules} {
+			if err := dom0Initrd(ctx, tools, stage, filepath.Join(dir, name), append(slices.Clone(drivers), initrdModules...)); err != nil {
+				return err
+			}
 		}
 		if err := xfsImage(ctx, tools, filepath.Join(stage, "srv/img.raw"), dir); err != nil {
 			return err
@@ -99,7 +110,8 @@ func (c *Cache) dom0(ctx context.Context, tools Root, agentBinary, name string, 
 		return diskImage(ctx, tools, stage, filepath.Join(dir, "disk.img"), size, "^has_journal")
 	})
 	return Dom0{
-		Kernel: filepath.Join(dir, "vmlinuz"), Initrd: filepath.Join(dir, "initrd.img"), Disk: filepath.Join(dir, "disk.img"),
+		Kernel: filepath.Join(dir, "vmlinuz"), Initrd: filepath.Join(dir, initrd),
+		InitrdIDE: filepath.Join(dir, initrdIDE), Disk: filepath.Join(dir, "disk.img"),
 	}, err
 }
 
@@ -271,8 +283,9 @@ func xfsImage(ctx context.Context, tools Root, image, scratch string) error {
 }
 
 // dom0Initrd packs busybox, the modules that dom0 needs, in the order in which
-// they are loaded, and our init.
-func dom0Initrd(ctx context.Context, tools Root, stage, dir string) error {
+// they are loaded, and our init. It leaves the kernel beside the image.
+func dom0Initrd(ctx context.Context, tools Root, stage, image string, modules []string) error {
+	dir := filepath.Dir(image)
 	kernels, err := filepath.Glob(filepath.Join(stage, "boot/vmlinuz-*"))
 	if err != nil || len(kernels) != 1 {
 		return fmt.Errorf("want one kernel in dom0's root, found %d", len(kernels))
@@ -302,6 +315,6 @@ done
 rm -rf "$stage/boot/initrd.img"*
 cd "$tree" && find . | cpio -o -H newc --quiet >"$image"
 `
-	return tools.Run(ctx, "/", append([]string{"sh", "-e", "-c", script, "initrd", stage, version, tree,
-		filepath.Join(dir, "initrd.img")}, initrdModules...)...)
+	return tools.Run(ctx, "/", append([]string{"sh", "-e", "-c", script, "initrd", stage, version, tree, image},
+		modules...)...)
 }

@@ -48,6 +48,12 @@ func (c Checkout) QEMU(ctx context.Context, cache *Cache) (Series, error) {
 	return c.series(ctx, cache, "tests/lab/qemu")
 }
 
+// Bochs returns the source of the lab's other emulator, which has no patches.
+func (c Checkout) Bochs(ctx context.Context, cache *Cache) (Upstream, error) {
+	series, err := c.series(ctx, cache, "tests/lab/bochs")
+	return series.Upstream, err
+}
+
 // GuestKernel returns the guest kernel's series, on the best base that can be had.
 func (c Checkout) GuestKernel(ctx context.Context, cache *Cache) (Series, error) {
 	return c.series(ctx, cache, "guest-kernel-patches")

@@ -20,7 +20,7 @@ const usage = `usage: lab [-name NAME] COMMAND
   prepare [-stock-xen] [-trusting-xen] [-debug-xen] [-stock-kernel] [-debug-kernel] [-newer-kernel]
                                             build what is not in the cache
   boot [-xen FILE] [-kernel FILE] [-hang FILE] [-stock-xen] [-debug-xen] [-stock-kernel] [-debug-kernel] [-newer-kernel] [-no-product] [-systemd] [-unthrottled]
-       [-memory MIB] [-spare MIB] [-processors N]
+       [-memory MIB] [-spare MIB] [-processors N] [-bochs]
                                             boot Xen and dom0; returns when dom0 is up
   exec [-u] COMMAND [ARG...]                run a command in dom0, with -u in the domU
   put FILE PATH                             copy a file into dom0
@@ -128,6 +128,7 @@ func (c *command) withParts(ctx context.Context, args []string, do func(lab.Part
 	flags.BoolVar(&v.StockKernel, "stock-kernel", false, "")
 	flags.BoolVar(&v.DebugKernel, "debug-kernel", false, "")
 	flags.BoolVar(&v.NewerKernel, "newer-kernel", false, "")
+	flags.BoolVar(&v.Bochs, "bochs", false, "")
 	flags.BoolVar(&v.Systemd, "systemd", false, "")
 	flags.BoolVar(&v.NoProduct, "no-product", false, "")
 	flags.BoolVar(&v.Unthrottled, "unthrottled", false, "")
