@@ -285,7 +285,10 @@ func (a *Agent) name(ctx context.Context, domid ident.Domid) string {
 
 // service says what a domain is there for, if it is no guest of an operator's; "" if
 // it is one. That of xenstore is named by the toolstack that made it.
-func (a *Agent) service(ctx context.Context, domid ident.Domid) string {
+func (a *Agent) service(ctx context.Context, domid ident.Domid, uuid ident.UUID) string {
+	if uuid.Trial() {
+		return "trial"
+	}
 	if own, err := a.Store.Read(ctx, "/tool/xenstored/domid"); err == nil && own == fmt.Sprint(domid) {
 		return "xenstore"
 	}
@@ -306,7 +309,7 @@ func (a *Agent) List(ctx context.Context) ([]api.DomainStatus, error) {
 			continue
 		}
 		s := a.describe(present(d))
-		s.Service = a.service(ctx, d.Domid)
+		s.Service = a.service(ctx, d.Domid, d.UUID)
 		all = append(all, s)
 	}
 	for _, s := range a.down(there) {
