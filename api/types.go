@@ -28,6 +28,7 @@ const (
 	VersionSkew   Code = "version_skew"   // Xen, the agent and the CLI do not belong together
 	FellBack      Code = "fell_back"      // an update ended with the old kernel
 	UpdateRefused Code = "refused"        // an update was not even tried
+	TrialAgainst  Code = "trial_failed"   // an update's trial on a clone found a reason against
 )
 
 // Error is a failure for the operator: what happened, to which domain, and
@@ -207,7 +208,8 @@ type DomainStatus struct {
 	// Toolstack is who creates it again when it reboots: xl, libvirt, "" if unknown
 	// or not asked for: only Status has it.
 	Toolstack string `json:"toolstack,omitempty"`
-	// Service is what it is there for, if it is no guest of an operator's: "xenstore".
+	// Service is what it is there for, if it is no guest of an operator's: "xenstore", or
+	// "trial" of a clone that an update made.
 	// Schedules leave such alone. Stub domains are not listed at all.
 	Service string `json:"service,omitempty"`
 

@@ -75,7 +75,7 @@ var allowed = map[string]string{
 	"cmd/warmcheckpoint":          "internal/checkpoint/command",
 	// The agent, and who has it do things.
 	"internal/agent":     "api ident cachemap internal/custody internal/disk internal/hypervisor internal/inventory internal/reboot internal/scrub internal/store internal/text internal/toolstack internal/validate xenctl golang.org/x/sys/unix",
-	"internal/operator":  "api ident internal/agent internal/bootonce internal/config internal/health internal/kernelfile internal/operation internal/state internal/toolstack internal/update",
+	"internal/operator":  "api ident internal/agent internal/bootonce internal/config internal/disk internal/health internal/kernelfile internal/operation internal/state internal/store internal/toolstack internal/update",
 	"internal/scheduler": "api ident internal/agent internal/config internal/health internal/operation internal/operator internal/schedule internal/state",
 	// Who is asked, and shows.
 	"internal/apiserver": "api ident internal/text net/http",

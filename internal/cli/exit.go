@@ -23,6 +23,7 @@ const (
 	ExitVersionSkew = 12  // Xen, the agent and this program do not belong together
 	ExitFellBack    = 13  // an update ended with the old kernel
 	ExitRefused     = 14  // an update was not even tried
+	ExitTrial       = 15  // an update's trial on a clone found a reason against
 	ExitInterrupted = 130 // by a signal
 )
 
@@ -41,6 +42,7 @@ var exitCodes = map[api.Code]int{
 	api.VersionSkew:   ExitVersionSkew,
 	api.FellBack:      ExitFellBack,
 	api.UpdateRefused: ExitRefused,
+	api.TrialAgainst:  ExitTrial,
 }
 
 // hints say how this program is asked for what an error hints at.

@@ -13,6 +13,7 @@ import (
 	"github.com/urfave/cli/v2"
 
 	"github.com/warmreboot/warmreboot/api"
+	"github.com/warmreboot/warmreboot/ident"
 	"github.com/warmreboot/warmreboot/internal/text"
 )
 
@@ -29,6 +30,11 @@ func (e *env) updateCommand() *cli.Command {
 			durationFlag("probation", 10*time.Minute, "for how `LONG` it has to be well until it is the domain's kernel"),
 			&cli.StringFlag{Name: "config", Usage: "xl's configuration `FILE` of the domain; by default the one in /etc/xen"},
 			&cli.BoolFlag{Name: "cold", Usage: "reboot normally, without the page cache"},
+			&cli.BoolFlag{Name: "trial", Usage: "try the new kernel on a clone of the domain first, with copies of its disks; what is wrong with it costs nothing then"},
+			&cli.BoolFlag{Name: "trial-only", Usage: "as --trial, and no more than that"},
+			&cli.BoolFlag{Name: "keep", Usage: "leave the clone for looking at, until somebody destroys it"},
+			&cli.StringFlag{Name: "trial-bridge", Usage: "put the clone's network interfaces on `BRIDGE`; by default it has none"},
+			&cli.IntFlag{Name: "trial-space", Value: 1024, Usage: "give the trial up when it takes so many `MIB` of room beside the disks"},
 			&cli.BoolFlag{Name: "override", Usage: "in spite of locks, maintenance windows, groups and limits"},
 			dryRunFlag(),
 		},
@@ -55,6 +61,22 @@ func healthOf(s string, timeout time.Duration) (*api.HealthCheck, error) {
 	return h, nil
 }
 
+// trialOf is a trial on a clone as the command line has it.
+func trialOf(c *cli.Context) (*api.TrialRequest, error) {
+	space := c.Int("trial-space")
+	switch {
+	case c.Bool("trial") || c.Bool("trial-only"):
+	case c.Bool("keep"), c.IsSet("trial-bridge"), c.IsSet("trial-space"):
+		return nil, usagef("--keep, --trial-bridge and --trial-space are of a trial: --trial")
+	default:
+		return nil, nil
+	}
+	if space < 16 || space > 1<<30 {
+		return nil, usagef("--trial-space is %d MiB, must be 16 or more", space)
+	}
+	return &api.TrialRequest{Only: c.Bool("trial-only"), Keep: c.Bool("keep"), Bridge: c.String("trial-bridge"), SpaceBytes: int64(space) << 20}, nil
+}
+
 func (e *env) update(c *cli.Context) error {
 	p, err := parse(c, 1, 1)
 	if err != nil {
@@ -67,6 +89,9 @@ func (e *env) update(c *cli.Context) error {
 	}
 	if durationOf(c, "deadline") < time.Second || durationOf(c, "health-timeout") < time.Second {
 		return usagef("--deadline and --health-timeout must be a second or more")
+	}
+	if u.Trial, err = trialOf(c); err != nil {
+		return err
 	}
 	if u.Health, err = healthOf(c.String("health"), durationOf(c, "health-timeout")); err != nil {
 		return err
@@ -120,8 +145,17 @@ func (e *env) planUpdate(ctx context.Context, o api.Operations, p call, r api.Op
 		return api.Errorf(api.VersionSkew, "the agent knows no updates: restart warmrebootd")
 	}
 	plan = text.Printable(plan)
-	fmt.Fprintf(e.stdout, "would reboot domain %s (domid %d, %s) into another kernel\n", plan.Domain, plan.Domid, plan.Mode)
+	if tr := plan.Update.Trial; tr != nil {
+		fmt.Fprintf(e.stdout, "would try it on a clone first, %s\n", tr.Domain)
+		printNotChecked(e.stdout, *tr)
+	}
+	if !p.c.Bool("trial-only") {
+		fmt.Fprintf(e.stdout, "would reboot domain %s (domid %d, %s) into another kernel\n", plan.Domain, plan.Domid, plan.Mode)
+	}
 	fmt.Fprintf(e.stdout, "  old %s\n  new %s\n", files(plan.Update.Old), files(plan.Update.New))
+	if p.c.Bool("trial-only") {
+		return nil
+	}
 	if plan.NotWarm != "" {
 		fmt.Fprintf(e.stdout, "it would come back cold: %s\n", plan.NotWarm)
 	} else {
@@ -142,7 +176,7 @@ func files(b api.BootFiles) string {
 
 // steps are what an operator is shown of those of an update, while he waits.
 var steps = map[string]string{
-	"well before": "asking whether it is well now", "keep": "copying both kernels", "arm": "telling the toolstack which kernel to fall back to",
+	"well before": "asking whether it is well now", "keep": "copying both kernels", "trial": "trying the new kernel on a clone", "arm": "telling the toolstack which kernel to fall back to",
 	"graceful": "going down", "cold": "going down", "force": "taking it down", "trying": "the new kernel boots", "checking": "asking whether it is well",
 	"probation": "well, and on probation", "confirming": "asking once more", "bless": "making it the domain's kernel", "returning": "going back to the old kernel",
 }
@@ -187,19 +221,19 @@ func printUpdate(w io.Writer, op api.Operation) {
 		fmt.Fprintf(w, "domain %s was updated, and is well\n", op.Domain)
 	case api.UpdateBack:
 		fmt.Fprintf(w, "domain %s fell back to its old kernel: %s\n", op.Domain, u.Why)
-	case api.NotTried:
+	case api.NotTried, api.TrialFailed:
 		fmt.Fprintf(w, "domain %s was not updated, and goes on as it was\n", op.Domain)
+	case api.TrialPassed:
+		fmt.Fprintf(w, "domain %s could be updated, and goes on as it was\n", op.Domain)
 	default:
 		fmt.Fprintf(w, "domain %s: the update ended as nobody foresaw: %s\n", op.Domain, u.Why)
 	}
 	if u.New.Kernel != "" {
 		fmt.Fprintf(w, "  old %s\n  new %s\n", files(u.Old), files(u.New))
 	}
-	for i, line := range u.Console {
-		if i == 0 {
-			fmt.Fprintln(w, "the new kernel's last words on its console:")
-		}
-		fmt.Fprintf(w, "  | %s\n", line)
+	printConsole(w, u.Console)
+	if u.Trial != nil {
+		printTrial(w, *u.Trial)
 	}
 	if s := op.Summary; s != nil && s.Done {
 		printSummary(w, *s)
@@ -213,6 +247,40 @@ func printUpdate(w io.Writer, op api.Operation) {
 	}
 	if u.Outcome == api.Updated {
 		printConfig(w, u, "is yours to change")
+	}
+}
+
+func printConsole(w io.Writer, lines []string) {
+	for i, line := range lines {
+		if i == 0 {
+			fmt.Fprintln(w, "the new kernel's last words on its console:")
+		}
+		fmt.Fprintf(w, "  | %s\n", line)
+	}
+}
+
+func printTrial(w io.Writer, t api.Trial) {
+	switch {
+	case t.Passed:
+		fmt.Fprintf(w, "the clone %s came up, and was well\n", t.Domain)
+	default:
+		fmt.Fprintf(w, "trial on the clone %s: %s\n", t.Domain, t.Why)
+	}
+	printNotChecked(w, t)
+	printConsole(w, t.Console)
+	if t.ReadBytes > 0 || t.SpaceBytes > 0 {
+		const mib = 1 << 20
+		fmt.Fprintf(w, "  the clone has read %.1f MiB and written %.1f; %.1f MiB of room were taken at most; writes of the domain waited for %.3f s at most\n",
+			float64(t.ReadBytes)/mib, float64(t.WrittenBytes)/mib, float64(t.SpaceBytes)/mib, t.CloneSeconds)
+	}
+	if t.Kept {
+		fmt.Fprintf(w, "  it is left as %s: xl destroy it, and its disks go within a minute\n", ident.Word(t.Domain, t.UUID))
+	}
+}
+
+func printNotChecked(w io.Writer, t api.Trial) {
+	if t.NotChecked != "" {
+		fmt.Fprintf(w, "  %s\n", t.NotChecked)
 	}
 }
 

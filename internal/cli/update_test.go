@@ -27,6 +27,9 @@ func TestUpdateCommand(t *testing.T) {
 			api.UpdateRequest{Kernel: "/k", Health: check(api.HealthCheck{HTTP: "http://web/ok", TimeoutSeconds: 60}), DeadlineSeconds: 180}, api.Graceful},
 		{[]string{"web", "--kernel", "/k", "--health", "tcp:web:80"}, api.UpdateRequest{Kernel: "/k", Health: check(api.HealthCheck{TCP: "web:80", TimeoutSeconds: 120}), DeadlineSeconds: 600, ProbationSeconds: 600}, api.Graceful},
 		{[]string{"web", "--kernel", "/k", "--health", "/bin/check {domain}"}, api.UpdateRequest{Kernel: "/k", Health: check(api.HealthCheck{Command: []string{"/bin/check", "{domain}"}, TimeoutSeconds: 120}), DeadlineSeconds: 600, ProbationSeconds: 600}, api.Graceful},
+		{[]string{"web", "--kernel", "/k", "--trial"}, api.UpdateRequest{Kernel: "/k", Trial: &api.TrialRequest{SpaceBytes: 1 << 30}, DeadlineSeconds: 600, ProbationSeconds: 600}, api.Graceful},
+		{[]string{"web", "--kernel", "/k", "--trial-only", "--keep", "--trial-bridge", "br9", "--trial-space", "64"},
+			api.UpdateRequest{Kernel: "/k", Trial: &api.TrialRequest{Only: true, Keep: true, Bridge: "br9", SpaceBytes: 64 << 20}, DeadlineSeconds: 600, ProbationSeconds: 600}, api.Graceful},
 	} {
 		s := &fakeService{}
 		r := runCLI(s, nil, append([]string{"update"}, c.args...)...)
@@ -34,7 +37,8 @@ func TestUpdateCommand(t *testing.T) {
 			t.Errorf("%q: %+v, %+v", c.args, r, q.Update)
 		}
 	}
-	for _, args := range [][]string{{"web"}, {"--kernel", "/k"}, {"web", "--kernel", "/k", "--health", "check"}, {"web", "--kernel", "/k", "--health", "tcp:80"}, {"web", "--kernel", "/k", "--deadline", "0s"}} {
+	for _, args := range [][]string{{"web"}, {"--kernel", "/k"}, {"web", "--kernel", "/k", "--health", "check"}, {"web", "--kernel", "/k", "--health", "tcp:80"}, {"web", "--kernel", "/k", "--deadline", "0s"},
+		{"web", "--kernel", "/k", "--keep"}, {"web", "--kernel", "/k", "--trial-bridge", "b"}, {"web", "--kernel", "/k", "--trial", "--trial-space", "1"}} {
 		s := &fakeService{}
 		if r := runCLI(s, nil, append([]string{"update"}, args...)...); r.code != ExitUsage || len(s.asked) > 0 {
 			t.Errorf("%q: %+v, asked %q", args, r, s.asked)
@@ -56,6 +60,9 @@ func TestUpdateAccount(t *testing.T) {
 		{api.Update{Outcome: api.UpdateBack, Why: "it panicked", New: api.BootFiles{Kernel: "/boot/b"}, Console: []string{"Kernel panic\x1b[2J", "end"}, Copies: "/var/lib/x"}, api.Errorf(api.FellBack, "domain web has its old kernel again"), ExitFellBack,
 			[]string{"fell back", "it panicked", `| Kernel panic\x1b[2J`, "| end", "copies in /var/lib/x"}},
 		{api.Update{Outcome: api.NotTried}, api.Errorf(api.UpdateRefused, "no Xen note"), ExitRefused, []string{"was not updated"}},
+		{api.Update{Outcome: api.TrialFailed, Trial: &api.Trial{Domain: "web-trial", Against: true, Why: "it went down", NotChecked: "not by HTTP", Console: []string{"panic\x1b"}, ReadBytes: 1 << 20, Kept: true}},
+			api.Errorf(api.TrialAgainst, "it went down"), ExitTrial, []string{"goes on as it was", "trial on the clone web-trial: it went down", "not by HTTP", `| panic\x1b`, "has read 1.0 MiB", "xl destroy it"}},
+		{api.Update{Outcome: api.TrialPassed, Trial: &api.Trial{Domain: "web-trial", Passed: true}}, nil, 0, []string{"could be updated", "the clone web-trial came up"}},
 		{api.Update{Outcome: api.UpdateLost, Why: "?"}, api.Errorf(api.Failed, "look"), ExitFailure, []string{"nobody foresaw"}},
 	} {
 		s := &fakeService{update: &c.update, err: c.err, summary: sum}
@@ -88,6 +95,10 @@ func TestUpdateDryRun(t *testing.T) {
 	}
 	if r.code != 0 || !slices.Equal(s.asked, []string{"plan web graceful"}) || s.request.Update.Kernel != "/boot/b" {
 		t.Errorf("%+v, asked %q", r, s.asked)
+	}
+	s.plan.Update.Trial = &api.Trial{Domain: "web-trial", NotChecked: "not by HTTP"}
+	if r := runCLI(s, nil, "update", "web", "--kernel", "/boot/b", "--dry-run", "--trial-only"); r.code != 0 || !strings.Contains(r.out, "on a clone first, web-trial") || !strings.Contains(r.out, "not by HTTP") || strings.Contains(r.out, "would reboot") {
+		t.Errorf("%+v", r)
 	}
 	s = &fakeService{err: api.Errorf(api.UpdateRefused, "it is no kernel")}
 	if r := runCLI(s, nil, "update", "web", "--kernel", "/boot/b", "--dry-run"); r.code != ExitRefused || r.out != "" {

@@ -154,12 +154,14 @@ func run(ctx context.Context, o settings.Daemon, log *slog.Logger) (err error) {
 	if err != nil {
 		return err
 	}
+	xl := toolstack.Xl{Lifecycle: life, Host: toolstack.Here, Run: toolstack.Command, Beside: toolstack.Detached(), Loader: loader}
 	asked.ServeUpdates(operator.Updates{Owner: toolstack.Here.Owner, Ends: toolstack.Here.Ends,
 		Drivers: map[string]toolstack.Driver{
-			toolstack.XL:      toolstack.Xl{Lifecycle: life, Host: toolstack.Here, Run: toolstack.Command, Beside: toolstack.Detached(), Loader: loader},
+			toolstack.XL:      xl,
 			toolstack.Libvirt: toolstack.LibvirtDriver{Lifecycle: life, Host: toolstack.Here, Run: toolstack.Command, Loader: loader}},
 		Dir: filepath.Join(o.StateDir, "updates"), Console: consoles, Configs: "/etc/xen",
-		Ended: func(uuid ident.UUID, outcome api.UpdateOutcome) { record.updated(uuid, outcome) }})
+		Clones: &operator.Clones{Toolstack: xl, Disks: disk.Cloner{System: disk.Host, Store: store}, Dir: filepath.Join(o.StateDir, "trials"), Logs: toolstack.Here.Log},
+		Ended:  func(uuid ident.UUID, outcome api.UpdateOutcome) { record.updated(uuid, outcome) }})
 	host := hostOf(xen.ProbeWarmcache)
 	scrubber := &scrub.Scrubber{Source: a.Scrubbed(), Memory: hypervisor.Real{Handle: xen}, Loaded: scrub.Load("/proc"), Log: log,
 		Limits: scrub.Limits{Rate: o.ScrubRate * (1 << 20), Share: o.ScrubShare / 100}}
@@ -199,6 +201,7 @@ func run(ctx context.Context, o settings.Daemon, log *slog.Logger) (err error) {
 	// With the configuration, which they ask; and before anything else is begun.
 	s.started("operations", stopOperations)
 	operations.Resume()
+	s.run("trials", func(ctx context.Context) error { sweep(ctx, asked); return nil })
 	s.run("schedules", func(ctx context.Context) error { schedules.Run(ctx); return nil })
 	if o.Listen != "" {
 		s.run("pages", func(ctx context.Context) error { serveWeb(ctx, o.Listen, pages); <-ctx.Done(); return nil })
@@ -227,6 +230,20 @@ func run(ctx context.Context, o settings.Daemon, log *slog.Logger) (err error) {
 		return err
 	case <-ctx.Done():
 		return nil
+	}
+}
+
+// sweep throws away what trials have left, at once and every minute.
+func sweep(ctx context.Context, o *operator.Operator) {
+	every := time.NewTicker(time.Minute)
+	defer every.Stop()
+	for {
+		o.SweepClones(ctx)
+		select {
+		case <-every.C:
+		case <-ctx.Done():
+			return
+		}
 	}
 }
 

@@ -16,6 +16,7 @@ import (
 // Agent is what operations need of the agent.
 type Agent interface {
 	Status(ctx context.Context, domain string, wait bool) (api.DomainStatus, error)
+	List(ctx context.Context) ([]api.DomainStatus, error)
 	Plan(ctx context.Context, domain string, mode api.Trigger) (api.Plan, error)
 	RebootFor(ctx context.Context, by agent.Asker, domain string, mode api.Trigger) (api.Summary, error)
 	// Withdraw takes back what RebootFor has asked of a guest, if the guest has not taken

@@ -39,6 +39,8 @@ type Updates struct {
 	Ended func(uuid ident.UUID, outcome api.UpdateOutcome)
 	// Poll is how often a trial is looked at; 0 is the default.
 	Poll time.Duration
+	// Clones are for trials on clones; nil: there are none.
+	Clones *Clones
 	// Well makes a health check; nil: health.Await.
 	Well func(ctx context.Context, h *config.Health, expand func(string) string, env []string) error
 }
@@ -97,6 +99,9 @@ func checkUpdate(r api.OperationRequest) error {
 		if len(h.Command) > 0 {
 			all = append(all, absolute("command of the health check", h.Command[0]))
 		}
+	}
+	if u.Trial != nil {
+		all = append(all, checkTrial(*u.Trial))
 	}
 	for _, err := range all { // the first: an Error is what is shown
 		if err != nil {
@@ -233,6 +238,12 @@ func (o *Operator) prepare(ctx context.Context, uuid, id string, r api.Operation
 		d.Config = o.configOf(d.Domain, u.Config)
 	}
 	plan.Update = &api.Update{Old: bootFiles(d.Old), New: bootFiles(d.New), Config: d.Config}
+	if u.Trial != nil {
+		if err := o.canClone(ctx, d.Domain, *u.Trial); err != nil {
+			return no(fmt.Errorf("it cannot be tried on a clone: %w", err))
+		}
+		plan.Update.Trial = &api.Trial{Domain: cloneName(d.Domain), NotChecked: notChecked(u.Health)}
+	}
 	return d, plan, nil
 }
 
@@ -295,6 +306,7 @@ type trial struct {
 	sum      api.Summary // of the last reboot that is known
 	sums     []api.Summary
 	lines    []string // the end of the new kernel's console
+	cloned   *api.Trial
 }
 
 // armed is what is known when the trial's loader is in place.
@@ -320,16 +332,20 @@ func (o *Operator) update(ctx context.Context, run *operation.Run) (any, error) 
 	if u.Health != nil {
 		longest += 3 * seconds(u.Health.TimeoutSeconds)
 	}
+	if u.Trial != nil { // on a clone takes as long again
+		longest *= 2
+	}
 	if err := operation.Admit(ctx, run, operation.Admission{Override: r.Override, TTL: longest}); err != nil {
 		return nil, err
 	}
-	if err := t.prepared(ctx); err != nil {
+	if err := t.prepared(ctx); err != nil || t.only() {
+		outcome, why := t.unarmed(err)
 		if ctx.Err() == nil {
-			if _, bad := t.end(ctx, api.NotTried); bad != nil {
+			if _, bad := t.end(ctx, outcome); bad != nil {
 				t.Log.Error("an update that was not tried has left something behind", "op", "update", "domain", op.Domain, "uuid", op.UUID, "err", bad, "next", "make room in the state directory")
 			}
 		}
-		return t.result(api.Update{Outcome: api.NotTried, Why: err.Error(), Old: bootFiles(t.d.Old), New: bootFiles(t.d.New)}), err
+		return t.result(api.Update{Outcome: outcome, Why: why, Old: bootFiles(t.d.Old), New: bootFiles(t.d.New)}), err
 	}
 	// It may have rebooted by itself since: then nobody is to do it again.
 	tried, err := operation.Do(ctx, run, "tried already", operation.Again, func(context.Context) (bool, error) {
@@ -371,7 +387,10 @@ func (t *trial) saw(s api.Summary) {
 	}
 }
 
-func (t *trial) result(u api.Update) updateResult { return updateResult{t.sum, u} }
+func (t *trial) result(u api.Update) updateResult {
+	u.Trial = t.cloned
+	return updateResult{t.sum, u}
+}
 
 // prepared does all that comes before the domain is asked to reboot. With an error,
 // nothing has changed.
@@ -406,7 +425,10 @@ func (t *trial) prepared(ctx context.Context) error {
 		}
 		return true, nil
 	})
-	if err != nil {
+	if err == nil {
+		err = t.onClone(ctx)
+	}
+	if err != nil || t.only() {
 		return err
 	}
 	t.armed, err = operation.Do(ctx, t.run, "arm", operation.Again, func(ctx context.Context) (armed, error) {
@@ -432,11 +454,14 @@ func (t *trial) prepared(ctx context.Context) error {
 	return err
 }
 
-func (t *trial) console() string {
-	if strings.ContainsRune(t.d.Domain.Name, '/') {
+func (t *trial) console() string { return t.updates.console(t.d.Domain.Name) }
+
+// console is the log of a domain's, "" if none can be.
+func (u *Updates) console(domain string) string {
+	if strings.ContainsRune(domain, '/') {
 		return ""
 	}
-	return filepath.Join(t.updates.Console, "guest-"+t.d.Domain.Name+".log")
+	return filepath.Join(u.Console, "guest-"+domain+".log")
 }
 
 // health makes the check, as a step.
@@ -448,11 +473,16 @@ func (t *trial) health(ctx context.Context, step string, limit time.Duration) (u
 }
 
 func (t *trial) ask(ctx context.Context, limit time.Duration) update.Health {
-	h, d := t.r.Update.Health, t.d.Domain
+	return t.askOf(ctx, t.d.Domain, limit)
+}
+
+// askOf makes the check of a domain, or of its clone.
+func (t *trial) askOf(ctx context.Context, d toolstack.Domain, limit time.Duration, more ...string) update.Health {
+	h := t.r.Update.Health
 	c := &config.Health{HTTP: h.HTTP, TCP: h.TCP, Args: h.Command, Timeout: limit, Interval: min(2*time.Second, limit)}
 	expand := func(s string) string { return config.Expand(s, d.Name, d.UUID.String()) }
-	env := []string{"PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "HOME=/root", "LANG=C.UTF-8",
-		"WARMREBOOT_DOMAIN=" + d.Name, "WARMREBOOT_UUID=" + d.UUID.String()}
+	env := append([]string{"PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "HOME=/root", "LANG=C.UTF-8",
+		"WARMREBOOT_DOMAIN=" + d.Name, "WARMREBOOT_UUID=" + d.UUID.String()}, more...)
 	if err := t.updates.Well(ctx, c, expand, env); err != nil {
 		return update.Health{Detail: err.Error()}
 	}

@@ -53,6 +53,7 @@ type updating struct {
 	armed   func() // the toolstack has been told
 	old     toolstack.Kernel
 	named   toolstack.Kernel // by the configuration
+	clones  *clones
 }
 
 // kernelFile is one that libxl knows: a bzImage that is not packed by gzip.
@@ -227,7 +228,11 @@ func (u *updating) start() *Operator {
 	o := u.unresumed()
 	o.ServeUpdates(Updates{Owner: u.Owner, Ends: func(ident.Domid, ident.UUID) (toolstack.Ends, error) { return u.ends, nil },
 		Drivers: map[string]toolstack.Driver{toolstack.XL: u}, Dir: filepath.Join(u.dir, "updates"), Console: u.console, Configs: u.console, Poll: time.Millisecond,
+		Clones: u.clones.served(),
 		Well: func(_ context.Context, h *config.Health, expand func(string) string, env []string) error {
+			if slices.Contains(env, "WARMREBOOT_TRIAL=1") {
+				return u.clones.well(expand(h.Args[1]))
+			}
 			if expand(h.Args[1]) != "web" || !slices.Contains(env, "WARMREBOOT_DOMAIN=web") {
 				return fmt.Errorf("%q in %q", h.Args, env)
 			}

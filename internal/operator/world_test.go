@@ -201,6 +201,16 @@ func (h *host) Status(_ context.Context, domain string, _ bool) (api.DomainStatu
 	return *d, nil
 }
 
+func (h *host) List(context.Context) ([]api.DomainStatus, error) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	var all []api.DomainStatus
+	for _, d := range h.domains {
+		all = append(all, *d)
+	}
+	return all, nil
+}
+
 // create makes a domain again that has gone down. h.mu is held.
 func (h *host) create(d *api.DomainStatus) {
 	for {
