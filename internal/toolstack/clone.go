@@ -166,6 +166,12 @@ func (x Xl) CloneConfig(of Domain, c Clone) ([]byte, error) { return x.Host.Clon
 // Remove ends a domain, for good, by its domid alone: also one whose creation was broken
 // off, of which libxl has stored nothing. Whoever calls it has just seen whose domid it is.
 func (x Xl) Remove(ctx context.Context, domid ident.Domid) error {
-	_, err := x.Run(ctx, nil, "xl", "destroy", fmt.Sprint(domid))
+	// Its scripts take locks and detach loop devices, which the daemon may not.
+	args := slices.Clone(x.Beside)
+	if i := slices.Index(args, forking); i >= 0 {
+		args[i] = oneshot
+	}
+	args = append(args, "xl", "destroy", fmt.Sprint(domid))
+	_, err := x.Run(ctx, nil, args[0], args[1:]...)
 	return err
 }

@@ -1,6 +1,7 @@
 package toolstack_test
 
 import (
+	"context"
 	"fmt"
 	"path/filepath"
 	"strings"
@@ -79,5 +80,27 @@ on_watchdog = "preserve"
 	}
 	if got, err := config(strings.Replace(storedWeb, `"nics"`, `"pcidevs": [], "nics"`, 1), clone); err != nil {
 		t.Errorf("no PCI device: %v\n%s", err, got)
+	}
+}
+
+// TestRemove: a clone is ended where scripts may do what they have to, and its end is
+// waited for.
+func TestRemove(t *testing.T) {
+	for _, c := range []struct {
+		beside []string
+		want   string
+	}{
+		{nil, "xl destroy 9"},
+		{[]string{"systemd-run", "--collect", "--service-type=forking", "--"}, "systemd-run --collect --service-type=oneshot -- xl destroy 9"},
+	} {
+		was := strings.Join(c.beside, " ")
+		var got []string
+		x := toolstack.Xl{Beside: c.beside, Run: func(_ context.Context, _ []byte, name string, args ...string) ([]byte, error) {
+			got = append([]string{name}, args...)
+			return nil, nil
+		}}
+		if err := x.Remove(t.Context(), 9); err != nil || strings.Join(got, " ") != c.want || strings.Join(c.beside, " ") != was {
+			t.Errorf("%q, %v", got, err)
+		}
 	}
 }

@@ -35,8 +35,14 @@ func Detached() []string {
 	if _, err := os.Stat("/run/systemd/system"); err != nil {
 		return nil
 	}
-	return []string{"systemd-run", "--quiet", "--collect", "--service-type=forking", "--"}
+	return []string{"systemd-run", "--quiet", "--collect", forking, "--"}
 }
+
+// What systemd-run waits for: that the process has made itself a daemon, or has ended.
+const (
+	forking = "--service-type=forking"
+	oneshot = "--service-type=oneshot"
+)
 
 // Name implements Driver.
 func (Xl) Name() string { return XL }
