@@ -406,6 +406,24 @@ func TestStubDomain(t *testing.T) {
 	})(t)
 }
 
+// TestTrialsClone: a clone that a kernel is tried on is said to be one, so that schedules
+// leave it alone; and it can be looked at.
+func TestTrialsClone(t *testing.T) {
+	bubble(func(t *testing.T) {
+		w, a, _, _ := running(t, 20, api.Policy{})
+		w.mu.Lock()
+		w.create("domU-web-trial", ident.TrialUUID("1"))
+		w.mu.Unlock()
+		all, err := a.List(ctx(t, time.Second))
+		if err != nil || len(all) != 2 || all[0].Service != "" || all[1].Service != "trial" {
+			t.Errorf("%+v, %v", all, err)
+		}
+		if s := now(t, a, ident.TrialUUID("1").String()); s.Domid != 2 || s.State != "running" || s.Managed {
+			t.Errorf("%+v", s)
+		}
+	})(t)
+}
+
 // TestRestoredAndCold: a domain that was restored was not tracked, which is why it
 // comes back cold.
 func TestRestoredAndCold(t *testing.T) {
