@@ -203,6 +203,9 @@ type DomainStatus struct {
 	// has not been tracked since.
 	Resumed bool   `json:"resumed,omitempty"`
 	Type    string `json:"type"` // hvm (also PVH) or pv
+	// Unwitnessed: it is down, and was so when the daemon was started. It may have come
+	// back before that, and have left again for another host.
+	Unwitnessed bool `json:"unwitnessed,omitempty"`
 	// Twin is another domain that runs under the same UUID: both are left alone.
 	Twin ident.Domid `json:"twin,omitempty"`
 	// Toolstack is who creates it again when it reboots: xl, libvirt, "" if unknown

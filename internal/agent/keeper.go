@@ -280,6 +280,7 @@ func (k *keeper) publish() {
 	}
 	phase := r.Phase(time.Now())
 	s.Domid, s.Resumed, s.Phase = r.Domid, r.Resumed || r.Woken, string(phase)
+	s.Unwitnessed = r.Domid == 0 && !r.Witnessed
 	switch {
 	case phase == reboot.Gone:
 		s.State, s.Message = "gone", "it was saved, or has moved to another host"

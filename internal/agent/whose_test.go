@@ -317,6 +317,43 @@ func TestTakenAway(t *testing.T) {
 	})(t)
 }
 
+// TestUnwitnessed: what became of a domain is known by an agent only that has seen it
+// since: one that is started when it is down, whatever it reads in the journal, cannot
+// tell whether it came back and has left again.
+func TestUnwitnessed(t *testing.T) {
+	for what, sees := range map[string]bool{"it saw it go down": true, "it had asked it to": false} {
+		t.Run(what, bubble(func(t *testing.T) {
+			w, a, d, dir := running(t, 20, api.Policy{})
+			w.recreate, w.deaf = false, true
+			time.Sleep(100 * time.Millisecond)
+			if !sees {
+				if _, err := a.Reboot(ctx(t, time.Second), "domU-web", api.Graceful); code(err) != api.TimedOut {
+					t.Fatal(err)
+				}
+				a.Stop()
+			}
+			w.die(d, xenctl.ShutdownReboot)
+			time.Sleep(time.Second)
+			if sees {
+				if s := now(t, a, "domU-web"); s.Current == nil || s.Current.Trigger != api.Guest || s.Unwitnessed {
+					t.Errorf("%+v", s)
+				}
+				a.Stop()
+			}
+			a = w.agent(dir)
+			time.Sleep(time.Second)
+			if s := now(t, a, "domU-web"); s.Current == nil || s.Current.Trigger == api.Unknown || !s.Unwitnessed {
+				t.Errorf("of an agent that was not there: %+v", s)
+			}
+			w.boots(w.createWeb())
+			time.Sleep(5 * time.Second)
+			if s := now(t, a, "domU-web"); s.Domid == 0 || s.Unwitnessed {
+				t.Errorf("it is back: %+v", s)
+			}
+		}))
+	}
+}
+
 // TestOffInsteadOfReboot: one that was asked to reboot and goes off is not waited for.
 func TestOffInsteadOfReboot(t *testing.T) {
 	bubble(func(t *testing.T) {

@@ -520,14 +520,16 @@ func (t *trial) look(ctx context.Context) (update.Observation, error) {
 }
 
 // left says why a domain that is not there is not to be created by us, "" if its
-// toolstack was to. If it is not known how it ended, it may be in use elsewhere: that the
-// loader has handed out a kernel since tells that a domain was built, not what became
-// of it while nobody looked.
+// toolstack was to. If it is not known how it ended, or what became of it since, it may
+// be in use elsewhere: that the loader has handed out a kernel since tells that a domain
+// was built, not what became of it while nobody looked.
 func left(s api.DomainStatus) string {
 	const next = "; nobody has created it again: it has the kernel that its configuration names when you do"
 	switch {
 	case s.State == "gone":
 		return "it was saved, or has moved to another host, while its new kernel was tried: where it goes on, shut it down and create it anew before it reboots, as what it falls back to is on this host"
+	case s.Unwitnessed && s.Phase != "off":
+		return "it went down while its new kernel was tried, and warmrebootd did not run all the time since: it may have come back, and have moved to another host" + next
 	case s.Current != nil && s.Current.Trigger != api.Unknown:
 		return ""
 	case s.Phase == "off":

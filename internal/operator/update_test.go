@@ -336,10 +336,11 @@ func TestUpdateLeft(t *testing.T) {
 		is   api.DomainStatus
 		says string
 	}{
-		"saved":        {api.DomainStatus{State: "gone", Phase: "gone"}, "saved"},
-		"switched off": {api.DomainStatus{State: "down", Phase: "off"}, "switched off"},
-		"destroyed":    {api.DomainStatus{State: "down", Phase: "down", Current: &api.Summary{Trigger: api.Unknown, DomidBefore: 1000}}, "taken away"},
-		"not managed":  {api.DomainStatus{State: "down"}, "taken away"},
+		"saved":         {api.DomainStatus{State: "gone", Phase: "gone"}, "saved"},
+		"switched off":  {api.DomainStatus{State: "down", Phase: "off"}, "switched off"},
+		"destroyed":     {api.DomainStatus{State: "down", Phase: "down", Current: &api.Summary{Trigger: api.Unknown, DomidBefore: 1000}}, "taken away"},
+		"not managed":   {api.DomainStatus{State: "down"}, "taken away"},
+		"not looked at": {api.DomainStatus{State: "down", Phase: "down", Unwitnessed: true, Current: &api.Summary{Trigger: api.Graceful, DomidBefore: 1000}}, "moved to another host"},
 	} {
 		u := newUpdating(t, good)
 		u.ticks = time.Second
@@ -349,7 +350,7 @@ func TestUpdateLeft(t *testing.T) {
 		}
 		u.looked = func() {
 			if u.runs == "new" {
-				u.web.Domid, u.web.State, u.web.Phase, u.web.Current = 0, c.is.State, c.is.Phase, c.is.Current
+				u.web.Domid, u.web.State, u.web.Phase, u.web.Current, u.web.Unwitnessed = 0, c.is.State, c.is.Phase, c.is.Current, c.is.Unwitnessed
 			}
 		}
 		op, err := api.AwaitOperation(t.Context(), u.start(), u.request())

@@ -124,6 +124,7 @@ func Next(s State, o Observation, now time.Time) (State, []Effect) {
 
 func (m *machine) look() {
 	cur := m.current()
+	m.Witnessed = m.Witnessed || cur != nil
 	if m.away(cur) {
 		return
 	}

@@ -66,9 +66,11 @@ type State struct {
 	Last *api.Summary `json:"last,omitempty"`
 
 	// Before is what Xen last said of the domain, Unrun whether the new domain has
-	// not been seen to run. Whoever starts anew has not seen anything.
-	Before facts.WarmcacheStatus `json:"-"`
-	Unrun  bool                  `json:"-"`
+	// not been seen to run. Witnessed: a domain of the UUID was seen, and so all that
+	// became of it since. Whoever starts anew has not seen anything.
+	Before    facts.WarmcacheStatus `json:"-"`
+	Unrun     bool                  `json:"-"`
+	Witnessed bool                  `json:"-"`
 }
 
 // Intent is a reboot that was asked for.
