@@ -326,6 +326,11 @@ func TestMistakes(t *testing.T) {
 			t.Errorf("PV: %v", err)
 		}
 		d.info.HVM = true
+		w.set(&w.pvhDom0, true)
+		if _, err := a.Enable(c, "domU-web", api.Policy{}); code(err) != api.NoWarmcache {
+			t.Errorf("PVH dom0: %v", err)
+		}
+		w.set(&w.pvhDom0, false)
 		s, err := a.Enable(c, "domU-web", api.Policy{})
 		if err != nil || s.Message == "" {
 			t.Errorf("enabled while running: %+v, %v", s, err)

@@ -9,6 +9,7 @@ import (
 	"github.com/warmreboot/warmreboot/api"
 	"github.com/warmreboot/warmreboot/ident"
 	"github.com/warmreboot/warmreboot/internal/disk"
+	"github.com/warmreboot/warmreboot/internal/hypervisor"
 	"github.com/warmreboot/warmreboot/internal/reboot"
 	"github.com/warmreboot/warmreboot/internal/validate"
 	"github.com/warmreboot/warmreboot/xenctl"
@@ -112,6 +113,11 @@ func (a *Agent) Enable(ctx context.Context, domain string, p api.Policy) (api.Do
 	}
 	if err := a.usable(t); err != nil {
 		return api.DomainStatus{}, err
+	}
+	if infos, err := a.Xen.Domains(); err != nil {
+		return api.DomainStatus{}, t.failed("Xen cannot list its domains", err)
+	} else if hypervisor.PVHDom0(infos) {
+		return api.DomainStatus{}, api.Errorf(api.NoWarmcache, "domain %s: dom0 is a PVH domain, and Xen tells only a PV dom0 which pages are kept: boot Xen without dom0=pvh", t.name).Try(api.TryCold)
 	}
 	if err := t.clones(); err != nil {
 		return api.DomainStatus{}, err

@@ -43,6 +43,7 @@ type world struct {
 
 	mu       sync.Mutex
 	noCache  bool // Xen has no warm cache
+	pvhDom0  bool // dom0 is no PV domain
 	domains  []*fakeDomain
 	images   map[ident.UUID]*fakeImage
 	disks    map[ident.VBD]*fakeDisk
@@ -336,7 +337,7 @@ func (w *world) Domains() ([]xenctl.DomainInfo, error) {
 		w.mu.Lock()
 	}
 	defer w.mu.Unlock()
-	all := []xenctl.DomainInfo{{Domid: 0}}
+	all := []xenctl.DomainInfo{{Domid: 0, HVM: w.pvhDom0}}
 	for _, d := range w.domains {
 		all = append(all, d.info)
 	}

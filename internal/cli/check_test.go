@@ -23,6 +23,7 @@ type fakeXen struct {
 	hypervisor.Xen // nil: what is not implemented here must not be called
 	info           xenctl.DomainInfo
 	others         []xenctl.DomainInfo // beside that
+	dom0           xenctl.DomainInfo
 	status         xenctl.WarmcacheStatus
 	feature        xenctl.Feature
 	entries        []cachemap.Entry
@@ -57,7 +58,7 @@ func (x *fakeXen) local() *local {
 
 func (x *fakeXen) ProbeWarmcache() (xenctl.Feature, error) { return x.feature, x.probeErr }
 func (x *fakeXen) Domains() ([]xenctl.DomainInfo, error) {
-	return append([]xenctl.DomainInfo{{}, x.info}, x.others...), nil
+	return append([]xenctl.DomainInfo{x.dom0, x.info}, x.others...), nil
 }
 func (x *fakeXen) Image(ident.UUID) (xenctl.Image, error) { return xenctl.Image{}, xenctl.ErrNoImage }
 func (x *fakeXen) WarmcacheStatus(ident.Domid) (xenctl.WarmcacheStatus, error) {

@@ -13,6 +13,7 @@ import (
 
 	"github.com/warmreboot/warmreboot/api"
 	"github.com/warmreboot/warmreboot/ident"
+	"github.com/warmreboot/warmreboot/internal/hypervisor"
 	"github.com/warmreboot/warmreboot/internal/version"
 	"github.com/warmreboot/warmreboot/xenctl"
 )
@@ -162,6 +163,9 @@ func (e *env) diagnose(ctx context.Context, socket, only string) *diagnosis {
 	if err != nil {
 		d.add("domains", "", sevUnknown, "does xl list work?", "Xen's domains cannot be listed: %v", err)
 		return d
+	}
+	if hypervisor.PVHDom0(infos) {
+		d.add("xen", "", sevCritical, "boot Xen without dom0=pvh", "dom0 is a PVH domain, and Xen tells only a PV dom0 which pages are kept: every reboot is a cold one")
 	}
 	d.checkMemory(l, infos)
 	all, err := e.domainsFor(ctx, l, socket, agent)

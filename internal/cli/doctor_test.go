@@ -85,6 +85,7 @@ func TestDoctor(t *testing.T) {
 		"no patches in Xen":  {func(p *patient) { p.xen.feature = xenctl.No }, sevCritical, "CRITICAL xen: this Xen has no warm cache", "CONFIG_WARMCACHE"},
 		"Xen of another one": {func(p *patient) { p.xen.feature, p.xen.probeErr = xenctl.Unknown, xenctl.ErrVersion }, sevCritical, "CRITICAL xen: this Xen has another version", "belong together"},
 		"Xen cannot tell":    {func(p *patient) { p.xen.feature, p.xen.probeErr = xenctl.Unknown, fs.ErrPermission }, sevUnknown, "UNKNOWN  xen: it cannot be told", "root"},
+		"PVH dom0":           {func(p *patient) { p.xen.dom0.HVM = true }, sevCritical, "CRITICAL xen: dom0 is a PVH domain", "without dom0=pvh"},
 		"restored": {func(p *patient) {
 			p.agent.list[0].Attached, p.agent.list[0].Resumed = false, true
 			p.store.Set("/local/domain/3/device/vbd/51712/feature-persistent", "1") // as it was where it came from

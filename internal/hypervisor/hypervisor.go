@@ -3,6 +3,7 @@
 package hypervisor
 
 import (
+	"slices"
 	"time"
 
 	"github.com/warmreboot/warmreboot/cachemap"
@@ -54,6 +55,12 @@ type Xen interface {
 	WarmcacheDropPFNs(ident.Domid, []ident.PFN) (uint64, error)
 	Image(ident.UUID) (xenctl.Image, error)
 	DropImage(ident.UUID) (uint64, error)
+}
+
+// PVHDom0 says whether dom0 is a PVH domain. Xen shows it no table and no bitmap: it
+// relies on them, and such a domain could write to whatever it maps of another one.
+func PVHDom0(all []xenctl.DomainInfo) bool {
+	return slices.ContainsFunc(all, func(d xenctl.DomainInfo) bool { return d.Domid == 0 && d.HVM })
 }
 
 // Real is Xen itself.

@@ -995,6 +995,7 @@ static void switched_off(void *unused)
     EXPECT(ASK(ENABLE), -ENOSYS);
 }
 
+static void disarm(void *unused) { EXPECT(domctl(d, &DOMCTL(DISARM)), 0); }
 static void on_demand(void *unused) { warmcache_forgo(d); }
 
 /* A domain that is populated on demand has no use for its image: it is given up first. */
@@ -1032,6 +1033,15 @@ static void not_run(void)
     make_image();
     d = domain_create(1, 1, 2000);
     as_dom0(adopt_only);
+    as_dom0(disarm);                                            /* then for nobody */
+    run_one(OP_KILL, 1, idle);
+    reap();
+    EXPECT(held_by_images(), 0);
+    shut_down();
+
+    make_image();
+    d = domain_create(1, 1, 2000);
+    as_dom0(adopt_only);
     for ( unsigned int i = 0; i < 3; i++ )
     {
         now += SECONDS(1000);                                   /* nobody comes */
@@ -1042,8 +1052,7 @@ static void not_run(void)
     shut_down();
 }
 
-static xen_domain_handle_t new_handle;
-static void rename_it(void *unused) { EXPECT(warmcache_rename(d, new_handle), 0); }
+static void rename_it(void *unused) { EXPECT(domain_rename(d, 1), 0); }
 
 /* Who takes a UUID, by whatever way, ends the image of it, and none has no UUID. */
 static void identities(void)
@@ -1051,9 +1060,8 @@ static void identities(void)
     make_image();
     run_one(OP_START, 2, OTHER_RUNS);
     d = slots[2];
-    memset(new_handle, 1, sizeof(new_handle));
     as_dom0(rename_it);
-    domain_rename(d, 1);
+    EXPECT(d->handle[0], 1);
     reap();
     EXPECT(held_by_images(), 0);
     shut_down();
@@ -1068,7 +1076,8 @@ static void identities(void)
     prepare();
     run_one(OP_START, 1, working);
     run_one(OP_BULK, 1, working);
-    domain_rename(slots[1], 0);
+    memset(slots[1]->handle, 0, sizeof(slots[1]->handle));
+    domain_renamed(slots[1], 1);
     run_one(OP_KILL, 1, idle);
     EXPECT(held_by_images(), 0);
     shut_down();
@@ -1155,24 +1164,44 @@ static void at_once(void (*one)(void *), struct vcpu *as, void (*other)(void *),
     check_quiet();
 }
 
+#define ADOPTED 4
 static void adopt_some(void *unused)
 {
     warmcache_adopt(d);
     d->in_flight++;
     d->populating++;
-    for ( unsigned int i = 0; i < 4; i++ )
+    for ( unsigned int i = 0; i < ADOPTED; i++ )
         warmcache_populate(d, _gfn(FIRST_BULK + i), 0, 0);
     d->populating--;
     d->in_flight--;
 }
 
-static unsigned long held_then;
+static unsigned long held_then, late;
 
 static void run_it(void *unused)
 {
     d->creation_finished = true;
     warmcache_creation_finished(d);
     held_then = count_committed(d, true);
+}
+
+/* What isn't held, though it came out of an image, is memory like any other. */
+static void came_late(void *unused)
+{
+    for ( unsigned int i = 0; i < ADOPTED; i++ )
+    {
+        p2m_type_t t;
+        struct page_info *page = guest_page(d, FIRST_BULK + i, &t);
+
+        if ( !page )
+            continue;
+        put_page(page);
+        if ( tracked(d, FIRST_BULK + i) != NOT_TRACKED )
+            continue;
+        EXPECT(cleared(FIRST_BULK + i), true);
+        EXPECT(t, p2m_ram_rw);
+        late++;
+    }
 }
 
 /* A domain that is let run while it is populated: what it holds it held when it began to. */
@@ -1184,10 +1213,99 @@ static void run_too_early(void)
         d = domain_create(1, 1, 2000);
         at_once(adopt_some, &slots[DOM0]->vcpus[0], run_it, &slots[DOM0]->vcpus[1]);
         EXPECT(count_committed(d, true), held_then);
+        as_dom0(came_late);
         reap();
         EXPECT(held_by_images(), 0);
         shut_down();
     }
+    EXPECT(late > 0, true);
+}
+
+static int renamed_by;
+static void rename_meanwhile(void *unused) { renamed_by = domain_rename(d, 2); }
+static void is_off(void *unused) { EXPECT(status().flags, 0); }
+
+/* A domain gets another UUID while it is populated: it has pages of one of them only. */
+static void renamed_too_early(void)
+{
+    unsigned int refused = 0;
+
+    for ( current_seed = 1; current_seed <= 200; current_seed++ )
+    {
+        make_image();
+        d = domain_create(1, 1, 2000);
+        at_once(adopt_some, &slots[DOM0]->vcpus[0], rename_meanwhile, &slots[DOM0]->vcpus[1]);
+        if ( renamed_by )
+        {
+            EXPECT(renamed_by, -EBUSY);
+            EXPECT(d->handle[0], 1);
+            EXPECT(count_committed(d, true), ADOPTED);
+            refused++;
+        }
+        else
+        {
+            EXPECT(d->handle[0], 2);
+            EXPECT(count_committed(d, true), 0);
+            as_dom0(is_off);
+            reap();
+            EXPECT(held_by_images() == 0 || held_by_images() == NR_BULK, true);
+        }
+        shut_down();
+    }
+    EXPECT(refused > 0 && refused < 200, true);
+}
+
+static void preserve_it(void *unused)
+{
+    while ( warmcache_preserve(d) == -ERESTART )
+        ;
+}
+
+static bool there, there_then;
+
+/* Whether there is an image of UUID 1. */
+static void look_for_image(void *unused)
+{
+    struct xen_domctl_warmcache op = DOMCTL(IMAGE_STATUS, .u.image.index = ~0U);
+
+    memset(op.u.image.uuid, 1, sizeof(op.u.image.uuid));
+    there = !warmcache_domctl(NULL, &op);
+}
+
+static bool all_moved(void *unused) { return !count_committed(d, false); }
+
+static void disarm_meanwhile(void *unused)
+{
+    wait_until(all_moved, NULL);
+    EXPECT(warmcache_domctl(d, &DOMCTL(DISARM)), 0);
+    look_for_image(NULL);
+    there_then = there;
+}
+
+/*
+ * Whoever was told that no image is kept finds it if there is one, also if nothing but
+ * the handlers' own locks comes between that and the domain's death.
+ */
+static void disarmed(void)
+{
+    unsigned int appeared = 0;
+
+    for ( current_seed = 1; current_seed <= 200; current_seed++ )
+    {
+        prepare();
+        run_one(OP_START, 1, working);
+        run_one(OP_BULK, 1, working);
+        d = slots[1];
+        d->is_dying = DOMDYING_dying;
+        d->p2m_gone = true;
+        at_once(preserve_it, &slots[DOM0]->vcpus[0], disarm_meanwhile, &slots[DOM0]->vcpus[1]);
+        as_dom0(look_for_image);
+        EXPECT(there, there_then);
+        appeared += there;
+        d->is_dying = DOMDYING_alive;
+        shut_down();
+    }
+    EXPECT(appeared > 0 && appeared < 200, true);
 }
 
 static enum tracked then;
@@ -1319,6 +1437,8 @@ int run_cases(void)
     limited();
     dropped();
     run_too_early();
+    renamed_too_early();
+    disarmed();
     followed();
     enabled_meanwhile();
     printf("calls of 120 elements, preempted at each of %lu looks in turn: the same\n", looks);

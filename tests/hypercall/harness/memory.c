@@ -212,6 +212,10 @@ void free_xenheap_page(void *va)
 }
 
 static unsigned char uuid_of(const struct domain *d) { return d->handle[0]; }
+static bool is_of(unsigned char origin, const struct domain *d)
+{
+    return origin == uuid_of(d) || (d->was && origin == d->was);
+}
 
 int assign_page(struct page_info *page, unsigned int order, struct domain *d,
                 unsigned int memflags)
@@ -227,7 +231,7 @@ int assign_page(struct page_info *page, unsigned int order, struct domain *d,
         rc = -E2BIG;
     else
     {
-        if ( page->origin && page->origin != uuid_of(d) )
+        if ( page->origin && !is_of(page->origin, d) )
             STOP("frame %lu with bytes of UUID %u is given to UUID %u",
                  mfn_x(page_to_mfn(page)), page->origin, uuid_of(d));
         ASSERT(!page_get_owner(page) && page->m2p == INVALID_M2P_ENTRY);
@@ -256,7 +260,7 @@ struct page_info *alloc_domheap_page(struct domain *d, unsigned int memflags)
     ASSERT(d);
     va = frame_va(page_to_mfn(page));
     /* A living owner who gives a page up has to clear it himself. */
-    if ( page->origin && !page->disclosed && page->origin != uuid_of(d) )
+    if ( page->origin && !page->disclosed && !is_of(page->origin, d) )
         STOP("frame %lu was not scrubbed: bytes of UUID %u for UUID %u",
              mfn_x(page_to_mfn(page)), page->origin, uuid_of(d));
     page->origin = 0;
@@ -827,12 +831,25 @@ struct domain *domain_create(unsigned int slot, unsigned char uuid,
 }
 
 /* What it has in its memory goes on to be its own. */
-void domain_rename(struct domain *d, unsigned char uuid)
+void domain_renamed(struct domain *d, unsigned char was)
 {
     for ( unsigned int i = 1; i < frames_end; i++ )
-        if ( frame_table[i].owner == d && frame_table[i].origin == uuid_of(d) )
-            frame_table[i].origin = uuid;
-    memset(d->handle, uuid, sizeof(d->handle));
+        if ( frame_table[i].owner == d && frame_table[i].origin == was )
+            frame_table[i].origin = uuid_of(d);
+}
+
+int domain_rename(struct domain *d, unsigned char uuid)
+{
+    xen_domain_handle_t handle;
+    int rc;
+
+    memset(handle, uuid, sizeof(handle));
+    d->was = uuid_of(d);
+    rc = warmcache_rename(d, handle);
+    domain_renamed(d, d->was);
+    d->was = 0;
+
+    return rc;
 }
 
 unsigned long domain_get_maximum_gpfn(struct domain *d) { return NR_GFN - 1; }

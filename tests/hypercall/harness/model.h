@@ -51,7 +51,8 @@ void machine_check_empty(void);
 struct domain *domain_create(unsigned int slot, unsigned char uuid,
                              unsigned int max_pages);
 void domain_free_dead(void);
-void domain_rename(struct domain *d, unsigned char uuid);
+int domain_rename(struct domain *d, unsigned char uuid);  /* as XEN_DOMCTL_setdomainhandle */
+void domain_renamed(struct domain *d, unsigned char was); /* after its handle was changed */
 void timers_run(void);
 int change_type(struct domain *d, unsigned long gfn, p2m_type_t ot,
                 p2m_type_t nt, p2m_access_t a);

@@ -1067,13 +1067,7 @@ static void op_machine(struct work *w)
             if ( w->b[1] & 1 )
                 warmcache_reset(w->d);
             else
-            {
-                xen_domain_handle_t handle;
-
-                memset(handle, 1 + w->b[2] % 3, sizeof(handle));
-                if ( !warmcache_rename(w->d, handle) )
-                    domain_rename(w->d, handle[0]);
-            }
+                domain_rename(w->d, 1 + w->b[2] % 3);
         }
         lock_release(&domctl_lock);
         break;

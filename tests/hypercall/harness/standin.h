@@ -270,6 +270,7 @@ enum { DOMDYING_alive, DOMDYING_dying, DOMDYING_dead };
 struct domain {
     domid_t domain_id;
     xen_domain_handle_t handle;
+    unsigned char was;             /* its UUID, while that is being changed; else 0 */
     int is_dying;
     bool is_shut_down, creation_finished;
     unsigned int shutdown_code;
