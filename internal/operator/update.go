@@ -234,6 +234,13 @@ func (o *Operator) prepare(ctx context.Context, uuid, id string, r api.Operation
 			if err := kernelfile.Readable(u.Config); err != nil {
 				return no(fmt.Errorf("its configuration: %w", err))
 			}
+			raw, err := os.ReadFile(u.Config)
+			if err == nil {
+				err = toolstack.ConfigAbout(raw, d.Domain)
+			}
+			if err != nil {
+				return no(fmt.Errorf("%s is not its configuration: %w", u.Config, err))
+			}
 		}
 		d.Config = o.configOf(d.Domain, u.Config)
 	}
@@ -258,30 +265,11 @@ func (o *Operator) configOf(d toolstack.Domain, named string) string {
 	}
 	for _, name := range []string{d.Name + ".cfg", d.Name} {
 		path := filepath.Join(o.updates.Configs, name)
-		if raw, err := os.ReadFile(path); err == nil && about(string(raw), d) {
+		if raw, err := os.ReadFile(path); err == nil && toolstack.ConfigAbout(raw, d) == nil {
 			return path
 		}
 	}
 	return ""
-}
-
-// about reports whether a configuration of xl's names a domain. Both may have bytes that
-// are no UTF-8.
-func about(config string, d toolstack.Domain) bool {
-	for line := range strings.Lines(config) {
-		key, value, _ := strings.Cut(line, "=")
-		value = strings.TrimSpace(value)
-		if value == "" || value[0] != '"' && value[0] != '\'' {
-			continue
-		}
-		value, _, ended := strings.Cut(value[1:], value[:1])
-		switch key = strings.TrimSpace(key); {
-		case !ended:
-		case key == "name" && value == d.Name, key == "uuid" && strings.EqualFold(value, d.UUID.String()):
-			return true
-		}
-	}
-	return false
 }
 
 // updateResult is what an update's operation returns.
@@ -581,11 +569,15 @@ func (t *trial) watch(ctx context.Context, rec update.Record) (update.Record, er
 	}
 }
 
-// create makes a domain that nobody else creates.
+// create makes a domain that nobody else creates, with its old kernel.
 func (t *trial) create(ctx context.Context) {
-	driver, err := t.driver()
+	k, err := t.boots(bootonce.Old)
+	var driver toolstack.Driver
 	if err == nil {
-		err = driver.Recreate(ctx, t.d.Domain, t.d.Config)
+		driver, err = t.driver()
+	}
+	if err == nil {
+		err = driver.Recreate(ctx, t.d.Domain, k, t.d.Config)
 	}
 	if err != nil && ctx.Err() == nil {
 		t.Log.Error("the domain went down, and cannot be created again", "op", "update", "domain", t.d.Domain.Name, "uuid", t.d.Domain.UUID, "err", err, "next", "create it")
@@ -714,9 +706,9 @@ func (t *trial) bless(ctx context.Context) error {
 	return err
 }
 
-// settle has the toolstack boot one of both kernels from now on, without the loader:
-// by the files that were named, or by copies if those are not what they were.
-func (t *trial) settle(ctx context.Context, domid ident.Domid, w bootonce.Which) error {
+// boots returns one of both kernels as it is to be booted without the loader: by the
+// files that were named, or by copies if those are not what they were.
+func (t *trial) boots(w bootonce.Which) (toolstack.Kernel, error) {
 	k := t.d.Old
 	if w == bootonce.New {
 		k = t.d.New
@@ -725,15 +717,18 @@ func (t *trial) settle(ctx context.Context, domid ident.Domid, w bootonce.Which)
 	if errors.Is(err, fs.ErrNotExist) { // somebody has removed the copies
 		same, err = true, nil
 	}
+	if err != nil || same {
+		return k, err
+	}
+	own, err := t.files.Image(w)
+	return toolstack.Kernel{File: own.Kernel, Initrd: own.Initrd, Cmdline: own.Cmdline}, err
+}
+
+// settle has the toolstack boot one of both kernels from now on, without the loader.
+func (t *trial) settle(ctx context.Context, domid ident.Domid, w bootonce.Which) error {
+	k, err := t.boots(w)
 	if err != nil {
 		return err
-	}
-	if !same {
-		own, err := t.files.Image(w)
-		if err != nil {
-			return err
-		}
-		k = toolstack.Kernel{File: own.Kernel, Initrd: own.Initrd, Cmdline: own.Cmdline}
 	}
 	driver, err := t.driver()
 	if err != nil {
@@ -794,8 +789,8 @@ func (t *trial) account(ctx context.Context, failed error) (any, error) {
 	return t.result(u), api.Errorf(api.Failed, "domain %s: %s; see warmreboot status %s", name, u.Why, ident.Word(name, t.d.Domain.UUID))
 }
 
-// other says which kernel a domain has that we have created, if its configuration does
-// not name the one that it had.
+// other says which kernel a domain has that was to be created by us, if it is not the one
+// that it had: somebody may have been quicker.
 func (t *trial) other(ctx context.Context) (string, error) {
 	if !t.rec.Made {
 		return "", nil
@@ -811,11 +806,15 @@ func (t *trial) other(ctx context.Context) (string, error) {
 		if err != nil {
 			return "", err
 		}
-		k, err := driver.Kernel(ctx, d)
-		if err != nil || k.Once != "" || k == t.d.Old {
+		was, err := t.boots(bootonce.Old)
+		if err != nil {
 			return "", err
 		}
-		return fmt.Sprintf("the domain was created again by %s, and has the kernel which that names: %s, %q", t.d.Config, k.File, k.Cmdline), nil
+		k, err := driver.Kernel(ctx, d)
+		if err != nil || k.Once != "" || k == t.d.Old || k == was {
+			return "", err
+		}
+		return fmt.Sprintf("the domain was created again by somebody else, and has the kernel %s, %q", k.File, k.Cmdline), nil
 	})
 }
 

@@ -52,7 +52,7 @@ type updating struct {
 	ended   []api.UpdateOutcome
 	armed   func() // the toolstack has been told
 	old     toolstack.Kernel
-	named   toolstack.Kernel // by the configuration
+	byHand  *toolstack.Kernel // somebody creates the domain with, before it is created by us
 	clones  *clones
 }
 
@@ -84,7 +84,7 @@ func newUpdating(t *testing.T, w way) *updating {
 	}
 	u.console = dir
 	u.old = toolstack.Kernel{File: file("vmlinuz-old", kernelFile("old")), Initrd: file("initrd-old", []byte("i")), Cmdline: "root=/dev/xvda"}
-	u.kernel, u.named = u.old, u.old
+	u.kernel = u.old
 	file("guest-web.log", []byte("of the boot before\n"))
 	u.update = &api.UpdateRequest{Kernel: file("vmlinuz-new", kernelFile("new")), Initrd: file("initrd-new", []byte("j")), DeadlineSeconds: 0.2, ProbationSeconds: 0.05,
 		Health: &api.HealthCheck{Command: []string{"/usr/bin/check", "{domain}"}, TimeoutSeconds: 60}}
@@ -172,7 +172,7 @@ func (u *updating) Reboot(context.Context, ident.Domid) error {
 	return errors.New("it is asked by the agent")
 }
 
-func (u *updating) Recreate(_ context.Context, _ toolstack.Domain, file string) error {
+func (u *updating) Recreate(_ context.Context, _ toolstack.Domain, k toolstack.Kernel, file string) error {
 	if file == "" {
 		return errors.New("xl create it")
 	}
@@ -181,8 +181,14 @@ func (u *updating) Recreate(_ context.Context, _ toolstack.Domain, file string) 
 	if u.web.Domid != 0 {
 		return errors.New("it is there")
 	}
-	u.kernel = u.named
+	u.kernel = k
+	if u.byHand != nil {
+		u.kernel = *u.byHand
+	}
 	u.create(u.web)
+	if u.byHand != nil {
+		return errors.New("it is there")
+	}
 	return nil
 }
 
@@ -422,17 +428,31 @@ func TestUpdateNoRoom(t *testing.T) {
 	}
 }
 
-// TestUpdateNamesAnother: a domain that had to be created again by a configuration which
-// does not name the kernel that it had is not said to have that again.
-func TestUpdateNamesAnother(t *testing.T) {
-	u := newUpdating(t, notCreated)
-	u.update.DeadlineSeconds = 120
-	u.named.Cmdline = "of long ago"
-	if err := os.WriteFile(filepath.Join(u.console, "web.cfg"), []byte("name = 'web'\n"), 0o600); err != nil {
-		t.Fatal(err)
+// TestUpdateNotCreated: a domain that its toolstack could not create is created again with
+// its old kernel, by a copy if the file is not what it was. If somebody else was quicker,
+// with another one, it is not said to have its old one.
+func TestUpdateNotCreated(t *testing.T) {
+	prepare := func() *updating {
+		u := newUpdating(t, notCreated)
+		u.update.DeadlineSeconds = 120
+		if err := os.WriteFile(filepath.Join(u.console, "web.cfg"), []byte("name = 'web'\nkernel = '/of/long/ago'\n"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		return u
 	}
+	u := prepare()
+	u.armed = func() { _ = os.WriteFile(u.old.File, kernelFile("another"), 0o600) }
 	op, err := api.AwaitOperation(t.Context(), u.start(), u.request())
-	if op.Update == nil || op.Update.Outcome != api.UpdateLost || code(err) != api.Failed || !strings.Contains(op.Update.Why, "could not be loaded") || !strings.Contains(op.Update.Why, "of long ago") || !strings.Contains(op.Update.Why, "web.cfg") {
+	if op.Update == nil || op.Update.Outcome != api.UpdateBack || code(err) != api.FellBack || u.runs != "old" || !strings.HasPrefix(u.kernel.File, op.Update.Copies) || op.Update.Copies == "" {
+		t.Errorf("%+v, %v; it runs %s, and boots %+v", op.Update, err, u.runs, u.kernel)
+	}
+
+	u = prepare()
+	other := u.old
+	other.Cmdline = "of long ago"
+	u.byHand = &other
+	op, err = api.AwaitOperation(t.Context(), u.start(), u.request())
+	if op.Update == nil || op.Update.Outcome != api.UpdateLost || code(err) != api.Failed || !strings.Contains(op.Update.Why, "could not be loaded") || !strings.Contains(op.Update.Why, "of long ago") {
 		t.Errorf("%+v, %v", op.Update, err)
 	}
 	if left, _ := filepath.Glob(filepath.Join(u.dir, "updates", "*")); len(left) > 0 {
@@ -495,6 +515,7 @@ func TestUpdateRefused(t *testing.T) {
 		"the old one":        {func(u *updating) { u.update.Kernel, u.update.Initrd = u.old.File, u.old.Initrd }, api.UpdateRefused, "already"},
 		"no way back":        {func(u *updating) { _ = os.Remove(u.old.File) }, api.UpdateRefused, "fall back"},
 		"crash is the end":   {func(u *updating) { u.ends.Crash = "preserve" }, api.UpdateRefused, "on_crash"},
+		"another's config":   {func(u *updating) { u.update.Config = text(u) }, api.UpdateRefused, "not its configuration"},
 		"no config file":     {func(u *updating) { u.update.Config = "/nowhere/web.cfg" }, api.UpdateRefused, "no such file"},
 		"no loader":          {func(u *updating) { u.cannot = errors.New("it is an HVM guest") }, api.UpdateRefused, "HVM"},
 		"not there":          {func(u *updating) { delete(u.domains, "web") }, api.NotFound, "no domain"},

@@ -186,8 +186,11 @@ func conform(t *testing.T, b bed) {
 		t.Errorf("destroyed, and there is %+v", now)
 	}
 	must(b.Destroy(ctx, last))
-	must(b.Recreate(ctx, last, b.config))
-	last, _ = b.up(t, last.Domid)
+	must(b.Recreate(ctx, last, marked, b.config)) // which names another one
+	last, line = b.up(t, last.Domid)
+	if got, err := b.Kernel(ctx, last); err != nil || got != marked || !strings.Contains(line, mark) {
+		t.Errorf("created again: %+v, %v, booted with %q", got, err, line)
+	}
 	must(b.Destroy(ctx, last))
 	time.Sleep(b.patience / 20)
 	if _, err := b.Kernel(ctx, last); b.Name() == toolstack.XL && !errors.Is(err, os.ErrNotExist) {

@@ -62,9 +62,10 @@ type Driver interface {
 	// Create makes a domain of a configuration in the toolstack's own language, and
 	// lets it run. It is an error if it is there already.
 	Create(ctx context.Context, file string) error
-	// Recreate makes a domain again that has gone, though it should not have: by its
-	// definition, or, if the toolstack has none, by a configuration file.
-	Recreate(ctx context.Context, d Domain, file string) error
+	// Recreate makes a domain again that has gone, though it should not have, with that
+	// kernel: by its definition, or, if the toolstack has none, by a configuration file,
+	// whatever kernel that names.
+	Recreate(ctx context.Context, d Domain, k Kernel, file string) error
 	// Destroy ends a domain at once, for good. That it is gone already is no error.
 	Destroy(context.Context, Domain) error
 }

@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
 	"time"
@@ -36,8 +37,14 @@ type fakeHost struct {
 
 const (
 	xlJSON = `{"c_info": {"name": "domU-web", "domid": 4294967295},
- "b_info": {"max_memkb": 18446744073709551615, "kernel": "KERNEL", "cmdline": "root=/dev/xvda ro", "type.pvh": {}},
+ "b_info": {"max_memkb": 18446744073709551615, "kernel": "KERNEL", "cmdline": "CMDLINE", "type.pvh": {}},
  "disks": [{"pdev_path": "/dev/vdb", "vdev": "xvda", "format": "raw", "readwrite": 1}], "on_reboot": "restart"}`
+	xlConfig = `name = "domU-web"
+uuid = "UUID"
+kernel = "KERNEL"
+cmdline = "root=/dev/xvda ro"
+disk = [ "/dev/vdb,raw,xvda" ]
+`
 	libvirtXML = `<domain type='xen' xmlns:xl='http://libvirt.org/schemas/domain/xen/1.0'>
   <name>domU-web</name><uuid>UUID</uuid><!-- kept -->
   <os>
@@ -197,7 +204,7 @@ func (h *fakeHost) run(_ context.Context, stdin []byte, name string, args ...str
 	mine := len(args) > 1 && args[len(args)-1] == webUUID.String()
 	switch command := name + " " + args[0]; {
 	case command == "xl create" && h.runs.Domid == 0:
-		h.boot(file())
+		h.boot(h.stored(file(), args[2:]))
 	case command == "xl destroy" && args[1] == fmt.Sprint(h.runs.Domid):
 		h.end()
 	case command == "virsh define" && args[1] == "/dev/stdin":
@@ -218,6 +225,20 @@ func (h *fakeHost) run(_ context.Context, stdin []byte, name string, args ...str
 	return nil, nil
 }
 
+// stored is what libxl stores of a configuration of xl's with lines that are added.
+func (h *fakeHost) stored(config []byte, lines []string) []byte {
+	text := string(config) + "\n" + strings.Join(lines, "\n") + "\n"
+	json := xlJSON
+	for key, name := range map[string]string{"KERNEL": "kernel", "CMDLINE": "cmdline", "UUID": "uuid"} {
+		all := regexp.MustCompile(`(?m)^`+name+` = "(.*)"$`).FindAllStringSubmatch(text, -1)
+		if len(all) == 0 {
+			h.t.Fatalf("no %s in %q", name, text)
+		}
+		json = strings.ReplaceAll(json, key, all[len(all)-1][1])
+	}
+	return []byte(json)
+}
+
 // newFake makes a host, with programs that only have to be there.
 func newFake(t *testing.T, libvirt bool) (*fakeHost, bed) {
 	t.Helper()
@@ -233,7 +254,7 @@ func newFake(t *testing.T, libvirt bool) (*fakeHost, bed) {
 	t.Setenv("PATH", filepath.Join(root, "bin"))
 	kernel, config := filepath.Join(root, "vmlinuz"), filepath.Join(root, "config")
 	h.write(kernel, "")
-	template, command := xlJSON, "xl"
+	template, command := xlConfig, "xl"
 	if libvirt {
 		template, command = libvirtXML, "libvirtd"
 	}
@@ -347,7 +368,7 @@ func TestCanTry(t *testing.T) {
 		t.Fatal(err)
 	}
 	k.Once = "/var/lib/a trial"
-	if err := b.Recreate(t.Context(), h.runs, ""); err == nil || !strings.Contains(err.Error(), "xl create") {
+	if err := b.Recreate(t.Context(), h.runs, k, ""); err == nil || !strings.Contains(err.Error(), "xl create") {
 		t.Errorf("recreated of nothing: %v", err)
 	}
 	if err := (toolstack.Xl{Host: h.Host}).SetKernel(t.Context(), h.runs, k); err == nil || !strings.Contains(err.Error(), "loader") {
@@ -356,6 +377,31 @@ func TestCanTry(t *testing.T) {
 	_, b = newFake(t, true)
 	if err := b.SetKernel(t.Context(), h.runs, k); err == nil || !strings.Contains(err.Error(), "blanks") {
 		t.Errorf("libvirt, of a folder with a blank: %v", err)
+	}
+}
+
+// TestRecreateOfAnother: a file that is about another domain, or is not understood, makes
+// no domain.
+func TestRecreateOfAnother(t *testing.T) {
+	h, b := newFake(t, false)
+	k := toolstack.Kernel{File: filepath.Join(t.TempDir(), "vmlinuz"), Cmdline: "c"}
+	h.write(k.File, "")
+	web := toolstack.Domain{Domid: 7, UUID: webUUID, Name: "domU-web"}
+	for name, text := range map[string]string{
+		"another":   "name = 'domU-web'\nuuid = '" + ident.UUID{9}.String() + "'\n",
+		"no xl.cfg": "import os\n",
+		"a=b":       "name = 'domU-web'\n",
+		"a loader":  "name = 'domU-web'\nbootloader = 'pygrub'\n",
+	} {
+		file := filepath.Join(t.TempDir(), name)
+		h.write(file, text)
+		if err := b.Recreate(t.Context(), web, k, file); err == nil || !strings.Contains(err.Error(), file) || len(h.argv) > 0 {
+			t.Errorf("%s: %v, %q", name, err, h.argv)
+		}
+	}
+	k.File += "x"
+	if err := b.Recreate(t.Context(), web, k, b.config); err == nil || len(h.argv) > 0 {
+		t.Errorf("with no kernel: %v, %q", err, h.argv)
 	}
 }
 

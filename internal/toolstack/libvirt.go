@@ -76,7 +76,10 @@ func (l LibvirtDriver) Create(ctx context.Context, file string) error {
 }
 
 // Recreate implements Driver.
-func (l LibvirtDriver) Recreate(ctx context.Context, d Domain, _ string) error {
+func (l LibvirtDriver) Recreate(ctx context.Context, d Domain, k Kernel, _ string) error {
+	if err := l.SetKernel(ctx, d, k); err != nil {
+		return err
+	}
 	_, err := l.virsh(ctx, nil, "start", d.UUID.String())
 	return err
 }

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strings"
 	"syscall"
 
 	"github.com/warmreboot/warmreboot/ident"
@@ -61,21 +62,49 @@ func (x Xl) Owner(domid ident.Domid, uuid ident.UUID, name string) (Owner, error
 }
 
 // Create implements Driver. xl itself refuses a second domain of one name.
-func (x Xl) Create(ctx context.Context, file string) error {
+func (x Xl) Create(ctx context.Context, file string) error { return x.create(ctx, file, nil) }
+
+// create has xl create a domain by a file, to which it adds lines.
+func (x Xl) create(ctx context.Context, file string, lines []string) error {
 	if err := configFile(file); err != nil {
 		return err
 	}
-	args := append(append([]string{}, x.Beside...), "xl", "create", file)
+	if strings.Contains(file, "=") {
+		return fmt.Errorf("configuration %q: xl takes a path with = in it for a setting: give it another name", file)
+	}
+	args := append(append(append([]string{}, x.Beside...), "xl", "create", file), lines...)
 	_, err := x.Run(ctx, nil, args[0], args[1:]...)
 	return err
 }
 
-// Recreate implements Driver. What libxl had stored went with the domain.
-func (x Xl) Recreate(ctx context.Context, d Domain, file string) error {
+// Recreate implements Driver. What libxl had stored went with the domain; of what the
+// file says of its kernel and its UUID, that which is added to it counts.
+func (x Xl) Recreate(ctx context.Context, d Domain, k Kernel, file string) error {
 	if file == "" {
 		return fmt.Errorf("domain %s (%s): it is not known which configuration it was created by: xl create it", d.Name, d.UUID)
 	}
-	return x.Create(ctx, file)
+	if err := k.check(); err != nil {
+		return err
+	}
+	raw, err := os.ReadFile(file)
+	if err == nil {
+		err = ConfigAbout(raw, d)
+	}
+	if err == nil {
+		err = noLoader(raw)
+	}
+	if err != nil {
+		return fmt.Errorf("%s: %w", file, err)
+	}
+	var more settings
+	more.text("uuid", d.UUID.String())
+	more.text("kernel", k.File)
+	more.text("ramdisk", k.Initrd) // "" is none, to libxl
+	more.text("cmdline", k.Cmdline)
+	if more.err != nil {
+		return more.err
+	}
+	return x.create(ctx, file, more.lines)
 }
 
 // Destroy implements Driver. A domid is not given to another domain while a host is
