@@ -12,10 +12,12 @@ type UpdateRequest struct {
 	// Cmdline is the kernel's command line; nil: as it is now.
 	Cmdline *string `json:"cmdline,omitempty"`
 	// Config is the operator's own configuration of the domain, by an absolute path,
-	// where xl has created it; "": the one in /etc/xen that names the domain. It is not
-	// changed. A domain that its toolstack could not create with the new kernel is created
-	// by it.
+	// where xl has created it; "": the one in /etc/xen that names the domain. A domain
+	// that its toolstack could not create with the new kernel is created by it.
 	Config string `json:"config,omitempty"`
+	// WriteConfig has Config name the new kernel once that is the domain's; else it is not
+	// changed. libvirt needs none.
+	WriteConfig bool `json:"write_config,omitempty"`
 	// Health is how to see that the domain is well; nil: that it is up.
 	Health *HealthCheck `json:"health,omitempty"`
 	// DeadlineSeconds is how long it may take to be up, ProbationSeconds how long it has
@@ -91,6 +93,10 @@ type Update struct {
 	// Config is the operator's own configuration, which has the old kernel; "" if
 	// there is none, or it is not known.
 	Config string `json:"config,omitempty"`
+	// ConfigWritten: that has the new kernel now, as was asked for. ConfigError is why it
+	// has not.
+	ConfigWritten bool   `json:"config_written,omitempty"`
+	ConfigError   string `json:"config_error,omitempty"`
 	// Copies is where the daemon's own copies of the kernel are that the domain boots,
 	// as the files that were named have been changed or removed meanwhile; "" if they
 	// are not needed.

@@ -29,6 +29,7 @@ func (e *env) updateCommand() *cli.Command {
 			durationFlag("deadline", 10*time.Minute, "go back if it is not up after `TIME`"),
 			durationFlag("probation", 10*time.Minute, "for how `LONG` it has to be well until it is the domain's kernel"),
 			&cli.StringFlag{Name: "config", Usage: "xl's configuration `FILE` of the domain; by default the one in /etc/xen"},
+			&cli.BoolFlag{Name: "write-config", Usage: "have that name the new kernel when it is the domain's"},
 			&cli.BoolFlag{Name: "cold", Usage: "reboot normally, without the page cache"},
 			&cli.BoolFlag{Name: "trial", Usage: "try the new kernel on a clone of the domain first, with copies of its disks; what is wrong with it costs nothing then"},
 			&cli.BoolFlag{Name: "trial-only", Usage: "as --trial, and no more than that"},
@@ -82,10 +83,13 @@ func (e *env) update(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
-	u := &api.UpdateRequest{Kernel: c.String("kernel"), Initrd: c.String("initrd"), Config: c.String("config"),
+	u := &api.UpdateRequest{Kernel: c.String("kernel"), Initrd: c.String("initrd"), Config: c.String("config"), WriteConfig: c.Bool("write-config"),
 		DeadlineSeconds: durationOf(c, "deadline").Seconds(), ProbationSeconds: durationOf(c, "probation").Seconds()}
 	if u.Kernel == "" {
 		return usagef("which kernel? --kernel FILE")
+	}
+	if u.WriteConfig && c.Bool("trial-only") {
+		return usagef("--trial-only changes nothing: no --write-config")
 	}
 	if durationOf(c, "deadline") < time.Second || durationOf(c, "health-timeout") < time.Second {
 		return usagef("--deadline and --health-timeout must be a second or more")
@@ -162,7 +166,11 @@ func (e *env) planUpdate(ctx context.Context, o api.Operations, p call, r api.Op
 		fmt.Fprintf(e.stdout, "would preserve %s\n", pages(plan.Pages))
 	}
 	fmt.Fprintf(e.stdout, "would go back to the old kernel if the new one goes down, is not up after %v, or is not well now and after %v\n", durationOf(p.c, "deadline"), durationOf(p.c, "probation"))
-	printConfig(e.stdout, *plan.Update, "would have to be changed")
+	if plan.Update.Config != "" && p.c.Bool("write-config") {
+		fmt.Fprintf(e.stdout, "would write the new kernel into %s then\n", plan.Update.Config)
+	} else {
+		printConfig(e.stdout, *plan.Update, "would have to be changed")
+	}
 	return nil
 }
 
@@ -178,7 +186,7 @@ func files(b api.BootFiles) string {
 var steps = map[string]string{
 	"well before": "asking whether it is well now", "keep": "copying both kernels", "trial": "trying the new kernel on a clone", "arm": "telling the toolstack which kernel to fall back to",
 	"graceful": "going down", "cold": "going down", "force": "taking it down", "trying": "the new kernel boots", "checking": "asking whether it is well",
-	"probation": "well, and on probation", "confirming": "asking once more", "bless": "making it the domain's kernel", "returning": "going back to the old kernel",
+	"probation": "well, and on probation", "confirming": "asking once more", "bless": "making it the domain's kernel", "write config": "writing it into the domain's configuration", "returning": "going back to the old kernel",
 }
 
 // asked is api.Operations, by a name that none of its methods has.
@@ -245,7 +253,11 @@ func printUpdate(w io.Writer, op api.Operation) {
 	default:
 		fmt.Fprintf(w, "the files that were named are not what was booted any more: the domain boots by copies in %s; put them back, and warmreboot update it to them\n", u.Copies)
 	}
-	if u.Outcome == api.Updated {
+	switch {
+	case u.Outcome != api.Updated:
+	case u.ConfigWritten:
+		fmt.Fprintf(w, "%s has the new kernel\n", u.Config)
+	default:
 		printConfig(w, u, "is yours to change")
 	}
 }
@@ -284,8 +296,8 @@ func printNotChecked(w io.Writer, t api.Trial) {
 	}
 }
 
-// printConfig says what an operator has to write down: nobody else writes into his
-// files.
+// printConfig says what an operator has to write down: unless he asks for it, nobody
+// else writes into his files.
 func printConfig(w io.Writer, u api.Update, is string) {
 	if u.Config == "" {
 		return

@@ -27,6 +27,7 @@ func TestUpdateCommand(t *testing.T) {
 			api.UpdateRequest{Kernel: "/k", Health: check(api.HealthCheck{HTTP: "http://web/ok", TimeoutSeconds: 60}), DeadlineSeconds: 180}, api.Graceful},
 		{[]string{"web", "--kernel", "/k", "--health", "tcp:web:80"}, api.UpdateRequest{Kernel: "/k", Health: check(api.HealthCheck{TCP: "web:80", TimeoutSeconds: 120}), DeadlineSeconds: 600, ProbationSeconds: 600}, api.Graceful},
 		{[]string{"web", "--kernel", "/k", "--health", "/bin/check {domain}"}, api.UpdateRequest{Kernel: "/k", Health: check(api.HealthCheck{Command: []string{"/bin/check", "{domain}"}, TimeoutSeconds: 120}), DeadlineSeconds: 600, ProbationSeconds: 600}, api.Graceful},
+		{[]string{"web", "--kernel", "/k", "--write-config"}, api.UpdateRequest{Kernel: "/k", WriteConfig: true, DeadlineSeconds: 600, ProbationSeconds: 600}, api.Graceful},
 		{[]string{"web", "--kernel", "/k", "--trial"}, api.UpdateRequest{Kernel: "/k", Trial: &api.TrialRequest{SpaceBytes: 1 << 30}, DeadlineSeconds: 600, ProbationSeconds: 600}, api.Graceful},
 		{[]string{"web", "--kernel", "/k", "--trial-only", "--keep", "--trial-bridge", "br9", "--trial-space", "64"},
 			api.UpdateRequest{Kernel: "/k", Trial: &api.TrialRequest{Only: true, Keep: true, Bridge: "br9", SpaceBytes: 64 << 20}, DeadlineSeconds: 600, ProbationSeconds: 600}, api.Graceful},
@@ -38,7 +39,7 @@ func TestUpdateCommand(t *testing.T) {
 		}
 	}
 	for _, args := range [][]string{{"web"}, {"--kernel", "/k"}, {"web", "--kernel", "/k", "--health", "check"}, {"web", "--kernel", "/k", "--health", "tcp:80"}, {"web", "--kernel", "/k", "--deadline", "0s"},
-		{"web", "--kernel", "/k", "--keep"}, {"web", "--kernel", "/k", "--trial-bridge", "b"}, {"web", "--kernel", "/k", "--trial", "--trial-space", "1"}} {
+		{"web", "--kernel", "/k", "--keep"}, {"web", "--kernel", "/k", "--trial-only", "--write-config"}, {"web", "--kernel", "/k", "--trial-bridge", "b"}, {"web", "--kernel", "/k", "--trial", "--trial-space", "1"}} {
 		s := &fakeService{}
 		if r := runCLI(s, nil, append([]string{"update"}, args...)...); r.code != ExitUsage || len(s.asked) > 0 {
 			t.Errorf("%q: %+v, asked %q", args, r, s.asked)
@@ -57,6 +58,10 @@ func TestUpdateAccount(t *testing.T) {
 	}{
 		{api.Update{Outcome: api.Updated, Old: api.BootFiles{Kernel: "/boot/a", Cmdline: "q"}, New: api.BootFiles{Kernel: "/boot/b", Initrd: "/boot/i", Cmdline: "q"}, Config: "/etc/xen/web.cfg"}, nil, 0,
 			[]string{"was updated", "/etc/xen/web.cfg is yours to change", `kernel = "/boot/b"`, `ramdisk = "/boot/i"`, "came back warm"}},
+		{api.Update{Outcome: api.Updated, New: api.BootFiles{Kernel: "/boot/b"}, Config: "/etc/xen/web.cfg", ConfigError: "twice"}, api.Errorf(api.Failed, "is not changed: twice"), ExitFailure,
+			[]string{"was updated", "/etc/xen/web.cfg is yours to change", `kernel = "/boot/b"`}},
+		{api.Update{Outcome: api.Updated, New: api.BootFiles{Kernel: "/boot/b"}, Config: "/etc/xen/web.cfg", ConfigWritten: true}, nil, 0,
+			[]string{"was updated", "/etc/xen/web.cfg has the new kernel"}},
 		{api.Update{Outcome: api.UpdateBack, Why: "it panicked", New: api.BootFiles{Kernel: "/boot/b"}, Console: []string{"Kernel panic\x1b[2J", "end"}, Copies: "/var/lib/x"}, api.Errorf(api.FellBack, "domain web has its old kernel again"), ExitFellBack,
 			[]string{"fell back", "it panicked", `| Kernel panic\x1b[2J`, "| end", "copies in /var/lib/x"}},
 		{api.Update{Outcome: api.NotTried}, api.Errorf(api.UpdateRefused, "no Xen note"), ExitRefused, []string{"was not updated"}},
@@ -75,7 +80,7 @@ func TestUpdateAccount(t *testing.T) {
 				t.Errorf("%s: no %q in\n%s", c.update.Outcome, want, r.out)
 			}
 		}
-		if strings.Contains(r.out, "kernel = ") != (c.update.Outcome == api.Updated) {
+		if strings.Contains(r.out, "kernel = ") != (c.update.Outcome == api.Updated && !c.update.ConfigWritten) {
 			t.Errorf("%s: what is to be written down: %s", c.update.Outcome, r.out)
 		}
 		var got api.Operation

@@ -243,6 +243,14 @@ func (o *Operator) prepare(ctx context.Context, uuid, id string, r api.Operation
 			}
 		}
 		d.Config = o.configOf(d.Domain, u.Config)
+		if u.WriteConfig {
+			if d.Config == "" {
+				return no(fmt.Errorf("nothing in %s is its configuration, which is to name the new kernel: say which file is", o.updates.Configs))
+			}
+			if err := toolstack.CanWriteConfig(d.Config, d.Domain, d.Old, d.New); err != nil {
+				return no(fmt.Errorf("its configuration, %s, could not be given the new kernel: %w; mend it, or leave that to do by hand", d.Config, err))
+			}
+		}
 	}
 	plan.Update = &api.Update{Old: bootFiles(d.Old), New: bootFiles(d.New), Config: d.Config}
 	if u.Trial != nil {
@@ -763,6 +771,13 @@ func (t *trial) account(ctx context.Context, failed error) (any, error) {
 	if u.Outcome == api.UpdateBack || u.Outcome == api.UpdateLost {
 		u.Console = t.lines
 	}
+	if u.Outcome == api.Updated && t.r.Update.WriteConfig && u.Config != "" {
+		why, err := operation.Do(ctx, t.run, "write config", operation.Again, func(context.Context) (string, error) { return t.writeConfig(), nil })
+		if err != nil {
+			return nil, err
+		}
+		u.ConfigWritten, u.ConfigError = why == "", why
+	}
 	copies, err := t.end(ctx, u.Outcome)
 	if err != nil {
 		return nil, err
@@ -774,6 +789,9 @@ func (t *trial) account(ctx context.Context, failed error) (any, error) {
 	name := t.d.Domain.Name
 	switch u.Outcome {
 	case api.Updated:
+		if u.ConfigError != "" {
+			return t.result(u), api.Errorf(api.Failed, "domain %s was updated, and is well, but %s is not changed: %s", name, u.Config, u.ConfigError)
+		}
 		if t.r.Mode != api.Cold && t.sum.Outcome == api.OutcomeCold {
 			return t.result(u), api.Errorf(api.CameBackCold, "domain %s was updated, but came back cold: %s", name, t.sum.Reason)
 		}
@@ -787,6 +805,24 @@ func (t *trial) account(ctx context.Context, failed error) (any, error) {
 		return t.result(u), refused(name, errors.New(u.Why))
 	}
 	return t.result(u), api.Errorf(api.Failed, "domain %s: %s; see warmreboot status %s", name, u.Why, ident.Word(name, t.d.Domain.UUID))
+}
+
+// writeConfig has the operator's configuration name the new kernel, and returns why it
+// does not.
+func (t *trial) writeConfig() string {
+	k, err := t.boots(bootonce.New)
+	if err == nil && k != t.d.New {
+		err = errors.New("the files that were named are not what the domain boots any more")
+	}
+	if err == nil {
+		err = toolstack.WriteConfig(t.d.Config, t.d.Domain, t.d.Old, t.d.New)
+	}
+	if err != nil {
+		t.Log.Warn("a domain has another kernel than its configuration", "op", "update", "domain", t.d.Domain.Name, "uuid", t.d.Domain.UUID, "config", t.d.Config, "err", err, "next", "write it into that")
+		return err.Error()
+	}
+	t.Log.Info("a domain's configuration has the new kernel", "op", "update", "domain", t.d.Domain.Name, "uuid", t.d.Domain.UUID, "config", t.d.Config)
+	return ""
 }
 
 // other says which kernel a domain has that was to be created by us, if it is not the one

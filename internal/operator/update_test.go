@@ -460,6 +460,65 @@ func TestUpdateNotCreated(t *testing.T) {
 	}
 }
 
+// TestUpdateWriteConfig: the operator's configuration names the new kernel once that is
+// the domain's, if he asked for it, and is left alone else; what cannot be done is said
+// before anything is, if it can be known by then.
+func TestUpdateWriteConfig(t *testing.T) {
+	for what, c := range map[string]struct {
+		way     way
+		change  func(u *updating, path string) // once the toolstack has been told
+		outcome api.UpdateOutcome
+		code    api.Code
+		says    string
+		written bool
+	}{
+		"good":              {good, nil, api.Updated, "", "", true},
+		"fell back":         {panics, nil, api.UpdateBack, api.FellBack, "", false},
+		"changed meanwhile": {good, func(u *updating, path string) { u.config(path, "/boot/third") }, api.Updated, api.Failed, "/boot/third", false},
+		"files are gone":    {removed, nil, api.Updated, api.Failed, "not what the domain boots", false},
+	} {
+		u := newUpdating(t, c.way)
+		path := filepath.Join(u.console, "web.cfg")
+		u.config(path, u.old.File)
+		u.update.WriteConfig = true
+		if c.change != nil {
+			u.armed = func() { c.change(u, path) }
+		}
+		o := u.start()
+		if p, err := o.Plan(t.Context(), u.request()); err != nil || p.Update.Config != path {
+			t.Errorf("%s: planned %+v, %v", what, p.Update, err)
+		}
+		op, err := api.AwaitOperation(t.Context(), o, u.request())
+		if code(err) != c.code || op.Update == nil || op.Update.Outcome != c.outcome || op.Update.ConfigWritten != c.written || !strings.Contains(op.Update.ConfigError, c.says) || c.says != "" && !strings.Contains(err.Error(), path) {
+			t.Errorf("%s: %+v, %v", what, op.Update, err)
+		}
+		raw, err := os.ReadFile(path)
+		if err != nil || strings.Contains(string(raw), u.update.Kernel) != c.written || strings.Contains(string(raw), u.update.Initrd) != c.written || !strings.Contains(string(raw), "# kept") {
+			t.Errorf("%s: %v, %s", what, err, raw)
+		}
+		u.armed = nil
+		u.right(t, op)
+	}
+	for text, says := range map[string]string{"": "say which", "name = 'web'\nkernel = '/boot/third'\n": "/boot/third"} {
+		u := newUpdating(t, good)
+		u.update.WriteConfig = true
+		if err := os.WriteFile(filepath.Join(u.console, "web.cfg"), []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if op, err := api.AwaitOperation(t.Context(), u.start(), u.request()); code(err) != api.UpdateRefused || !strings.Contains(err.Error(), says) || len(u.asked) > 0 || u.kernel != u.old {
+			t.Errorf("%q: %+v, %v", text, op.Update, err)
+		}
+	}
+}
+
+// config writes the operator's configuration.
+func (u *updating) config(path, kernel string) {
+	text := fmt.Sprintf("name = 'web' # kept\nkernel = %q\nramdisk = %q\ncmdline = %q\n", kernel, u.old.Initrd, u.old.Cmdline)
+	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+		u.t.Error(err)
+	}
+}
+
 // right asserts that the domain has the kernel that is said, now and at its next boots.
 func (u *updating) right(t *testing.T, op api.Operation) {
 	t.Helper()
@@ -583,6 +642,9 @@ func TestUpdateKilled(t *testing.T) {
 				u := newUpdating(t, w)
 				u.deafness()
 				u.panicLater()
+				config := filepath.Join(u.console, "web.cfg")
+				u.config(config, u.old.File)
+				u.update.WriteConfig = true
 				died := u.killed(at)
 				o := u.start()
 				op, err := api.AwaitOperation(context.Background(), o, u.request())
@@ -604,6 +666,10 @@ func TestUpdateKilled(t *testing.T) {
 					t.Errorf("killed after effect %d: %+v, %v, booted %q", at, op.Update, err, u.boots)
 				}
 				u.right(t, op)
+				raw, err := os.ReadFile(config)
+				if err != nil || strings.Contains(string(raw), u.update.Kernel) != (op.Update.Outcome == api.Updated) || op.Update.ConfigWritten != (op.Update.Outcome == api.Updated) {
+					t.Errorf("its configuration: %v, %+v\n%s", err, op.Update, raw)
+				}
 				u.kept.Close()
 				if t.Failed() {
 					t.Fatalf("killed after effect %d", at)
