@@ -26,9 +26,10 @@
 // that hold it anew, newest first, so that whatever a version is encoded against
 // is there at every moment.
 //
-// Encodings: zero, the same as an earlier version, compressed (s2), XOR with an
-// earlier version of the same page, compressed, or as it is. Each has a CRC of the
-// page's bytes, which is checked whenever it is read. Equality is decided by
+// Encodings: zero, the same as an earlier version, an earlier version but for some
+// runs of bytes, compressed (s2), XOR with an earlier version of the same page,
+// compressed, or as it is. Each has a CRC of the page's bytes, which is checked
+// whenever that version is read. Equality is decided by
 // comparing bytes, never by a hash, so that no guest can make one version pass for
 // another. One page is never stored as a reference to another: of what changes it
 // would save 0.1 to 2.8 % only.

@@ -22,6 +22,7 @@ type Reader struct {
 	chain   [maxDepth + 1]pageHead
 	records [maxDepth + 1][]byte
 	scratch [PageSize]byte
+	window  windows
 }
 
 // cacheEntries bounds the lists of changed pages that are kept, 16 bytes each; but
@@ -244,14 +245,21 @@ func (r *Reader) content(pfn uint32, version Epoch, out []byte, root *base) (Kin
 	case codeAbsent:
 		return Absent, 0, nil
 	}
-	for i := n - 1; i >= 0; i-- {
-		if err := r.chain[i].decode(out, out, r.scratch[:]); err != nil {
-			return 0, 0, fmt.Errorf("page %#x, version %d: %w", pfn, version, err)
+	for i := n - 1; i >= 0 && err == nil; i-- {
+		if err = r.chain[i].decode(out, r.scratch[:]); err != nil {
+			break
 		}
 		if i == n-1 && i > 0 && root != nil {
+			err = r.chain[i].check(out) // what comes later may hide what is wrong in it
 			copy(root.data, out)
 			root.epoch = r.chain[n-2].base
 		}
+	}
+	if err == nil {
+		err = r.chain[0].check(out)
+	}
+	if err != nil {
+		return 0, 0, fmt.Errorf("page %#x, version %d: %w", pfn, version, err)
 	}
 	return Data, n - 1, nil
 }
@@ -285,7 +293,7 @@ func (r *Reader) load(pfn uint32, version Epoch) (code uint32, n int, err error)
 			r.records[n] = make([]byte, maxEncoded)
 		}
 		b := r.records[n][:size]
-		if _, err := s.f.ReadAt(b, x.off[i]); err != nil {
+		if err := r.window.read(s, b, x.off[i]); err != nil {
 			return 0, 0, fmt.Errorf("%s at %d: %w", s.path, x.off[i], err)
 		}
 		if r.chain[n], err = parsePage(b, e); err != nil {
