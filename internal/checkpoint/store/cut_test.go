@@ -2,6 +2,7 @@ package store
 
 import (
 	"bytes"
+	"flag"
 	"fmt"
 	"maps"
 	"math/rand/v2"
@@ -10,6 +11,8 @@ import (
 	"strings"
 	"testing"
 )
+
+var seeds = flag.Uint64("seeds", 2, "TestCuts: how many stores are made and cut")
 
 // files is the content of a store's folder.
 type files map[string][]byte
@@ -56,7 +59,7 @@ type moment struct {
 // never whole, and can go on.
 func TestCuts(t *testing.T) {
 	cuts := 0
-	for seed := range uint64(2) {
+	for seed := range *seeds {
 		r := rand.New(rand.NewPCG(seed, 77))
 		g := &guest{r: rand.New(rand.NewPCG(seed, 2)), now: memory{}}
 		dir := t.TempDir()
