@@ -200,7 +200,9 @@ var folder = regexp.MustCompile(`^bootloader\.([0-9]+)\.d$`)
 // Main is the boot loader: called as pygrub is, with the trial's folder before the
 // disk, which it does not touch. libxl loads the files that it names, and unlinks them.
 // It returns the exit code; anything but 0 fails the boot, and nobody tries another, so
-// that whatever is wrong with the new image leads to the old one.
+// that whatever is wrong with the new image leads to the old one, and whatever is wrong
+// with the copy of that to the file which the domain's configuration names. So a domain
+// boots that has moved to a host where the trial is not.
 func Main(args []string, stderr io.Writer) int {
 	if err := load(args); err != nil {
 		fmt.Fprintf(stderr, "warmreboot: kernel on trial: %v\n", err)
@@ -212,12 +214,19 @@ func Main(args []string, stderr io.Writer) int {
 func load(args []string) error {
 	var output, dir string
 	var rest []string
+	var stored Image
 	for _, a := range args {
 		switch name, value, _ := strings.Cut(a, "="); {
 		case name == "--output":
 			output = value
 		case name == "--output-directory":
 			dir = value
+		case name == "--kernel":
+			stored.Kernel = value
+		case name == "--ramdisk":
+			stored.Initrd = value
+		case name == "--args":
+			stored.Cmdline = value
 		case !strings.HasPrefix(a, "--"):
 			rest = append(rest, a)
 		}
@@ -241,6 +250,10 @@ func load(args []string) error {
 		_ = t.enter(ident.Domid(domid), Old) // the last line counts
 		text, err = t.hand(Old, dir)
 	}
+	if err != nil && stored.Kernel != "" {
+		bad = errors.Join(bad, err)
+		text, err = stored.hand(dir)
+	}
 	if err == nil {
 		err = os.WriteFile(output, text, 0o600)
 	}
@@ -250,12 +263,16 @@ func load(args []string) error {
 	return nil
 }
 
-// hand puts an image where libxl may unlink it, and says so in its format.
 func (t Trial) hand(w Which, dir string) ([]byte, error) {
 	i, err := t.Image(w)
 	if err != nil {
 		return nil, err
 	}
+	return i.hand(dir)
+}
+
+// hand puts an image where libxl may unlink it, and says so in its format.
+func (i Image) hand(dir string) ([]byte, error) {
 	var text bytes.Buffer
 	for _, f := range []struct{ key, path string }{{"kernel", i.Kernel}, {"ramdisk", i.Initrd}} {
 		if f.path == "" {

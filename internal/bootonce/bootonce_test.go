@@ -18,6 +18,7 @@ type libxl struct {
 	dir   string
 	trial Trial
 	next  int
+	names []string // what it has stored
 }
 
 // boots are what the domain is booted with, and loads it: libxl unlinks the files.
@@ -28,7 +29,7 @@ func (l *libxl) boot() (kernel, initrd, args string, code int) {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		l.t.Fatal(err)
 	}
-	argv := []string{"--kernel=/boot/old", "--args=root=/dev/xvda", "--output=" + out, "--output-format=simple0", "--output-directory=" + dir, l.trial.Dir, "/dev/vdb"}
+	argv := append(append([]string{}, l.names...), "--output="+out, "--output-format=simple0", "--output-directory="+dir, l.trial.Dir, "/dev/vdb")
 	if !Asked(argv) || Asked([]string{"--state-dir", "/x"}) {
 		l.t.Error("it is not known that libxl asks")
 	}
@@ -70,7 +71,7 @@ func (l *libxl) boot() (kernel, initrd, args string, code int) {
 }
 
 func newTrial(t *testing.T) *libxl {
-	l := &libxl{t: t, dir: t.TempDir(), trial: Trial{filepath.Join(t.TempDir(), "trial")}, next: 6}
+	l := &libxl{t: t, dir: t.TempDir(), trial: Trial{filepath.Join(t.TempDir(), "trial")}, next: 6, names: []string{"--kernel=/boot/old", "--args=root=/dev/xvda"}}
 	for w, text := range map[Which]string{New: "n", Old: "o"} {
 		i := Image{Kernel: filepath.Join(l.dir, text+"-kernel"), Cmdline: "root=" + text}
 		if err := os.WriteFile(i.Kernel, []byte(text+"k"), 0o600); err != nil {
@@ -186,6 +187,29 @@ func TestNewIsLost(t *testing.T) {
 		{"--output=/x", "--output-directory=/bootloader.70000.d", "a", "b"}} {
 		if Main(args, &bytes.Buffer{}) != 1 {
 			t.Errorf("%q", args)
+		}
+	}
+}
+
+// TestElsewhere: where there is no trial, as the domain has moved to another host, or
+// somebody has removed the copies, it boots what its configuration names, and that stays.
+func TestElsewhere(t *testing.T) {
+	for _, lose := range []string{"", "old", "old/kernel"} {
+		l := newTrial(t)
+		kernel, initrd := filepath.Join(l.dir, "stored"), filepath.Join(l.dir, "stored-initrd")
+		for path, text := range map[string]string{kernel: "sk", initrd: "si"} {
+			if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+				t.Fatal(err)
+			}
+		}
+		l.names = []string{"--kernel=" + kernel, "--ramdisk=" + initrd, "--args=root=s q=\"--x=y\""}
+		if err := os.RemoveAll(filepath.Join(l.trial.Dir, lose)); err != nil {
+			t.Fatal(err)
+		}
+		for range 2 {
+			if k, i, a, code := l.boot(); code != 0 || k != "sk" || i != "si" || a != "root=s q=\"--x=y\"" {
+				t.Errorf("without %q: %q %q %q, code %d", lose, k, i, a, code)
+			}
 		}
 	}
 }

@@ -523,7 +523,7 @@ func left(s api.DomainStatus) string {
 	const next = "; nobody has created it again: it has the kernel that its configuration names when you do"
 	switch {
 	case s.State == "gone":
-		return "it was saved, or has moved to another host, while its new kernel was tried: where it goes on, shut it down and create it anew before it reboots, as what it falls back to is on this host"
+		return "it was saved, or has moved to another host, while its new kernel was tried: where it goes on, its next boot is of its old kernel, if that is there by the same name, and warmrebootd is installed, which is its loader: else shut it down and create it anew before it reboots"
 	case s.Unwitnessed && s.Phase != "off":
 		return "it went down while its new kernel was tried, and warmrebootd did not run all the time since: it may have come back, and have moved to another host" + next
 	case s.Current != nil && s.Current.Trigger != api.Unknown:
