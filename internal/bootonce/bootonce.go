@@ -122,12 +122,20 @@ func (t Trial) Same(w Which, i Image) (bool, error) {
 	return own.Cmdline == i.Cmdline, nil
 }
 
-// Arm has the next boot be the new kernel's, the first time that it is called.
+// bootID is a file that says which boot of the host it is.
+var bootID = "/proc/sys/kernel/random/boot_id"
+
+// Arm has the next boot be the new kernel's, the first time that it is called, unless
+// the host is booted before: whoever starts domains then looks after no trial.
 func (t Trial) Arm() error {
 	if _, err := os.Stat(filepath.Join(t.Dir, triedName)); err == nil {
 		return nil
 	}
-	return t.folder().Replace(armedName, nil)
+	boot, err := os.ReadFile(bootID)
+	if err != nil {
+		return err
+	}
+	return t.folder().Replace(armedName, boot)
 }
 
 // Disarm has all boots be the old kernel's.
@@ -135,11 +143,15 @@ func (t Trial) Disarm() error { return t.folder().Remove(armedName) }
 
 // Armed reports whether the new kernel has not been tried yet, and would be.
 func (t Trial) Armed() (bool, error) {
-	_, err := os.Stat(filepath.Join(t.Dir, armedName))
+	armed, err := os.ReadFile(filepath.Join(t.Dir, armedName))
 	if errors.Is(err, fs.ErrNotExist) {
 		return false, nil
 	}
-	return err == nil, err
+	if err != nil {
+		return false, err
+	}
+	boot, err := os.ReadFile(bootID)
+	return err == nil && bytes.Equal(armed, boot), err
 }
 
 // Boots are which image each domain was given that was built since.
@@ -165,17 +177,24 @@ func (t Trial) Boots() (map[ident.Domid]Which, error) {
 
 // take says which image the next domain is given, and enters that.
 func (t Trial) take(domid ident.Domid) (Which, error) {
-	w := Old
-	switch err := os.Rename(filepath.Join(t.Dir, armedName), filepath.Join(t.Dir, triedName)); {
-	case err == nil:
-		if err := t.folder().Sync(); err != nil {
-			return Old, err
-		}
-		w = New
-	case !errors.Is(err, fs.ErrNotExist):
+	armed, err := t.Armed()
+	if err != nil {
 		return Old, err
 	}
-	return w, t.enter(domid, w)
+	if !armed {
+		return Old, t.enter(domid, Old)
+	}
+	// Of two that are called at once one has it.
+	switch err := os.Rename(filepath.Join(t.Dir, armedName), filepath.Join(t.Dir, triedName)); {
+	case errors.Is(err, fs.ErrNotExist):
+		return Old, t.enter(domid, Old)
+	case err != nil:
+		return Old, err
+	}
+	if err := t.folder().Sync(); err != nil {
+		return Old, err
+	}
+	return New, t.enter(domid, New)
 }
 
 func (t Trial) enter(domid ident.Domid, w Which) error {

@@ -161,6 +161,41 @@ func TestOnce(t *testing.T) {
 	expect("ok", "", "root=o")
 }
 
+// TestHostBooted: what was armed before the host was booted is the old kernel's boot:
+// libvirt starts domains then, and nobody looks after a trial.
+func TestHostBooted(t *testing.T) {
+	was := bootID
+	defer func() { bootID = was }()
+	bootID = filepath.Join(t.TempDir(), "boot_id")
+	boot := func(id string) {
+		if err := os.WriteFile(bootID, []byte(id+"\n"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	boot("a")
+	l := newTrial(t)
+	if err := l.trial.Arm(); err != nil {
+		t.Fatal(err)
+	}
+	boot("b")
+	if armed, err := l.trial.Armed(); armed || err != nil {
+		t.Errorf("armed: %v, %v", armed, err)
+	}
+	if k, _, _, code := l.boot(); code != 0 || k != "ok" {
+		t.Errorf("it boots %q, code %d", k, code)
+	}
+	l.boots(map[ident.Domid]Which{7: Old})
+	if err := os.Remove(bootID); err != nil {
+		t.Fatal(err)
+	}
+	if k, _, _, code := l.boot(); code != 0 || k != "ok" {
+		t.Errorf("where nobody says which boot it is: it boots %q, code %d", k, code)
+	}
+	if err := l.trial.Arm(); err == nil {
+		t.Error("it was armed for no boot")
+	}
+}
+
 // TestNewIsLost: a new image that cannot be had leads to the old one, in the same boot.
 func TestNewIsLost(t *testing.T) {
 	for _, lose := range []string{"new/kernel", "new/cmdline", "new"} {
