@@ -85,7 +85,7 @@ var allowed = map[string]string{
 	// The programs. The command line links no daemon.
 	"internal/daemon": "api ident internal/agent internal/apiserver internal/bootonce internal/disk internal/hypervisor internal/logonce internal/metrics internal/operation internal/operator internal/samples internal/scheduler internal/scrub internal/sdnotify " +
 		"internal/settings internal/state internal/store internal/toolstack internal/version internal/web internal/webserver xenctl xenctl/libxl xenstore net/http",
-	"internal/cli": "api ident cachemap internal/config internal/disk internal/hypervisor internal/inventory internal/schedule internal/settings internal/state internal/text " +
+	"internal/cli": "api ident cachemap internal/bootonce internal/config internal/disk internal/hypervisor internal/inventory internal/schedule internal/settings internal/state internal/text " +
 		"internal/toolstack internal/validate internal/version internal/web xenctl xenstore github.com/urfave/cli/v2 golang.org/x/term",
 	"cmd/warmreboot":     "internal/cli",
 	"cmd/warmrebootd":    "internal/daemon",

@@ -2,6 +2,7 @@ package cli
 
 import (
 	"bytes"
+	"context"
 	"strings"
 	"sync"
 	"testing"
@@ -53,7 +54,8 @@ func (x *fakeXen) local() *local {
 		synced: func() (bool, error) { return true, nil },
 		owner: func(ident.Domid, ident.UUID, string) (toolstack.Owner, error) {
 			return toolstack.Owner{Toolstack: toolstack.XL, Process: "xl (1)", OnReboot: "restart"}, nil
-		}}
+		},
+		loader: func(context.Context, toolstack.Owner, toolstack.Domain) (loader, error) { return loader{}, nil }}
 }
 
 func (x *fakeXen) ProbeWarmcache() (xenctl.Feature, error) { return x.feature, x.probeErr }

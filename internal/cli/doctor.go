@@ -174,6 +174,7 @@ func (e *env) diagnose(ctx context.Context, socket, only string) *diagnosis {
 		return d
 	}
 	d.checkDomains(ctx, l, all, infos, only)
+	d.checkLoaders(ctx, l, e.operations(socket), agent, all, only)
 	if agent {
 		d.checkSchedules(ctx, e.runs(socket), all, only)
 	}

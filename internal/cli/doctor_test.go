@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"context"
 	"fmt"
 	"io/fs"
 	"slices"
@@ -63,6 +64,17 @@ var lostLocks = []api.LockStatus{{Domain: "web", UUID: ident.UUID{1}, Owner: "wa
 // misconfigured has what was read then be in force, as the files are wrong now.
 func (p *patient) misconfigured(loaded time.Time) {
 	p.agent.forecast.Config = api.ConfigStatus{Dir: "/etc/w", Loaded: loaded, Error: "a.toml:3: oh\nb.toml: no"}
+}
+
+// loadedBy has a domain, other, be booted by a loader.
+func (p *patient) loadedBy(l loader, err error) {
+	p.agent.list[1].UUID = ident.UUID{7}
+	p.local.loader = func(_ context.Context, o toolstack.Owner, d toolstack.Domain) (loader, error) {
+		if d.Name != "other" || d.Domid != 4 || d.UUID != (ident.UUID{7}) || o.Toolstack != toolstack.XL {
+			return loader{}, nil
+		}
+		return l, err
+	}
 }
 
 // brokenDisks cannot resolve anything.
@@ -141,7 +153,25 @@ func TestDoctor(t *testing.T) {
 		"wrong ever since it was started": {func(p *patient) { p.misconfigured(time.Time{}) }, sevCritical, "CRITICAL config: what is in /etc/w is wrong; none is in force: no schedule is done, and no window, group or limit is obeyed: a.toml:3: oh (and 1 more)", "config check"},
 		"called like an option": {func(p *patient) { p.agent.list[0].Domain, p.agent.list[0].State = "--all", "down" }, sevOK, "OK       domain --all: it is down",
 			"warmreboot history " + healthy().xen.info.UUID.String()},
-		"nothing managed": {func(p *patient) { p.agent.list = p.agent.list[1:] }, sevOK, "OK       domains: no domain is managed", "enable"},
+		"armed, and no update": {func(p *patient) { p.loadedBy(loader{"/u/7", true, true}, nil) }, sevCritical, "CRITICAL kernel other: its next boot is of a new kernel on trial, and no update", "remove armed in /u/7"},
+		"armed, by an update": {func(p *patient) {
+			p.loadedBy(loader{"/u/7", true, true}, nil)
+			p.agent.operations = []api.Operation{{Kind: api.KindUpdate, UUID: ident.UUID{7}, State: api.OperationRunning}}
+		}, sevOK, "OK       domain web: tracked", ""},
+		"by one that has ended": {func(p *patient) {
+			p.loadedBy(loader{"/u/7", true, true}, nil)
+			p.agent.operations = []api.Operation{{Kind: api.KindUpdate, UUID: ident.UUID{7}, State: api.OperationDone}, {Kind: api.KindReboot, UUID: ident.UUID{7}, State: api.OperationRunning}}
+		}, sevCritical, "CRITICAL kernel other: its next boot", ""},
+		"a loader without an agent": {func(p *patient) {
+			p.agent.err = api.Errorf(api.AgentDown, "no answer")
+			p.local.loader = func(context.Context, toolstack.Owner, toolstack.Domain) (loader, error) {
+				return loader{"/u/7", true, true}, nil
+			}
+		}, sevCritical, "WARNING  kernel web: it is in an update, /u/7, which nobody looks after", "systemctl start"},
+		"a loader that stays":      {func(p *patient) { p.loadedBy(loader{"/u/7", true, false}, nil) }, sevWarning, "WARNING  kernel other: it is booted by an update's loader, and there is no such update", "warmreboot update other"},
+		"a loader from elsewhere":  {func(p *patient) { p.loadedBy(loader{"/u/7", false, false}, nil) }, sevWarning, "WARNING  kernel other: it is booted by an update's loader, /u/7, which is not here", "xl create"},
+		"a loader of nobody knows": {func(p *patient) { p.loadedBy(loader{}, fs.ErrPermission) }, sevUnknown, "UNKNOWN  kernel other: whether", "root"},
+		"nothing managed":          {func(p *patient) { p.agent.list = p.agent.list[1:] }, sevOK, "OK       domains: no domain is managed", "enable"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			p := healthy()

@@ -44,6 +44,7 @@ type local struct {
 	memory func() (xenctl.Memory, error)
 	synced func() (bool, error)
 	owner  func(ident.Domid, ident.UUID, string) (toolstack.Owner, error)
+	loader func(context.Context, toolstack.Owner, toolstack.Domain) (loader, error)
 	close  func()
 }
 
@@ -58,7 +59,7 @@ func openLocal() (local, error) {
 		return local{}, fmt.Errorf("xenstore: %w", err)
 	}
 	return local{xen: hypervisor.Real{Handle: xen}, store: store, disks: hostDisks{},
-		memory: xen.Memory, synced: clockSynced, owner: toolstack.Here.Owner, close: func() { store.Close(); xen.Close() }}, nil
+		memory: xen.Memory, synced: clockSynced, owner: toolstack.Here.Owner, loader: loaderOf, close: func() { store.Close(); xen.Close() }}, nil
 }
 
 // domains returns all domains that an operator may deal with.

@@ -84,6 +84,9 @@ const (
 // ErrOwnKernel is that a domain's kernel is chosen by a loader in the guest.
 var ErrOwnKernel = errors.New("the domain boots a kernel of its own, by a boot loader: the toolstack does not choose it")
 
+// ErrNoDefinition is that libvirt creates a domain once only.
+var ErrNoDefinition = errors.New("libvirt has no definition of it")
+
 // Run runs a program of the toolstack's and returns what it prints.
 type Run func(ctx context.Context, stdin []byte, name string, args ...string) ([]byte, error)
 

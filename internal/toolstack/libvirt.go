@@ -106,7 +106,7 @@ func (l LibvirtDriver) definition(ctx context.Context, d Domain) ([]byte, error)
 		return nil, err
 	}
 	if !slices.Contains(persistent, d.UUID.String()) {
-		return nil, fmt.Errorf("libvirt has no definition of domain %s (%s), which was created without: virsh define it", d.Name, d.UUID)
+		return nil, fmt.Errorf("%w: domain %s (%s), which was created without: virsh define it", ErrNoDefinition, d.Name, d.UUID)
 	}
 	return l.virsh(ctx, nil, "dumpxml", "--inactive", "--security-info", d.UUID.String())
 }
