@@ -81,6 +81,16 @@ func (b bed) tries(t *testing.T, d toolstack.Domain, old, marked toolstack.Kerne
 			t.Errorf("booted %v, %v; want %v", got, err, want)
 		}
 	}
+	// As on a host that it has moved to.
+	must(os.RemoveAll(trial.Dir))
+	must(b.ForceReboot(ctx, d.Domid))
+	d, line := b.up(t, d.Domid)
+	if strings.Contains(line, "conformance") {
+		t.Errorf("without the trial it was booted with %q", line)
+	}
+	if got, err := b.Kernel(ctx, d); err != nil || got != once {
+		t.Errorf("without the trial: %+v, %v", got, err)
+	}
 	return d
 }
 

@@ -90,7 +90,7 @@ func (h *fakeHost) boot(raw []byte) {
 	}
 	h.last++
 	if c.B.Bootloader != "" {
-		c.B.Kernel, c.B.Cmdline = h.load(c.B.Bootloader, c.B.Args)
+		c.B.Kernel, c.B.Cmdline = h.load(c.B.Bootloader, append([]string{"--kernel=" + c.B.Kernel, "--args=" + c.B.Cmdline}, c.B.Args...))
 	}
 	h.runs, h.booted = toolstack.Domain{Domid: h.last, UUID: webUUID, Name: "domU-web"}, c.B.Cmdline
 	h.write(h.userdata("libxl-json"), strings.TrimRight(string(raw), "\x00")+"\x00")
@@ -106,7 +106,7 @@ func (h *fakeHost) load(program string, args []string) (kernel, cmdline string) 
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		h.t.Fatal(err)
 	}
-	argv := append(append([]string{"--kernel=any", "--output=" + dir + "/out", "--output-format=simple0", "--output-directory=" + dir}, args...), "/dev/vdb")
+	argv := append(append([]string{"--output=" + dir + "/out", "--output-format=simple0", "--output-directory=" + dir}, args...), "/dev/vdb")
 	var said bytes.Buffer
 	if program != fakeLoader || bootonce.Main(argv, &said) != 0 {
 		h.t.Fatalf("%s %q: %s", program, argv, &said)
