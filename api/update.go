@@ -30,7 +30,7 @@ type UpdateRequest struct {
 
 // TrialRequest has a kernel tried on a clone of the domain, with copies of its disks, while
 // the domain runs on. Deadline and probation are the update's. Of health checks, a
-// command is made; a connection is not, as the clone has no network of the domain's.
+// connection is not made, as the clone has no network of the domain's.
 type TrialRequest struct {
 	// Only: the update ends with the trial.
 	Only bool `json:"only,omitempty"`
@@ -47,11 +47,14 @@ type TrialRequest struct {
 // NoInitrd is the Initrd of a kernel that needs none, though the old one had one.
 const NoInitrd = "none"
 
-// HealthCheck is one of its first three fields, as in a schedule.
+// HealthCheck is one of its first four fields, as in a schedule.
 type HealthCheck struct {
-	HTTP    string   `json:"http,omitempty"`
-	TCP     string   `json:"tcp,omitempty"`
-	Command []string `json:"command,omitempty"`
+	HTTP string `json:"http,omitempty"`
+	TCP  string `json:"tcp,omitempty"`
+	// Xenstore is a path below the domain's own, to which its guest writes 1 when it is
+	// well: data/boot-complete.
+	Xenstore string   `json:"xenstore,omitempty"`
+	Command  []string `json:"command,omitempty"`
 	// TimeoutSeconds is how long it is tried until it succeeds.
 	TimeoutSeconds float64 `json:"timeout_seconds"`
 }

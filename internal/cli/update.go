@@ -24,7 +24,7 @@ func (e *env) updateCommand() *cli.Command {
 			&cli.StringFlag{Name: "kernel", Usage: "the new kernel, a `FILE` of dom0"},
 			&cli.StringFlag{Name: "initrd", Usage: "its initrd, a `FILE` of dom0, or none"},
 			&cli.StringFlag{Name: "cmdline", Usage: "its command line; by default the `ARGUMENTS` of now"},
-			&cli.StringFlag{Name: "health", Usage: "how to see that it is well: `http://…, tcp:HOST:PORT, or a command` with its arguments; {domain} and {uuid} stand for the domain's"},
+			&cli.StringFlag{Name: "health", Usage: "how to see that it is well: `http://…, tcp:HOST:PORT, xenstore:data/boot-complete, or a command` with its arguments; {domain} and {uuid} stand for the domain's"},
 			durationFlag("health-timeout", 2*time.Minute, "for how `LONG` that is tried until it succeeds"),
 			durationFlag("deadline", 10*time.Minute, "go back if it is not up after `TIME`"),
 			durationFlag("probation", 10*time.Minute, "for how `LONG` it has to be well until it is the domain's kernel"),
@@ -47,6 +47,7 @@ func (e *env) updateCommand() *cli.Command {
 func healthOf(s string, timeout time.Duration) (*api.HealthCheck, error) {
 	h := &api.HealthCheck{TimeoutSeconds: timeout.Seconds()}
 	tcp, isTCP := strings.CutPrefix(s, "tcp:")
+	node, isNode := strings.CutPrefix(s, "xenstore:")
 	switch {
 	case s == "":
 		return nil, nil
@@ -54,10 +55,12 @@ func healthOf(s string, timeout time.Duration) (*api.HealthCheck, error) {
 		h.HTTP = s
 	case isTCP && strings.Contains(tcp, ":"):
 		h.TCP = tcp
+	case isNode && node != "":
+		h.Xenstore = node
 	case strings.HasPrefix(s, "/"):
 		h.Command = strings.Fields(s)
 	default:
-		return nil, usagef("--health is %q, must be http://…, tcp:HOST:PORT or a command by its absolute path", s)
+		return nil, usagef("--health is %q, must be http://…, tcp:HOST:PORT, xenstore:PATH or a command by its absolute path", s)
 	}
 	return h, nil
 }

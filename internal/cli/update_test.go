@@ -26,6 +26,7 @@ func TestUpdateCommand(t *testing.T) {
 		{[]string{"web", "--kernel", "/k", "--health", "http://web/ok", "--health-timeout", "1m", "--deadline", "3m", "--probation", "0s"},
 			api.UpdateRequest{Kernel: "/k", Health: check(api.HealthCheck{HTTP: "http://web/ok", TimeoutSeconds: 60}), DeadlineSeconds: 180}, api.Graceful},
 		{[]string{"web", "--kernel", "/k", "--health", "tcp:web:80"}, api.UpdateRequest{Kernel: "/k", Health: check(api.HealthCheck{TCP: "web:80", TimeoutSeconds: 120}), DeadlineSeconds: 600, ProbationSeconds: 600}, api.Graceful},
+		{[]string{"web", "--kernel", "/k", "--health", "xenstore:data/boot-complete"}, api.UpdateRequest{Kernel: "/k", Health: check(api.HealthCheck{Xenstore: "data/boot-complete", TimeoutSeconds: 120}), DeadlineSeconds: 600, ProbationSeconds: 600}, api.Graceful},
 		{[]string{"web", "--kernel", "/k", "--health", "/bin/check {domain}"}, api.UpdateRequest{Kernel: "/k", Health: check(api.HealthCheck{Command: []string{"/bin/check", "{domain}"}, TimeoutSeconds: 120}), DeadlineSeconds: 600, ProbationSeconds: 600}, api.Graceful},
 		{[]string{"web", "--kernel", "/k", "--write-config"}, api.UpdateRequest{Kernel: "/k", WriteConfig: true, DeadlineSeconds: 600, ProbationSeconds: 600}, api.Graceful},
 		{[]string{"web", "--kernel", "/k", "--trial"}, api.UpdateRequest{Kernel: "/k", Trial: &api.TrialRequest{SpaceBytes: 1 << 30}, DeadlineSeconds: 600, ProbationSeconds: 600}, api.Graceful},
@@ -38,7 +39,7 @@ func TestUpdateCommand(t *testing.T) {
 			t.Errorf("%q: %+v, %+v", c.args, r, q.Update)
 		}
 	}
-	for _, args := range [][]string{{"web"}, {"--kernel", "/k"}, {"web", "--kernel", "/k", "--health", "check"}, {"web", "--kernel", "/k", "--health", "tcp:80"}, {"web", "--kernel", "/k", "--deadline", "0s"},
+	for _, args := range [][]string{{"web"}, {"--kernel", "/k"}, {"web", "--kernel", "/k", "--health", "check"}, {"web", "--kernel", "/k", "--health", "tcp:80"}, {"web", "--kernel", "/k", "--health", "xenstore:"}, {"web", "--kernel", "/k", "--deadline", "0s"},
 		{"web", "--kernel", "/k", "--keep"}, {"web", "--kernel", "/k", "--trial-only", "--write-config"}, {"web", "--kernel", "/k", "--trial-bridge", "b"}, {"web", "--kernel", "/k", "--trial", "--trial-space", "1"}} {
 		s := &fakeService{}
 		if r := runCLI(s, nil, append([]string{"update"}, args...)...); r.code != ExitUsage || len(s.asked) > 0 {

@@ -128,16 +128,25 @@ const (
 	Stop       Action = "stop"        // the schedule, until an operator resumes it
 )
 
-// Health is how to see that a domain is well again: one of HTTP, TCP and
+// Health is how to see that a domain is well again: one of HTTP, TCP, Xenstore and
 // Args. It is tried every Interval until it succeeds or Timeout is over.
 type Health struct {
-	HTTP   string
-	Status []int // that are well; none: 200 to 299
-	TCP    string
-	Args   []string
+	HTTP     string
+	Status   []int // that are well; none: 200 to 299
+	TCP      string
+	Xenstore string // the guest has written 1 to a path below the domain's
+	Args     []string
 
 	Timeout, Interval time.Duration
 	OnFailure         []Action
+}
+
+// String says what is asked.
+func (h Health) String() string {
+	if h.Xenstore != "" {
+		return "xenstore " + h.Xenstore
+	}
+	return h.HTTP + h.TCP + strings.Join(h.Args, " ")
 }
 
 // Source is where a figure comes from: one of its first five fields.

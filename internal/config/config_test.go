@@ -128,6 +128,8 @@ func TestProblems(t *testing.T) {
 		"over":                {small + "[[schedule.trigger]]\nurl = \"http://a/\"\nabove = 3\nslope = 1\nover = \"5m\"\n", "a.toml:5: over must be 10 times sample"},
 		"url":                 {small + "[schedule.health]\nhttp = \"ftp://a/\"\n", "a.toml:6: "},
 		"address":             {small + "[schedule.health]\ntcp = \"a\"\n", "is no address"},
+		"two checks":          {small + "[schedule.health]\ntcp = \"a:1\"\nxenstore = \"data/x\"\n", "a.toml:5: a health check needs one of"},
+		"a node elsewhere":    {small + "[schedule.health]\nxenstore = \"/local\"\n", "is no path below"},
 		"no check":            {small + "[schedule.health]\ntimeout = \"1m\"\n", "a.toml:5: a health check needs one of"},
 		"action":              {small + "[schedule.health]\ntcp = \"a:1\"\non_failure = [\"reboot\"]\n", "a.toml:7: "},
 		"hook":                {small + "[[schedule.before]]\ncommand = [\"true\"]\n", "a.toml:5: a hook needs a command"},

@@ -90,6 +90,7 @@ type fileHealth struct {
 	HTTP      urlText   `toml:"http"`
 	Status    []int     `toml:"status"`
 	TCP       addrText  `toml:"tcp"`
+	Xenstore  pathText  `toml:"xenstore"`
 	Command   []string  `toml:"command"`
 	Timeout   *duration `toml:"timeout"`
 	Interval  *duration `toml:"interval"`
@@ -448,11 +449,11 @@ func (l *loader) hook(f fileHook, line int) (Hook, bool) {
 }
 
 func (l *loader) health(s *Schedule, f fileHealth, line int) {
-	h := &Health{HTTP: f.HTTP.s, Status: f.Status, TCP: f.TCP.s, Args: f.Command,
+	h := &Health{HTTP: f.HTTP.s, Status: f.Status, TCP: f.TCP.s, Xenstore: f.Xenstore.s, Args: f.Command,
 		Timeout: or(f.Timeout, defaultHealth), Interval: or(f.Interval, defaultInterval)}
 	switch {
-	case count(h.HTTP != "", h.TCP != "", len(h.Args) > 0) != 1:
-		l.complain(line, "a health check needs one of http, tcp and command")
+	case count(h.HTTP != "", h.TCP != "", h.Xenstore != "", len(h.Args) > 0) != 1:
+		l.complain(line, "a health check needs one of http, tcp, xenstore and command")
 	case len(h.Args) > 0 && !filepath.IsAbs(h.Args[0]):
 		l.complain(line, "command must begin with an absolute path")
 	case len(h.Status) > 0 && h.HTTP == "":

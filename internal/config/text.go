@@ -153,11 +153,15 @@ func (a *addrText) UnmarshalText(b []byte) error {
 }
 
 func (p *pathText) UnmarshalText(b []byte) error {
-	s := string(b)
+	p.s = string(b)
+	return NodePath(p.s)
+}
+
+// NodePath returns an error if a path of xenstore does not lead below that of a domain.
+func NodePath(s string) error {
 	if s == "" || path.Clean(s) != s || s[0] == '/' || strings.HasPrefix(s, "..") {
-		return fmt.Errorf("%q is no path below the domain's, like data/meminfo_free", b)
+		return fmt.Errorf("%q is no path below the domain's, like data/meminfo_free", s)
 	}
-	p.s = s
 	return nil
 }
 

@@ -159,7 +159,7 @@ func run(ctx context.Context, o settings.Daemon, log *slog.Logger) (err error) {
 		Drivers: map[string]toolstack.Driver{
 			toolstack.XL:      xl,
 			toolstack.Libvirt: toolstack.LibvirtDriver{Lifecycle: life, Host: toolstack.Here, Run: toolstack.Command, Loader: loader}},
-		Dir: filepath.Join(o.StateDir, "updates"), Console: consoles, Configs: "/etc/xen",
+		Dir: filepath.Join(o.StateDir, "updates"), Nodes: store, Console: consoles, Configs: "/etc/xen",
 		Clones: &operator.Clones{Toolstack: xl, Disks: disk.Cloner{System: disk.Host, Store: store}, Dir: filepath.Join(o.StateDir, "trials"), Logs: toolstack.Here.Log},
 		Ended:  func(uuid ident.UUID, outcome api.UpdateOutcome) { record.updated(uuid, outcome) }})
 	host := hostOf(xen.ProbeWarmcache)

@@ -1,5 +1,5 @@
-// Package health tells whether a domain is well after a reboot: by HTTP, TCP, or a
-// program of the operator's.
+// Package health tells whether a domain is well after a reboot: by HTTP, TCP, what its
+// guest says in xenstore, or a program of the operator's.
 package health
 
 import (
@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"net"
 	"net/http"
 	"slices"
@@ -19,9 +20,19 @@ import (
 // attemptLimit bounds one attempt of a health check.
 const attemptLimit = 30 * time.Second
 
+// Subject is the domain that is asked after.
+type Subject struct {
+	// Expand is for URLs, addresses and arguments; Env is a program's environment.
+	Expand func(string) string
+	Env    []string
+	// Said returns what its guest, as it runs now, has written at a path of xenstore below
+	// the domain's own.
+	Said func(ctx context.Context, path string) (string, error)
+}
+
 // Await tries a health check until it succeeds, or its time is over; then the
 // error is that of the last attempt.
-func Await(ctx context.Context, h *config.Health, expand func(string) string, env []string) error {
+func Await(ctx context.Context, h *config.Health, s Subject) error {
 	limited, cancel := context.WithTimeout(ctx, h.Timeout)
 	defer cancel()
 	deadline, _ := limited.Deadline()
@@ -30,7 +41,7 @@ func Await(ctx context.Context, h *config.Health, expand func(string) string, en
 	var last error
 	for {
 		attempt, end := context.WithTimeout(limited, attemptLimit)
-		err := attemptHealth(attempt, h, expand, env)
+		err := attemptHealth(attempt, h, s)
 		end()
 		switch {
 		case err == nil:
@@ -48,8 +59,18 @@ func Await(ctx context.Context, h *config.Health, expand func(string) string, en
 	}
 }
 
-func attemptHealth(ctx context.Context, h *config.Health, expand func(string) string, env []string) error {
+func attemptHealth(ctx context.Context, h *config.Health, s Subject) error {
+	expand := s.Expand
 	switch {
+	case h.Xenstore != "":
+		text, err := s.Said(ctx, h.Xenstore)
+		if err == nil && strings.TrimSpace(text) == "1" {
+			return nil
+		}
+		if err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return err
+		}
+		return fmt.Errorf("the guest has not written 1 to %s in xenstore", h.Xenstore)
 	case h.HTTP != "":
 		status, err := Get(ctx, expand(h.HTTP))
 		if err != nil {
@@ -67,7 +88,7 @@ func attemptHealth(ctx context.Context, h *config.Health, expand func(string) st
 		}
 		return c.Close()
 	}
-	_, output, err := Command(ctx, ExpandAll(h.Args, expand), env, attemptLimit)
+	_, output, err := Command(ctx, ExpandAll(h.Args, expand), s.Env, attemptLimit)
 	if err != nil && output != "" {
 		err = fmt.Errorf("%w: %s", err, LastLine(output))
 	}

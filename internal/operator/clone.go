@@ -89,9 +89,13 @@ func (c *Clones) read(name string) (r cloneRecord, err error) {
 // cloneName is what a domain's clone is called.
 func cloneName(d toolstack.Domain) string { return d.Name + "-trial" }
 
+// ofClone reports whether a health check is made of clones, too: one that needs no
+// network of the domain's.
+func ofClone(h *api.HealthCheck) bool { return len(h.Command) > 0 || h.Xenstore != "" }
+
 // notChecked is what of a health check is not made of a clone.
 func notChecked(h *api.HealthCheck) string {
-	if h == nil || len(h.Command) > 0 {
+	if h == nil || ofClone(h) {
 		return ""
 	}
 	return "the health check by " + h.HTTP + h.TCP + " is not made of a clone: where that leads, the domain itself would answer"
@@ -330,7 +334,7 @@ func (t *trial) watchClone(ctx context.Context, clone cloneRecord, out *api.Tria
 	rec := update.CloneRecord{Phase: update.Trying, Since: t.Moment().Up}
 	terms := t.terms
 	h := t.r.Update.Health
-	terms.Checked = h != nil && len(h.Command) > 0
+	terms.Checked = h != nil && ofClone(h)
 	// A guest that says when it has booted is to say it of the new kernel, too.
 	says, err := t.updates.Clones.Disks.BootComplete(ctx, t.d.Domain.Domid)
 	if err != nil {

@@ -3,6 +3,7 @@ package operator
 import (
 	"context"
 	"errors"
+	"fmt"
 	"sync"
 	"time"
 
@@ -232,6 +233,26 @@ func (b *Rebooter) became(ctx context.Context, run *operation.Run, w Wanted, was
 		}
 	}
 	return api.Summary{}, api.Errorf(api.TimedOut, "warmrebootd was stopped when it asked for the reboot, and the domain has not gone down since; it is not asked again")
+}
+
+// Nodes are what is read of xenstore.
+type Nodes interface {
+	Read(ctx context.Context, path string) (string, error)
+}
+
+// Said returns what reads what a domain's guest, as it runs then, has written in
+// xenstore at a path below the domain's own.
+func (b *Rebooter) Said(uuid ident.UUID, nodes Nodes) func(context.Context, string) (string, error) {
+	return func(ctx context.Context, path string) (string, error) {
+		s, err := b.Agent.Status(ctx, uuid.String(), false)
+		if err != nil {
+			return "", err
+		}
+		if s.Domid == 0 {
+			return "", errors.New("it is down")
+		}
+		return nodes.Read(ctx, fmt.Sprintf("/local/domain/%d/%s", s.Domid, path))
+	}
 }
 
 // Record enters a reboot into the history that did not take place, once, however often

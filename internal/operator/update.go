@@ -42,7 +42,9 @@ type Updates struct {
 	// Clones are for trials on clones; nil: there are none.
 	Clones *Clones
 	// Well makes a health check; nil: health.Await.
-	Well func(ctx context.Context, h *config.Health, expand func(string) string, env []string) error
+	Well func(ctx context.Context, h *config.Health, s health.Subject) error
+	// Nodes are xenstore's, of which health checks read.
+	Nodes Nodes
 }
 
 // ServeUpdates has updates done, too: before the engine resumes.
@@ -87,13 +89,18 @@ func checkUpdate(r api.OperationRequest) error {
 	}
 	if h := u.Health; h != nil {
 		n := 0
-		for _, given := range []bool{h.HTTP != "", h.TCP != "", len(h.Command) > 0} {
+		for _, given := range []bool{h.HTTP != "", h.TCP != "", h.Xenstore != "", len(h.Command) > 0} {
 			if given {
 				n++
 			}
 		}
 		if n != 1 {
-			return api.Errorf(api.BadRequest, "a health check is one of http, tcp and command")
+			return api.Errorf(api.BadRequest, "a health check is one of http, tcp, xenstore and command")
+		}
+		if h.Xenstore != "" {
+			if err := config.NodePath(h.Xenstore); err != nil {
+				return api.Errorf(api.BadRequest, "the health check by xenstore: %v", err)
+			}
 		}
 		all = append(all, seconds("timeout of the health check", h.TimeoutSeconds, 0.01))
 		if len(h.Command) > 0 {
@@ -475,11 +482,12 @@ func (t *trial) ask(ctx context.Context, limit time.Duration) update.Health {
 // askOf makes the check of a domain, or of its clone.
 func (t *trial) askOf(ctx context.Context, d toolstack.Domain, limit time.Duration, more ...string) update.Health {
 	h := t.r.Update.Health
-	c := &config.Health{HTTP: h.HTTP, TCP: h.TCP, Args: h.Command, Timeout: limit, Interval: min(2*time.Second, limit)}
-	expand := func(s string) string { return config.Expand(s, d.Name, d.UUID.String()) }
-	env := append([]string{"PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "HOME=/root", "LANG=C.UTF-8",
-		"WARMREBOOT_DOMAIN=" + d.Name, "WARMREBOOT_UUID=" + d.UUID.String()}, more...)
-	if err := t.updates.Well(ctx, c, expand, env); err != nil {
+	c := &config.Health{HTTP: h.HTTP, TCP: h.TCP, Xenstore: h.Xenstore, Args: h.Command, Timeout: limit, Interval: min(2*time.Second, limit)}
+	s := health.Subject{Expand: func(s string) string { return config.Expand(s, d.Name, d.UUID.String()) },
+		Env: append([]string{"PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "HOME=/root", "LANG=C.UTF-8",
+			"WARMREBOOT_DOMAIN=" + d.Name, "WARMREBOOT_UUID=" + d.UUID.String()}, more...),
+		Said: t.Said(d.UUID, t.updates.Nodes)}
+	if err := t.updates.Well(ctx, c, s); err != nil {
 		return update.Health{Detail: err.Error()}
 	}
 	return update.Health{OK: true}

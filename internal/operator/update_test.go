@@ -6,6 +6,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"slices"
@@ -17,6 +18,7 @@ import (
 	"github.com/warmreboot/warmreboot/ident"
 	"github.com/warmreboot/warmreboot/internal/bootonce"
 	"github.com/warmreboot/warmreboot/internal/config"
+	"github.com/warmreboot/warmreboot/internal/health"
 	"github.com/warmreboot/warmreboot/internal/toolstack"
 )
 
@@ -54,7 +56,13 @@ type updating struct {
 	old     toolstack.Kernel
 	byHand  *toolstack.Kernel // somebody creates the domain with, before it is created by us
 	clones  *clones
+	guests  nodes
 }
+
+// nodes are xenstore's.
+type nodes func(path string) (string, error)
+
+func (n nodes) Read(_ context.Context, path string) (string, error) { return n(path) }
 
 // kernelFile is one that libxl knows: a bzImage that is not packed by gzip.
 func kernelFile(name string) []byte {
@@ -235,12 +243,16 @@ func (u *updating) start() *Operator {
 	o.ServeUpdates(Updates{Owner: u.Owner, Ends: func(ident.Domid, ident.UUID) (toolstack.Ends, error) { return u.ends, nil },
 		Drivers: map[string]toolstack.Driver{toolstack.XL: u}, Dir: filepath.Join(u.dir, "updates"), Console: u.console, Configs: u.console, Poll: time.Millisecond,
 		Clones: u.clones.served(),
-		Well: func(_ context.Context, h *config.Health, expand func(string) string, env []string) error {
-			if slices.Contains(env, "WARMREBOOT_TRIAL=1") {
-				return u.clones.well(expand(h.Args[1]))
+		Nodes:  u.guests,
+		Well: func(ctx context.Context, h *config.Health, s health.Subject) error {
+			if h.Xenstore != "" {
+				return health.Await(ctx, h, s)
 			}
-			if expand(h.Args[1]) != "web" || !slices.Contains(env, "WARMREBOOT_DOMAIN=web") {
-				return fmt.Errorf("%q in %q", h.Args, env)
+			if slices.Contains(s.Env, "WARMREBOOT_TRIAL=1") {
+				return u.clones.well(s.Expand(h.Args[1]))
+			}
+			if s.Expand(h.Args[1]) != "web" || !slices.Contains(s.Env, "WARMREBOOT_DOMAIN=web") {
+				return fmt.Errorf("%q in %q", h.Args, s.Env)
 			}
 			u.mu.Lock()
 			defer u.mu.Unlock()
@@ -460,6 +472,39 @@ func TestUpdateNotCreated(t *testing.T) {
 	}
 }
 
+// TestUpdateBootComplete: a guest that has to say in xenstore that it has booted has to
+// say so with the new kernel, whatever the domain before had said.
+func TestUpdateBootComplete(t *testing.T) {
+	for _, w := range []way{good, unwell} {
+		u := newUpdating(t, w)
+		u.update.Health = &api.HealthCheck{Xenstore: "data/boot-complete", TimeoutSeconds: 0.05}
+		first := u.web.Domid
+		u.guests = func(path string) (string, error) {
+			u.mu.Lock()
+			defer u.mu.Unlock()
+			if path != fmt.Sprintf("/local/domain/%d/data/boot-complete", u.web.Domid) || u.web.Domid != first && u.runs == "new" && w == unwell {
+				return "", fs.ErrNotExist
+			}
+			return "1", nil
+		}
+		op, err := api.AwaitOperation(t.Context(), u.start(), u.request())
+		want := map[way]api.UpdateOutcome{good: api.Updated, unwell: api.UpdateBack}[w]
+		if op.Update == nil || op.Update.Outcome != want || (w == unwell) != strings.Contains(op.Update.Why, "has not written 1 to data/boot-complete") {
+			t.Errorf("%s: %+v, %v", w, op.Update, err)
+		}
+		u.right(t, op)
+	}
+	for said, err := range map[string]error{"0": nil, "": fs.ErrNotExist} { // before the update
+		u := newUpdating(t, good)
+		u.update.Health = &api.HealthCheck{Xenstore: "data/boot-complete", TimeoutSeconds: 0.05}
+		u.guests = func(string) (string, error) { return said, err }
+		op, err := api.AwaitOperation(t.Context(), u.start(), u.request())
+		if code(err) != api.UpdateRefused || len(u.asked) > 0 {
+			t.Errorf("%q: %+v, %v", said, op.Update, err)
+		}
+	}
+}
+
 // TestUpdateWriteConfig: the operator's configuration names the new kernel once that is
 // the domain's, if he asked for it, and is left alone else; what cannot be done is said
 // before anything is, if it can be known by then.
@@ -567,6 +612,7 @@ func TestUpdateRefused(t *testing.T) {
 		"a relative kernel":  {func(u *updating) { u.update.Kernel = "vmlinuz" }, api.BadRequest, "absolute"},
 		"no time":            {func(u *updating) { u.update.DeadlineSeconds = 0 }, api.BadRequest, "deadline"},
 		"two checks":         {func(u *updating) { u.update.Health.TCP = "a:1" }, api.BadRequest, "one of"},
+		"a path elsewhere":   {func(u *updating) { u.update.Health = &api.HealthCheck{Xenstore: "../0/x", TimeoutSeconds: 1} }, api.BadRequest, "below"},
 		"no file":            {func(u *updating) { u.update.Kernel += "x" }, api.UpdateRefused, "no such file"},
 		"no initrd file":     {func(u *updating) { u.update.Initrd += "x" }, api.UpdateRefused, "no such file"},
 		"text":               {func(u *updating) { u.update.Kernel = text(u) }, api.UpdateRefused, "no x86 kernel"},

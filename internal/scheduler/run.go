@@ -260,13 +260,10 @@ func (n *run) coldReboot(ctx context.Context) string {
 
 func (n *run) checkHealth(ctx context.Context) bool {
 	h := n.s.Health
-	what := h.HTTP + h.TCP
-	if what == "" {
-		what = strings.Join(h.Args, " ")
-	}
+	what := h.String()
 	result, err := operation.Do(ctx, n.op, "health", operation.Again, func(ctx context.Context) (api.StepResult, error) {
 		begun := time.Now()
-		err := health.Await(ctx, h, n.expand, n.env())
+		err := health.Await(ctx, h, health.Subject{Expand: n.expand, Env: n.env(), Said: n.r.Rebooter.Said(n.it.UUID, n.r.Store)})
 		if ctx.Err() != nil {
 			return api.StepResult{}, ctx.Err()
 		}

@@ -230,6 +230,24 @@ func TestHealthTCP(t *testing.T) {
 	}
 }
 
+// TestHealthXenstore: what the guest says is of the domain that runs after the reboot.
+func TestHealthXenstore(t *testing.T) {
+	t.Parallel()
+	for _, says := range []bool{true, false} {
+		h := newHost(t, cronNoon+"[schedule.health]\nxenstore = \"data/boot-complete\"\ntimeout = \"100ms\"\ninterval = \"50ms\"\non_failure = []\n")
+		h.create("web", 10*day)
+		h.store["/local/domain/1/data/boot-complete"] = "1"
+		if says {
+			h.store["/local/domain/2/data/boot-complete"] = "1\n"
+		}
+		r := h.runner(nil)
+		h.toNoon(r)
+		if e := h.history()[0]; e.Health == nil || e.Health.OK != says || e.Health.What != "xenstore data/boot-complete" {
+			t.Errorf("%v: %+v", says, e.Health)
+		}
+	}
+}
+
 func TestRebootFails(t *testing.T) {
 	h := newHost(t, strings.Replace(cronNoon, `cron = "0 12 * * *"`, `every = "10d"`, 1)+"retry = \"2h\"\n")
 	h.create("web", 10*day)

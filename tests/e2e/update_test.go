@@ -57,12 +57,15 @@ func TestUpdate(t *testing.T) {
 	}
 
 	u.dom0(t, "cp /boot/guest-kernel /boot/another-kernel")
-	code, text := u.exitCode(t, update("/boot/another-kernel", "trial=good", "--health tcp:"+lab.DomainAddress+":80 --probation 5s"))
-	if code != 0 || !strings.Contains(text, "came back warm") || !strings.Contains(text, ordinaryConfig) {
+	code, text := u.exitCode(t, update("/boot/another-kernel", "trial=good", "--health tcp:"+lab.DomainAddress+":80 --probation 5s --write-config"))
+	if code != 0 || !strings.Contains(text, "came back warm") || !strings.Contains(text, ordinaryConfig+" has the new kernel") {
 		t.Fatalf("a good one: code %d: %s", code, text)
 	}
 	t.Log(text)
 	u.settled(t, "/boot/another-kernel", "trial=good")
+	if code, text := u.exitCode(t, "grep -q another-kernel "+ordinaryConfig+" && grep -q trial=good "+ordinaryConfig+" && ! grep guest-kernel "+ordinaryConfig+" && xl create -n "+ordinaryConfig); code != 0 {
+		t.Errorf("its configuration: %s", text)
+	}
 
 	// It panics as it looks for an init. The agent is killed once it is tried, and comes
 	// back when it is all over.
@@ -91,10 +94,15 @@ func TestUpdate(t *testing.T) {
 		t.Errorf("it did not panic: %s", text)
 	}
 
-	// It is not well: the old one is back, warm.
+	// It does not say that it is well, as the one before has: the old one is back, warm.
 	u.verify(t)
-	u.dom0(t, "xl domid domU-web >/tmp/before; printf '#!/bin/sh\nxl domid domU-web | cmp -s - /tmp/before\n' >/tmp/well; chmod +x /tmp/well")
-	code, text = u.exitCode(t, update("/boot/guest-kernel", "trial=sick", "--health /tmp/well --health-timeout 3s"))
+	sick := update("/boot/guest-kernel", "trial=sick", "--health xenstore:data/boot-complete --health-timeout 3s")
+	if code, text := u.exitCode(t, sick); code != 14 || !strings.Contains(text, "has not written 1 to data/boot-complete") {
+		t.Errorf("one that has not said so before: code %d: %s", code, text)
+	}
+	// What xenstore-write sends: WRITE, a request, no transaction, 20 bytes.
+	u.domU(t, `printf '\013\0\0\0\001\0\0\0\0\0\0\0\024\0\0\0data/boot-complete\0001' >/dev/xen/xenbus`)
+	code, text = u.exitCode(t, sick)
 	if code != 13 || !strings.Contains(text, "not well") || !strings.Contains(text, "trial=sick") || !strings.Contains(text, "came back warm") {
 		t.Errorf("one that is not well: code %d: %s", code, text)
 	}

@@ -178,8 +178,10 @@ func (b *packageBuild) collect(ctx context.Context, tools Root) error {
 	if err := os.CopyFS(filepath.Join(b.source, "completions"), os.DirFS(filepath.Join(b.from.Dir, "packaging", "completions"))); err != nil {
 		return err
 	}
-	if err := os.CopyFS(filepath.Join(b.source, "docs", "monitoring"), os.DirFS(filepath.Join(b.from.Dir, "docs", "monitoring"))); err != nil {
-		return err
+	for _, dir := range []string{"monitoring", "guest"} {
+		if err := os.CopyFS(filepath.Join(b.source, "docs", dir), os.DirFS(filepath.Join(b.from.Dir, "docs", dir))); err != nil {
+			return err
+		}
 	}
 	return CopyFile(filepath.Join(b.from.Dir, "docs", "operations.md"), filepath.Join(b.source, "docs", "operations.md"))
 }
