@@ -34,7 +34,9 @@ type PlannedRun struct {
 	Domain   string     `json:"domain"`
 	UUID     ident.UUID `json:"uuid"`
 	Mode     Trigger    `json:"mode"`
-	DryRun   bool       `json:"dry_run,omitempty"`
+	// Kernel is what the domain is updated to, unless it has that; "": it is rebooted.
+	Kernel string `json:"kernel,omitempty"`
+	DryRun bool   `json:"dry_run,omitempty"`
 	// Running: it is being done now.
 	Running bool `json:"running,omitempty"`
 	// Due is since when; missing if it is not. Then Blocked is why it has not

@@ -81,6 +81,9 @@ func (e *env) printForecast(f api.Forecast) error {
 		if r.Blocked != "" && !r.Running {
 			why = "due since " + clock(r.Due) + " (" + r.Why + "), but " + r.Blocked
 		}
+		if r.Kernel != "" {
+			why += "; with " + r.Kernel
+		}
 		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\n", next, r.Domain, r.Schedule, mode, why)
 	}
 	return w.Flush()

@@ -18,14 +18,14 @@ func TestPlan(t *testing.T) {
 		Locks:  []api.LockStatus{{Domain: "db", Owner: "ann", Reason: "backup", Until: now}},
 		Halted: []api.HaltedRules{{Schedule: "nightly", Why: "db was not well"}},
 		Runs: []api.PlannedRun{{Schedule: "web", Domain: "web-1", Mode: api.Graceful, Due: now, Blocked: "waits for its turn", Why: "up for 31d"},
-			{Schedule: "web", Domain: "web-2", Mode: api.Graceful, Due: now, Running: true, Blocked: "busy", Why: "up for 32d"},
+			{Schedule: "web", Domain: "web-2", Mode: api.Graceful, Kernel: "/boot/new", Due: now, Running: true, Blocked: "busy", Why: "up for 32d"},
 			{Schedule: "web", Domain: "web-3", Mode: api.Cold, DryRun: true, Next: now.Add(time.Hour), Why: "cron @daily"}}}}
 	r := runCLI(f, nil, "plan")
 	if r.code != 0 || !slices.Equal(f.asked, []string{"forecast "}) {
 		t.Errorf("%+v, asked %q", r, f.asked)
 	}
 	for _, want := range []string{"web.toml:3: oh", "stopped: db was not well; warmreboot resume nightly", "db is locked by ann", "backup",
-		"but waits for its turn", "under way", "cold, dry run", clock(now.Add(time.Hour)), "cron @daily"} {
+		"but waits for its turn", "under way", "cold, dry run", clock(now.Add(time.Hour)), "cron @daily", "up for 32d; with /boot/new"} {
 		if !strings.Contains(r.out, want) {
 			t.Errorf("no %q in\n%s", want, r.out)
 		}

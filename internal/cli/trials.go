@@ -60,7 +60,7 @@ func (d *diagnosis) checkLoaders(ctx context.Context, l local, operations api.Op
 			return
 		}
 		for _, op := range ops {
-			updated[op.UUID] = updated[op.UUID] || op.Kind == api.KindUpdate && op.State == api.OperationRunning
+			updated[op.UUID] = updated[op.UUID] || op.Kind != api.KindReboot && op.State == api.OperationRunning // a schedule's run may be one
 		}
 	}
 	ref := ident.ParseRef(only)

@@ -78,7 +78,9 @@ type Schedule struct {
 
 	Before, After []Hook
 	Health        *Health
-	Alert         *Command
+	// Update is the kernel that the domains are rebooted into, unless they have it.
+	Update *Update
+	Alert  *Command
 	// Where it is written.
 	File string
 	Line int
@@ -96,10 +98,25 @@ func (s *Schedule) Longest() time.Duration {
 			total += 2*s.Timeout + s.Health.Timeout // a guest that does not react is asked first
 		}
 	}
+	if u := s.Update; u != nil {
+		total += 4*u.Deadline + u.Probation + 5*time.Minute
+		if s.Health != nil {
+			total += 3 * s.Health.Timeout
+		}
+	}
 	if s.Alert != nil {
 		total += 4 * s.Alert.Timeout
 	}
 	return total
+}
+
+// Update is another kernel, see api.UpdateRequest. In the names of its files {domain} and
+// {uuid} stand for the domain's.
+type Update struct {
+	Kernel, Initrd      string
+	Cmdline             *string
+	Deadline, Probation time.Duration
+	WriteConfig         bool
 }
 
 // Command is a program in dom0, run as root and without a shell. In its

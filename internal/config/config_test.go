@@ -33,6 +33,29 @@ domains = ["web-*"]
 every = "30d"
 `
 
+// TestUpdate: what a schedule updates to, and how long that may take.
+func TestUpdate(t *testing.T) {
+	load := func(text string) *Schedule {
+		t.Helper()
+		c, err := Load(write(t, map[string]string{"a.toml": small + text}))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return c.Schedules[0]
+	}
+	if s := load(""); s.Update != nil || s.Longest() != 11*time.Minute {
+		t.Errorf("%+v, %v", s.Update, s.Longest())
+	}
+	s := load("[schedule.update]\nkernel = \"/boot/{domain}\"\n")
+	if want := (Update{Kernel: "/boot/{domain}", Deadline: 10 * time.Minute, Probation: 10 * time.Minute}); *s.Update != want || s.Longest() != 11*time.Minute+55*time.Minute {
+		t.Errorf("%+v, %v", s.Update, s.Longest())
+	}
+	s = load("health.tcp = \"a:1\"\nhealth.timeout = \"1m\"\nupdate = { kernel = \"/k\", initrd = \"none\", cmdline = \"\", deadline = \"1m\", probation = \"0s\", write_config = true }\n")
+	if u := *s.Update; u.Initrd != "none" || u.Cmdline == nil || *u.Cmdline != "" || u.Deadline != time.Minute || u.Probation != 0 || !u.WriteConfig || s.Longest() < 4*time.Minute+3*time.Minute {
+		t.Errorf("%+v, %v", u, s.Longest())
+	}
+}
+
 // TestDocumentedExample: the file in the operator's guide is right, and means
 // what it says.
 func TestDocumentedExample(t *testing.T) {
@@ -128,6 +151,10 @@ func TestProblems(t *testing.T) {
 		"over":                {small + "[[schedule.trigger]]\nurl = \"http://a/\"\nabove = 3\nslope = 1\nover = \"5m\"\n", "a.toml:5: over must be 10 times sample"},
 		"url":                 {small + "[schedule.health]\nhttp = \"ftp://a/\"\n", "a.toml:6: "},
 		"address":             {small + "[schedule.health]\ntcp = \"a\"\n", "is no address"},
+		"no kernel":           {small + "[schedule.update]\ninitrd = \"/i\"\n", "a.toml:5: an update needs a kernel"},
+		"a relative initrd":   {small + "[schedule.update]\nkernel = \"/k\"\ninitrd = \"i\"\n", "a.toml:5: initrd must be"},
+		"no time":             {small + "[schedule.update]\nkernel = \"/k\"\ndeadline = \"0s\"\n", "a.toml:5: deadline"},
+		"a forced update":     {small + "mode = \"force\"\n[schedule.update]\nkernel = \"/k\"\n", "a.toml:6: an update is no forced"},
 		"two checks":          {small + "[schedule.health]\ntcp = \"a:1\"\nxenstore = \"data/x\"\n", "a.toml:5: a health check needs one of"},
 		"a node elsewhere":    {small + "[schedule.health]\nxenstore = \"/local\"\n", "is no path below"},
 		"no check":            {small + "[schedule.health]\ntimeout = \"1m\"\n", "a.toml:5: a health check needs one of"},

@@ -55,6 +55,7 @@ type fileSchedule struct {
 	Before      []fileHook    `toml:"before"`
 	After       []fileHook    `toml:"after"`
 	Health      *fileHealth   `toml:"health"`
+	Update      *fileUpdate   `toml:"update"`
 	Alert       *fileHook     `toml:"alert"`
 }
 
@@ -97,6 +98,15 @@ type fileHealth struct {
 	OnFailure []action  `toml:"on_failure"`
 }
 
+type fileUpdate struct {
+	Kernel      string    `toml:"kernel"`
+	Initrd      string    `toml:"initrd"`
+	Cmdline     *string   `toml:"cmdline"`
+	Deadline    *duration `toml:"deadline"`
+	Probation   *duration `toml:"probation"`
+	WriteConfig bool      `toml:"write_config"`
+}
+
 // What counts where a file says nothing.
 const (
 	defaultMissedAfter = time.Hour
@@ -105,6 +115,7 @@ const (
 	defaultTimeout     = 10 * time.Minute
 	defaultHook        = time.Minute
 	defaultHealth      = 2 * time.Minute
+	defaultUpdate      = 10 * time.Minute // its deadline, and its probation
 	defaultInterval    = 5 * time.Second
 	defaultSample      = time.Minute
 	defaultReading     = 10 * time.Second
@@ -389,6 +400,9 @@ func (l *loader) schedule(f fileSchedule, at string) {
 	if f.Health != nil {
 		l.health(s, *f.Health, l.lines[at+".health"])
 	}
+	if f.Update != nil {
+		l.update(s, *f.Update, l.lines[at+".update"])
+	}
 	l.config.Schedules = append(l.config.Schedules, s)
 }
 
@@ -490,4 +504,20 @@ func (l *loader) checkAll() {
 			}
 		}
 	}
+}
+
+func (l *loader) update(s *Schedule, f fileUpdate, line int) {
+	u := &Update{Kernel: f.Kernel, Initrd: f.Initrd, Cmdline: f.Cmdline, WriteConfig: f.WriteConfig,
+		Deadline: or(f.Deadline, defaultUpdate), Probation: or(f.Probation, defaultUpdate)}
+	switch {
+	case !filepath.IsAbs(u.Kernel):
+		l.complain(line, "an update needs a kernel, by its absolute path")
+	case u.Initrd != "" && u.Initrd != api.NoInitrd && !filepath.IsAbs(u.Initrd):
+		l.complain(line, "initrd must be an absolute path, or %q", api.NoInitrd)
+	case u.Deadline < time.Second || u.Probation < 0:
+		l.complain(line, "deadline must be a second or more, and probation not negative")
+	case s.Mode == api.Force:
+		l.complain(line, "an update is no forced reboot: mode must be graceful or cold")
+	}
+	s.Update = u
 }

@@ -147,9 +147,9 @@ func run(ctx context.Context, o settings.Daemon, log *slog.Logger) (err error) {
 		return err
 	}
 	rebooter := operator.Rebooter{Agent: a, State: history, History: record, Moment: operations.moment}
-	schedules := scheduler.New(scheduler.Options{Agent: a, State: history, History: record, Forgot: record.forgot, Store: store, Dir: o.ConfigDir, DryRun: o.DryRun, Log: log,
-		Boot: strings.TrimSpace(string(boot)), Sys: "/sys", Console: consoles, Operations: operations.Engine, Rebooter: rebooter})
 	asked := operator.New(rebooter, operations.Engine, log)
+	schedules := scheduler.New(scheduler.Options{Agent: a, State: history, History: record, Forgot: record.forgot, Store: store, Dir: o.ConfigDir, DryRun: o.DryRun, Log: log,
+		Boot: strings.TrimSpace(string(boot)), Sys: "/sys", Console: consoles, Operations: operations.Engine, Rebooter: rebooter, Updater: asked})
 	loader, err := os.Executable()
 	if err != nil {
 		return err

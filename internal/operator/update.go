@@ -2,6 +2,7 @@ package operator
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -156,11 +157,31 @@ func (u *Updates) driver(name string) (toolstack.Driver, error) {
 // each would take the other's loader for somebody else's, so not even an override helps.
 func (o *Operator) another(uuid ident.UUID, id string) error {
 	for _, op := range o.Engine.List() {
-		if op.Kind == api.KindUpdate && op.UUID == uuid && op.ID != id && op.Admitted() {
+		if op.UUID == uuid && op.ID != id && op.Admitted() && updates(op) {
 			return api.Errorf(api.Locked, "domain %s is in an update already, %s of %s, which ends first", op.Domain, op.ID, op.Owner).Try(api.TryWait)
 		}
 	}
 	return nil
+}
+
+// updates reports whether an operation is an update, or may do one: a schedule's run.
+func updates(op operation.Operation) bool {
+	var spec struct {
+		Schedule struct{ Update *config.Update } `json:"schedule"`
+	}
+	return op.Kind == api.KindUpdate || op.Kind == api.KindSchedule && json.Unmarshal(op.Spec, &spec) == nil && spec.Schedule.Update != nil
+}
+
+// newKernel is the one that is asked for.
+func newKernel(u *api.UpdateRequest, old toolstack.Kernel) toolstack.Kernel {
+	k := toolstack.Kernel{File: u.Kernel, Initrd: u.Initrd, Cmdline: old.Cmdline}
+	if u.Cmdline != nil {
+		k.Cmdline = *u.Cmdline
+	}
+	if u.Initrd == api.NoInitrd {
+		k.Initrd = ""
+	}
+	return k
 }
 
 // prepare looks whether an update can be tried, by the operation of that ID if it has
@@ -209,14 +230,8 @@ func (o *Operator) prepare(ctx context.Context, uuid, id string, r api.Operation
 	}
 	d.Old.Once = "" // of a trial that nobody has ended
 	u := r.Update
-	d.New = toolstack.Kernel{File: u.Kernel, Initrd: u.Initrd, Cmdline: d.Old.Cmdline}
-	if u.Cmdline != nil {
-		d.New.Cmdline = *u.Cmdline
-	}
-	switch {
-	case u.Initrd == api.NoInitrd:
-		d.New.Initrd = ""
-	case u.Initrd == "" && d.Old.Initrd != "":
+	d.New = newKernel(u, d.Old)
+	if u.Initrd == "" && d.Old.Initrd != "" {
 		return no(fmt.Errorf("its kernel has an initrd, %s: name that of the new one, or %q", d.Old.Initrd, api.NoInitrd))
 	}
 	if d.New == d.Old {
@@ -306,10 +321,13 @@ type trial struct {
 	rec   update.Record
 	// notAsked is why the domain was not rebooted.
 	notAsked string
-	sum      api.Summary // of the last reboot that is known
-	sums     []api.Summary
-	lines    []string // the end of the new kernel's console
-	cloned   *api.Trial
+	asker    agent.Asker
+	// check is the health check, if it is not that of the request.
+	check  *config.Health
+	sum    api.Summary // of the last reboot that is known
+	sums   []api.Summary
+	lines  []string // the end of the new kernel's console
+	cloned *api.Trial
 }
 
 // armed is what is known when the trial's loader is in place.
@@ -321,26 +339,99 @@ type armed struct {
 
 func seconds(s float64) time.Duration { return time.Duration(s * float64(time.Second)) }
 
+// longest is how long an update may take.
+func longest(u *api.UpdateRequest) time.Duration {
+	total := 4*seconds(u.DeadlineSeconds) + seconds(u.ProbationSeconds) + 5*time.Minute
+	if u.Health != nil {
+		total += 3 * seconds(u.Health.TimeoutSeconds)
+	}
+	if u.Trial != nil { // on a clone takes as long again
+		total *= 2
+	}
+	return total
+}
+
 // update is the body of an update.
 func (o *Operator) update(ctx context.Context, run *operation.Run) (any, error) {
 	var r api.OperationRequest
 	if err := operation.Spec(run, &r); err != nil {
 		return nil, err
 	}
-	op := run.Operation()
-	u := r.Update
-	t := &trial{Operator: o, run: run, r: r, files: bootonce.Trial{Dir: filepath.Join(o.updates.Dir, op.UUID.String()+"."+op.ID)},
-		terms: update.Terms{Deadline: seconds(u.DeadlineSeconds), Probation: seconds(u.ProbationSeconds), Checked: u.Health != nil}}
-	longest := 4*t.terms.Deadline + t.terms.Probation + 5*time.Minute
-	if u.Health != nil {
-		longest += 3 * seconds(u.Health.TimeoutSeconds)
-	}
-	if u.Trial != nil { // on a clone takes as long again
-		longest *= 2
-	}
-	if err := operation.Admit(ctx, run, operation.Admission{Override: r.Override, TTL: longest}); err != nil {
+	if err := operation.Admit(ctx, run, operation.Admission{Override: r.Override, TTL: longest(r.Update)}); err != nil {
 		return nil, err
 	}
+	return o.trial(run, r, agent.Asker{By: api.ByOperator}).do(ctx)
+}
+
+func (o *Operator) trial(run *operation.Run, r api.OperationRequest, by agent.Asker) *trial {
+	op, u := run.Operation(), r.Update
+	return &trial{Operator: o, run: run, r: r, asker: by, files: bootonce.Trial{Dir: filepath.Join(o.updates.Dir, op.UUID.String()+"."+op.ID)},
+		terms: update.Terms{Deadline: seconds(u.DeadlineSeconds), Probation: seconds(u.ProbationSeconds), Checked: u.Health != nil}}
+}
+
+// ScheduledUpdate is an update as a part of a schedule's run.
+type ScheduledUpdate struct {
+	agent.Asker
+	Domain ident.UUID
+	Mode   api.Trigger
+	Update config.Update
+	Health *config.Health // nil: that it is up
+	// Expand is for the names of files.
+	Expand func(string) string
+}
+
+func (s ScheduledUpdate) request() api.OperationRequest {
+	u := &api.UpdateRequest{Kernel: s.Expand(s.Update.Kernel), Initrd: s.Expand(s.Update.Initrd), Cmdline: s.Update.Cmdline, WriteConfig: s.Update.WriteConfig,
+		DeadlineSeconds: s.Update.Deadline.Seconds(), ProbationSeconds: s.Update.Probation.Seconds()}
+	if h := s.Health; h != nil {
+		u.Health = &api.HealthCheck{HTTP: h.HTTP, TCP: h.TCP, Xenstore: h.Xenstore, Command: h.Args, TimeoutSeconds: h.Timeout.Seconds()}
+	}
+	return api.OperationRequest{Kind: api.KindUpdate, Domain: s.Domain.String(), Mode: s.Mode, Update: u}
+}
+
+// Ready reports whether a domain is to be updated: not if it has that kernel already. An
+// error is why it cannot be. It changes nothing.
+func (o *Operator) Ready(ctx context.Context, run *operation.Run, s ScheduledUpdate) (bool, error) {
+	r := s.request()
+	d, err := o.Agent.Status(ctx, r.Domain, false)
+	if err != nil {
+		return false, err
+	}
+	owner, err := o.updates.Owner(d.Domid, d.UUID, d.Domain)
+	var driver toolstack.Driver
+	if err == nil {
+		driver, err = o.updates.driver(owner.Toolstack)
+	}
+	var old toolstack.Kernel
+	if err == nil {
+		old, err = driver.Kernel(ctx, toolstack.Domain{Domid: d.Domid, UUID: d.UUID, Name: d.Domain})
+	}
+	if err != nil {
+		return false, refused(d.Domain, err)
+	}
+	if old.Once == "" && newKernel(r.Update, old) == old {
+		return false, nil
+	}
+	if err := checkUpdate(r); err != nil {
+		return false, err
+	}
+	_, _, err = o.prepare(ctx, r.Domain, run.Operation().ID, r)
+	return err == nil, err
+}
+
+// Update has an operation that was admitted update its domain. What it returns is as of an
+// update of an operator's.
+func (o *Operator) Update(ctx context.Context, run *operation.Run, s ScheduledUpdate) (api.Summary, api.Update, error) {
+	t := o.trial(run, s.request(), s.Asker)
+	t.check = s.Health
+	all, err := t.do(ctx)
+	result, _ := all.(updateResult) // none if nobody looks after it any more
+	return result.Summary, result.Update, err
+}
+
+// do does an update that has been admitted, and returns an updateResult.
+func (t *trial) do(ctx context.Context) (any, error) {
+	op, run := t.run.Operation(), t.run
 	if err := t.prepared(ctx); err != nil || t.only() {
 		outcome, why := t.unarmed(err)
 		if ctx.Err() == nil {
@@ -363,8 +454,8 @@ func (o *Operator) update(ctx context.Context, run *operation.Run) (any, error) 
 		failed, t.notAsked = err, err.Error()
 	}
 	if err == nil && !tried {
-		sum, err := o.Reboot(ctx, run, Wanted{Asker: agent.Asker{By: api.ByOperator}, Mode: r.Mode, Timeout: t.terms.Deadline,
-			Longest: longest, Override: true, Absent: update.Gone / 2}) // it was admitted already, and has told the toolstack since
+		sum, err := t.Reboot(ctx, run, Wanted{Asker: t.asker, Mode: t.r.Mode, Timeout: t.terms.Deadline,
+			Longest: longest(t.r.Update), Override: true, Absent: update.Gone / 2}) // it was admitted already, and has told the toolstack since
 		if ctx.Err() != nil {
 			return nil, ctx.Err()
 		}
@@ -483,6 +574,11 @@ func (t *trial) ask(ctx context.Context, limit time.Duration) update.Health {
 func (t *trial) askOf(ctx context.Context, d toolstack.Domain, limit time.Duration, more ...string) update.Health {
 	h := t.r.Update.Health
 	c := &config.Health{HTTP: h.HTTP, TCP: h.TCP, Xenstore: h.Xenstore, Args: h.Command, Timeout: limit, Interval: min(2*time.Second, limit)}
+	if t.check != nil {
+		own := *t.check
+		own.Timeout, own.Interval = limit, min(own.Interval, limit)
+		c = &own
+	}
 	s := health.Subject{Expand: func(s string) string { return config.Expand(s, d.Name, d.UUID.String()) },
 		Env: append([]string{"PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "HOME=/root", "LANG=C.UTF-8",
 			"WARMREBOOT_DOMAIN=" + d.Name, "WARMREBOOT_UUID=" + d.UUID.String()}, more...),
@@ -675,7 +771,7 @@ func (t *trial) takeDown(ctx context.Context) error {
 	}
 	if t.rec.Polite {
 		for mode := api.Graceful; mode != ""; {
-			sum, err := t.Reboot(ctx, t.run, Wanted{Asker: agent.Asker{By: api.ByOperator}, Mode: mode, Timeout: min(t.terms.Deadline, askWait), Longest: math.MaxInt64, Override: true, Final: true})
+			sum, err := t.Reboot(ctx, t.run, Wanted{Asker: t.asker, Mode: mode, Timeout: min(t.terms.Deadline, askWait), Longest: math.MaxInt64, Override: true, Final: true})
 			if ctx.Err() != nil {
 				return ctx.Err()
 			}

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/binary"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -16,9 +17,11 @@ import (
 
 	"github.com/warmreboot/warmreboot/api"
 	"github.com/warmreboot/warmreboot/ident"
+	"github.com/warmreboot/warmreboot/internal/agent"
 	"github.com/warmreboot/warmreboot/internal/bootonce"
 	"github.com/warmreboot/warmreboot/internal/config"
 	"github.com/warmreboot/warmreboot/internal/health"
+	"github.com/warmreboot/warmreboot/internal/operation"
 	"github.com/warmreboot/warmreboot/internal/toolstack"
 )
 
@@ -470,6 +473,108 @@ func TestUpdateNotCreated(t *testing.T) {
 	if left, _ := filepath.Glob(filepath.Join(u.dir, "updates", "*")); len(left) > 0 {
 		t.Errorf("left %q", left)
 	}
+}
+
+// TestUpdateScheduled: as a part of a schedule's run an update is what it is by itself,
+// whoever is killed; a domain that has the kernel is none of it, and an operator updates
+// no domain that is in such a run.
+func TestUpdateScheduled(t *testing.T) {
+	type spec struct {
+		Schedule struct{ Update config.Update } `json:"schedule"`
+	}
+	var u *updating
+	wanted := func() ScheduledUpdate {
+		return ScheduledUpdate{Asker: agent.Asker{By: api.BySchedule, Schedule: "noon"}, Domain: u.web.UUID, Mode: api.Graceful,
+			Update: config.Update{Kernel: u.update.Kernel, Initrd: u.update.Initrd, Deadline: 200 * time.Millisecond, Probation: seconds(u.update.ProbationSeconds)},
+			Health: &config.Health{Args: u.update.Health.Command, Timeout: time.Minute, Interval: time.Second}, Expand: func(s string) string { return s }}
+	}
+	type result struct {
+		Ready  bool
+		Update api.Update
+	}
+	start := func() (*Operator, func() (operation.Operation, error)) {
+		o := u.start()
+		u.engine.Register(api.KindSchedule, func(ctx context.Context, run *operation.Run) (any, error) {
+			if err := operation.Admit(ctx, run, operation.Admission{TTL: time.Hour}); err != nil {
+				return nil, err
+			}
+			ready, err := operation.Do(ctx, run, "kernel", operation.Again, func(ctx context.Context) (bool, error) { return o.Ready(ctx, run, wanted()) })
+			if err != nil || !ready {
+				return result{Ready: ready}, err
+			}
+			_, up, err := o.Update(ctx, run, wanted())
+			return result{ready, up}, err
+		})
+		return o, func() (operation.Operation, error) {
+			var s spec
+			s.Schedule.Update = wanted().Update
+			return u.engine.Start(operation.Request{Kind: api.KindSchedule, By: api.BySchedule, Schedule: "noon", Key: "k", Owner: "noon", Domain: "web", UUID: u.web.UUID, Spec: s})
+		}
+	}
+	end := func(begin func() (operation.Operation, error)) (result, *api.Error) {
+		t.Helper()
+		op, err := begin()
+		if err != nil {
+			t.Fatal(err)
+		}
+		u.engine.Wait()
+		op, _, _ = u.engine.Get(op.ID)
+		var r result
+		if err := json.Unmarshal(op.Result, &r); err != nil || !op.Done {
+			t.Fatalf("%+v, %v", op, err)
+		}
+		return r, op.Error
+	}
+	for _, w := range []way{good, panics} {
+		u = newUpdating(t, w)
+		u.deafness()
+		_, begin := start()
+		want, code := api.Updated, api.Code("")
+		if w == panics {
+			want, code = api.UpdateBack, api.FellBack
+		}
+		r, err := end(begin)
+		if !r.Ready || r.Update.Outcome != want || code == "" != (err == nil) || err != nil && err.Code != code || len(u.askedBy) != 1 || u.askedBy[0].Schedule != "noon" {
+			t.Errorf("%s: %+v, %v, asked by %+v", w, r, err, u.askedBy)
+		}
+		u.right(t, api.Operation{Update: &r.Update})
+	}
+
+	u = newUpdating(t, good)
+	u.kernel = toolstack.Kernel{File: u.update.Kernel, Initrd: u.update.Initrd, Cmdline: u.old.Cmdline}
+	_, begin := start()
+	if r, err := end(begin); r.Ready || err != nil || len(u.asked) > 0 {
+		t.Errorf("one that has it: %+v, %v", r, err)
+	}
+	u = newUpdating(t, good)
+	u.ends.Crash = "destroy"
+	_, begin = start()
+	if _, err := end(begin); err == nil || err.Code != api.UpdateRefused || len(u.asked) > 0 {
+		t.Errorf("one that would not come back: %v", err)
+	}
+
+	u = newUpdating(t, good)
+	u.ticks, u.update.ProbationSeconds = 0, 1e6
+	o, begin := start()
+	op, err := begin()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for op, err := range u.engine.Follow(t.Context(), op.ID) {
+		if err != nil {
+			t.Fatal(err)
+		}
+		if slices.Contains(names(shown(op)), "probation") {
+			break
+		}
+	}
+	r := u.request()
+	r.Override = true
+	if _, err := o.Plan(t.Context(), r); code(err) != api.Locked || !strings.Contains(err.Error(), op.ID) {
+		t.Errorf("an operator's at the same time: %v", err)
+	}
+	u.pass(1e6 * time.Second)
+	u.engine.Wait()
 }
 
 // TestUpdateBootComplete: a guest that has to say in xenstore that it has booted has to

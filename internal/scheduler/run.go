@@ -27,7 +27,7 @@ type runSpec struct {
 
 func specOf(s *config.Schedule, why string) runSpec {
 	return runSpec{config.Schedule{Rule: schedule.Rule{Name: s.Name, Retry: s.Retry}, Mode: s.Mode, ColdToo: s.ColdToo, Timeout: s.Timeout,
-		Before: s.Before, After: s.After, Health: s.Health, Alert: s.Alert, File: s.File, Line: s.Line}, why}
+		Before: s.Before, After: s.After, Health: s.Health, Update: s.Update, Alert: s.Alert, File: s.File, Line: s.Line}, why}
 }
 
 // run is one reboot by a schedule: the body of an operation. What it does, and what
@@ -45,6 +45,7 @@ type run struct {
 	followed []string
 	summary  api.Summary
 	err      error // why the reboot did not end well
+	updates  bool  // it is an update, with its own health check
 }
 
 // effect is a step that returns nothing.
@@ -122,6 +123,18 @@ func (n *run) check(ctx context.Context) error {
 
 // admitted is what is done then.
 func (n *run) admitted(ctx context.Context) (failed bool) {
+	if n.s.Update != nil {
+		var err error
+		n.updates, err = operation.Do(ctx, n.op, "kernel", operation.Again, func(ctx context.Context) (bool, error) {
+			return n.r.Updater.Ready(ctx, n.op, n.update())
+		})
+		if err != nil {
+			if ctx.Err() == nil {
+				n.fail(ctx, err)
+			}
+			return true
+		}
+	}
 	if err := n.before(ctx); err != nil {
 		if ctx.Err() == nil {
 			n.err = err
@@ -130,11 +143,15 @@ func (n *run) admitted(ctx context.Context) (failed bool) {
 		}
 		return true
 	}
-	n.reboot(ctx)
+	if n.updates {
+		n.updateIt(ctx)
+	} else {
+		n.reboot(ctx)
+	}
 	if ctx.Err() != nil {
 		return true
 	}
-	if n.err == nil {
+	if n.err == nil && !n.updates {
 		n.wellAgain(ctx)
 	}
 	n.after(ctx)
@@ -181,6 +198,49 @@ func (n *run) record(why error) error {
 	})
 }
 
+// update is what the schedule wants of its domain.
+func (n *run) update() operator.ScheduledUpdate {
+	return operator.ScheduledUpdate{Asker: agent.Asker{By: api.BySchedule, Schedule: n.s.Name}, Domain: n.it.UUID, Mode: n.mode,
+		Update: *n.s.Update, Health: n.s.Health, Expand: n.expand}
+}
+
+// updateIt reboots the domain into another kernel. A schedule is stopped where that was
+// not to stay: others would have the same.
+func (n *run) updateIt(ctx context.Context) {
+	var u api.Update
+	n.summary, u, n.err = n.r.Updater.Update(ctx, n.op, n.update())
+	if ctx.Err() != nil {
+		return
+	}
+	note := fmt.Sprintf("update to %s: %s", u.New.Kernel, strings.ReplaceAll(string(u.Outcome), "_", " "))
+	if u.Why != "" {
+		note += ": " + u.Why
+	}
+	n.followed = append(n.followed, note)
+	switch u.Outcome {
+	case api.Updated:
+		n.err = nil // it may be cold
+		if h := n.s.Health; h != nil {
+			n.health = &api.StepResult{Name: "health", What: n.expand(h.String()), OK: true}
+		}
+		if u.ConfigError != "" {
+			n.followed = append(n.followed, u.Config+" is not changed: "+u.ConfigError)
+			n.alert(ctx, fmt.Sprintf("it was updated, but %s has its old kernel: %s", u.Config, u.ConfigError))
+		}
+	case api.UpdateBack, api.UpdateLost:
+		n.stop(ctx, fmt.Sprintf("the update of %s to %s was not to stay: %s", n.it.Domain, u.New.Kernel, u.Why))
+	}
+}
+
+// stop has the schedule begin nothing any more.
+func (n *run) stop(ctx context.Context, why string) {
+	if err := effect(ctx, n, "stop", operation.Again, func(context.Context) error { return n.r.State.Stop(n.s.Name, why) }); err != nil {
+		n.log.Error("that the schedule is stopped cannot be written down: it goes on", "err", err, "next", "make room in the state directory")
+	}
+	n.log.Error("schedule is stopped", "why", why, "next", "warmreboot resume "+n.s.Name)
+	n.followed = append(n.followed, "schedule stopped")
+}
+
 func (n *run) reboot(ctx context.Context) {
 	n.summary, n.err = n.once(ctx, n.mode)
 	var e *api.Error
@@ -215,12 +275,7 @@ func (n *run) wellAgain(ctx context.Context) {
 				return
 			}
 		case config.Stop:
-			why := fmt.Sprintf("the health check of %s failed: %s", n.it.Domain, n.health.Detail)
-			if err := effect(ctx, n, "stop", operation.Again, func(context.Context) error { return n.r.State.Stop(n.s.Name, why) }); err != nil {
-				n.log.Error("that the schedule is stopped cannot be written down: it goes on", "err", err, "next", "make room in the state directory")
-			}
-			n.log.Error("schedule is stopped", "why", why, "next", "warmreboot resume "+n.s.Name)
-			n.followed = append(n.followed, "schedule stopped")
+			n.stop(ctx, fmt.Sprintf("the health check of %s failed: %s", n.it.Domain, n.health.Detail))
 		}
 	}
 }

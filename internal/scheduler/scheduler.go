@@ -40,6 +40,12 @@ type Agent interface {
 	Drop(ctx context.Context, domain string) (api.DropResult, error)
 }
 
+// Updater does updates: operator.Operator.
+type Updater interface {
+	Ready(context.Context, *operation.Run, operator.ScheduledUpdate) (bool, error)
+	Update(context.Context, *operation.Run, operator.ScheduledUpdate) (api.Summary, api.Update, error)
+}
+
 // Store is the runner's use of xenstore.
 type Store interface {
 	Read(ctx context.Context, path string) (string, error)
@@ -66,6 +72,7 @@ type Options struct {
 	// Operations are what runs are. Reboots are asked for by Rebooter.
 	Operations *operation.Engine
 	Rebooter   operator.Rebooter
+	Updater    Updater
 	// Tick is how often it looks.
 	Tick time.Duration
 }

@@ -22,6 +22,7 @@ import (
 	"github.com/warmreboot/warmreboot/internal/config"
 	"github.com/warmreboot/warmreboot/internal/health"
 	"github.com/warmreboot/warmreboot/internal/operation"
+	"github.com/warmreboot/warmreboot/internal/operator"
 	"github.com/warmreboot/warmreboot/internal/schedule"
 	"github.com/warmreboot/warmreboot/internal/state"
 )
@@ -245,6 +246,90 @@ func TestHealthXenstore(t *testing.T) {
 		if e := h.history()[0]; e.Health == nil || e.Health.OK != says || e.Health.What != "xenstore data/boot-complete" {
 			t.Errorf("%v: %+v", says, e.Health)
 		}
+	}
+}
+
+// updater reboots domains by the runner's own means, into another kernel if it is let.
+type updater struct {
+	h       *host
+	r       *Runner
+	has     bool  // the domain has the kernel
+	refuses error // it cannot be updated
+	outcome api.UpdateOutcome
+	config  string // why it is not changed
+	wanted  []operator.ScheduledUpdate
+}
+
+func (u *updater) Ready(_ context.Context, _ *operation.Run, s operator.ScheduledUpdate) (bool, error) {
+	u.wanted = append(u.wanted, s)
+	return !u.has, u.refuses
+}
+
+func (u *updater) Update(ctx context.Context, run *operation.Run, s operator.ScheduledUpdate) (api.Summary, api.Update, error) {
+	u.wanted = append(u.wanted, s)
+	out := api.Update{Outcome: u.outcome, New: api.BootFiles{Kernel: s.Expand(s.Update.Kernel)}, Config: "/etc/xen/web.cfg", ConfigError: u.config}
+	sum, err := u.r.Rebooter.Reboot(ctx, run, operator.Wanted{Asker: s.Asker, Mode: s.Mode, Timeout: time.Minute, Longest: time.Hour, Override: true})
+	switch {
+	case u.outcome == api.UpdateBack:
+		out.Why = "it panicked"
+		err = api.Errorf(api.FellBack, "it has its old kernel again")
+	case u.config != "":
+		err = api.Errorf(api.Failed, "not changed")
+	}
+	return sum, out, err
+}
+
+// TestScheduledUpdate: a domain that has not a schedule's kernel is updated to it, one that
+// has is rebooted; and where the kernel was not to stay, no other domain is given it.
+func TestScheduledUpdate(t *testing.T) {
+	for what, c := range map[string]struct {
+		u        updater
+		asked    int
+		result   api.RunResult
+		followed string
+		failed   string
+		health   bool
+		stopped  bool
+		alerts   int
+	}{
+		"updated":            {updater{outcome: api.Updated}, 1, api.RunWarm, "update to /boot/web: updated", "", true, false, 0},
+		"config not changed": {updater{outcome: api.Updated, config: "twice"}, 1, api.RunWarm, "update to /boot/web: updated; /etc/xen/web.cfg is not changed: twice", "", true, false, 1},
+		"fell back":          {updater{outcome: api.UpdateBack}, 1, api.RunFailed, "update to /boot/web: fell back: it panicked; schedule stopped", "old kernel again", false, true, 1},
+		"it has it":          {updater{has: true}, 1, api.RunWarm, "", "", true, false, 0},
+		"refused":            {updater{refuses: api.Errorf(api.UpdateRefused, "no Xen note")}, 0, api.RunFailed, "", "no Xen note", false, false, 1},
+	} {
+		t.Run(what, func(t *testing.T) {
+			t.Parallel()
+			dir := t.TempDir()
+			h := newHost(t, cronNoon+"[schedule.health]\ncommand = [\"/bin/true\"]\n[schedule.update]\nkernel = \"/boot/{domain}\"\n"+
+				"[[schedule.after]]\ncommand = [\"/bin/touch\", \""+dir+"/after\"]\n[schedule.alert]\ncommand = [\"/bin/sh\", \"-c\", \"echo x >>"+dir+"/alerts\"]\n")
+			web := h.create("web", 10*day)
+			c.u.h = h
+			r := h.runner(func(o *Options) { o.Updater = &c.u })
+			c.u.r = r
+			if f, err := r.Forecast(t.Context(), ""); err != nil || len(f.Runs) != 1 || f.Runs[0].Kernel != "/boot/web" {
+				t.Errorf("%+v, %v", f.Runs, err)
+			}
+			h.toNoon(r)
+			for _, w := range c.u.wanted {
+				if w.By != api.BySchedule || w.Schedule != "noon" || w.Domain != web || w.Mode != api.Graceful || w.Health == nil || w.Update.Kernel != "/boot/{domain}" {
+					t.Errorf("%+v", w)
+				}
+			}
+			all := h.history()
+			if len(h.asked()) != c.asked || len(all) != 1 || all[0].Followed != c.followed || !strings.Contains(all[0].Error, c.failed) || c.failed == "" != (all[0].Error == "") || (all[0].Health != nil && all[0].Health.OK) != c.health {
+				t.Errorf("asked %q, %+v, %+v", h.asked(), all, all[0].Health)
+			}
+			wantCounts(t, r, map[api.RunResult]uint64{c.result: 1})
+			if _, ok := h.kept.Stopped()["noon"]; ok != c.stopped {
+				t.Errorf("stopped: %v", h.kept.Stopped())
+			}
+			_, err := os.Stat(dir + "/after")
+			alerts, _ := os.ReadFile(dir + "/alerts")
+			if (err == nil) != c.health || len(alerts) != 2*c.alerts {
+				t.Errorf("hook after: %v, alerts %q", err, alerts)
+			}
+		})
 	}
 }
 

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/warmreboot/warmreboot/api"
+	"github.com/warmreboot/warmreboot/internal/config"
 	"github.com/warmreboot/warmreboot/internal/operator"
 	"github.com/warmreboot/warmreboot/internal/schedule"
 	"github.com/warmreboot/warmreboot/internal/state"
@@ -59,7 +60,11 @@ func (r *Runner) Forecast(ctx context.Context, domain string) (api.Forecast, err
 		if it.Start {
 			it.Next = f.Now
 		}
-		f.Runs = append(f.Runs, api.PlannedRun{Schedule: it.Rule.Name, Domain: it.Domain, UUID: it.UUID, Mode: s.Mode,
+		kernel := ""
+		if s.Update != nil {
+			kernel = config.Expand(s.Update.Kernel, it.Domain, it.UUID.String())
+		}
+		f.Runs = append(f.Runs, api.PlannedRun{Schedule: it.Rule.Name, Domain: it.Domain, UUID: it.UUID, Mode: s.Mode, Kernel: kernel,
 			DryRun: s.DryRun || r.DryRun, Running: in.Running[it.UUID] == it.Rule.Name,
 			Due: it.Due, Blocked: it.Blocked, Next: it.Next, Why: it.Why})
 	}
