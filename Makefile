@@ -87,6 +87,28 @@ test-lab-all: lab-parts test-handlers test-faults ## every test on the lab; the 
 	CGO_ENABLED=0 go test -count=1 -v -parallel 2 -timeout 240m ./tests/e2e -lab -all
 	$(MAKE) test-lab LAB_TESTS=TestDemo KERNEL=7.3
 
+# RESTORES: how many checkpoints TestCheckpoint makes and restores; KILLS and SEEDS:
+# how many writers of a store are killed, and how many stores are made and cut at
+# some 750 places each.
+RESTORES = 3
+KILLS = 1000
+SEEDS = 2
+
+.PHONY: test-checkpoint
+test-checkpoint: $(BUILD)/labcmd ## stores killed and cut, KILLS=n SEEDS=n; domUs saved and restored on stock Xen, RESTORES=n: 1 min each
+	CGO_ENABLED=0 go test -count=1 -v -timeout 60m ./internal/checkpoint/store -run '^Test(Cuts|Killed)$$' -args -kills $(KILLS) -seeds $(SEEDS)
+	$(BUILD)/labcmd -name e2e prepare -stock-xen -no-product
+	CGO_ENABLED=0 go test -count=1 -v -timeout 240m ./tests/e2e -lab -run '^TestCheckpoint$$' -restores $(RESTORES)
+
+# CHECKPOINTS: how many BenchmarkMillion makes; a million take some ten minutes of
+# one processor, and 5 GiB.
+CHECKPOINTS = 1000000
+
+.PHONY: bench-checkpoint
+bench-checkpoint: ## what the store of checkpoints costs, on one processor: CHECKPOINTS=n
+	CGO_ENABLED=0 go test -run '^$$' -bench 'Store|Metadata' -benchtime 5x ./internal/checkpoint/store
+	CGO_ENABLED=0 go test -run '^$$' -bench Million -benchtime 100x -timeout 120m ./internal/checkpoint/store -args -checkpoints $(CHECKPOINTS)
+
 .PHONY: lab-debug
 lab-debug: deps ## the guest's patches under a kernel with its own checks; builds that kernel first
 	CGO_ENABLED=0 go test -count=1 -v -timeout 80m ./tests/e2e -lab $(NEWER_KERNEL) -run '^TestDebugKernel$$'

@@ -180,7 +180,7 @@ func BenchmarkStore(b *testing.B) {
 // segment's index included.
 func BenchmarkMetadata(b *testing.B) {
 	r := rand.New(rand.NewPCG(2, 2))
-	const guest, changed, checkpoints = 1 << 18, 21710, 24
+	const guest, changed, checkpoints = 1 << 18, 21710, 60
 	for range b.N {
 		w := benchStore(b)
 		page := make([]byte, PageSize)
