@@ -143,7 +143,7 @@ func conform(t *testing.T, b bed) {
 	if k.File == "" || !strings.Contains(line, strings.TrimSpace(k.Cmdline)) {
 		t.Errorf("the kernel is %+v, it was booted with %q", k, line)
 	}
-	const mark = `conformance="<1> & 2"`
+	const mark = `conformance="<1> & ${2} 3$$4"`
 	marked := k
 	marked.Cmdline += " " + mark
 	must(b.SetKernel(ctx, second, marked))

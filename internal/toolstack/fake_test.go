@@ -405,6 +405,32 @@ func TestRecreateOfAnother(t *testing.T) {
 	}
 }
 
+// TestRecreateBeside: what systemd would take for a variable is not taken for one.
+func TestRecreateBeside(t *testing.T) {
+	h, _ := newFake(t, false)
+	k := toolstack.Kernel{File: filepath.Join(t.TempDir(), "vmlinuz"), Cmdline: "memmap=4G$1G x=${HOME}"}
+	h.write(k.File, "")
+	file := filepath.Join(t.TempDir(), "web.cfg")
+	h.write(file, "name = 'domU-web'\n")
+	for _, beside := range [][]string{nil, {"systemd-run", "--"}} {
+		var argv []string
+		x := toolstack.Xl{Beside: beside, Run: func(_ context.Context, _ []byte, name string, args ...string) ([]byte, error) {
+			argv = append([]string{name}, args...)
+			return nil, nil
+		}}
+		if err := x.Recreate(t.Context(), toolstack.Domain{Domid: 7, UUID: webUUID, Name: "domU-web"}, k, file); err != nil {
+			t.Fatal(err)
+		}
+		want := `cmdline = "memmap=4G$1G x=${HOME}"`
+		if beside != nil {
+			want = `cmdline = "memmap=4G$$1G x=$${HOME}"`
+		}
+		if argv[len(argv)-1] != want {
+			t.Errorf("%q", argv)
+		}
+	}
+}
+
 // TestNotInstalled: what a host has no program for is said, with what to install.
 func TestNotInstalled(t *testing.T) {
 	t.Setenv("PATH", t.TempDir())

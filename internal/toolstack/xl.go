@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 
@@ -72,7 +73,13 @@ func (x Xl) create(ctx context.Context, file string, lines []string) error {
 	if strings.Contains(file, "=") {
 		return fmt.Errorf("configuration %q: xl takes a path with = in it for a setting: give it another name", file)
 	}
-	args := append(append(append([]string{}, x.Beside...), "xl", "create", file), lines...)
+	args := append([]string{"xl", "create", file}, lines...)
+	if len(x.Beside) > 0 { // systemd takes ${…} for a variable of the environment, and $$ for $
+		for i := range args {
+			args[i] = strings.ReplaceAll(args[i], "$", "$$")
+		}
+	}
+	args = append(slices.Clone(x.Beside), args...)
 	_, err := x.Run(ctx, nil, args[0], args[1:]...)
 	return err
 }
