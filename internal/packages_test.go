@@ -44,6 +44,7 @@ var allowed = map[string]string{
 	"internal/disk":              "ident golang.org/x/sys/unix github.com/fsnotify/fsnotify unsafe",
 	"internal/disk/storetest":    "",
 	"internal/store/inmemory":    "",
+	"internal/completion":        "github.com/urfave/cli/v2",
 	"internal/checkpoint/stream": "ident",
 	"internal/checkpoint/store":  "github.com/cespare/xxhash/v2 github.com/klauspost/compress/s2 github.com/klauspost/compress/zstd go.etcd.io/bbolt",
 	"xenstore":                   "golang.org/x/sys/unix",
@@ -71,7 +72,7 @@ var allowed = map[string]string{
 	"internal/web/webtest": "api ident",
 	// Checkpoints: a program of its own, which nothing of the reboot needs.
 	"internal/checkpoint/vmcore":  "",
-	"internal/checkpoint/command": "ident internal/checkpoint/store internal/checkpoint/stream internal/checkpoint/vmcore internal/version github.com/urfave/cli/v2 os/exec",
+	"internal/checkpoint/command": "ident internal/checkpoint/store internal/checkpoint/stream internal/checkpoint/vmcore internal/completion internal/version github.com/urfave/cli/v2 os/exec",
 	"cmd/warmcheckpoint":          "internal/checkpoint/command",
 	// The agent, and who has it do things.
 	"internal/agent":     "api ident cachemap internal/custody internal/disk internal/hypervisor internal/inventory internal/reboot internal/scrub internal/store internal/text internal/toolstack internal/validate xenctl golang.org/x/sys/unix",
@@ -85,11 +86,11 @@ var allowed = map[string]string{
 	// The programs. The command line links no daemon.
 	"internal/daemon": "api ident internal/agent internal/apiserver internal/bootonce internal/disk internal/hypervisor internal/logonce internal/metrics internal/operation internal/operator internal/samples internal/scheduler internal/scrub internal/sdnotify " +
 		"internal/settings internal/state internal/store internal/toolstack internal/version internal/web internal/webserver xenctl xenctl/libxl xenstore net/http",
-	"internal/cli": "api ident cachemap internal/bootonce internal/config internal/disk internal/hypervisor internal/inventory internal/schedule internal/settings internal/state internal/text " +
+	"internal/cli": "api ident cachemap internal/bootonce internal/completion internal/config internal/disk internal/hypervisor internal/inventory internal/schedule internal/settings internal/state internal/text " +
 		"internal/toolstack internal/validate internal/version internal/web xenctl xenstore github.com/urfave/cli/v2 golang.org/x/term",
 	"cmd/warmreboot":     "internal/cli",
 	"cmd/warmrebootd":    "internal/daemon",
-	"packaging/generate": "internal/cli",
+	"packaging/generate": "internal/cli internal/checkpoint/command",
 	// Labs and benchmarks: nothing but tests imports them.
 	"tests/model":                 "",
 	"tests/bench/agent":           "ident cachemap internal/disk internal/hypervisor internal/validate tests/bench/measure",

@@ -17,6 +17,7 @@ import (
 	"golang.org/x/term"
 
 	"github.com/warmreboot/warmreboot/api"
+	"github.com/warmreboot/warmreboot/internal/completion"
 	"github.com/warmreboot/warmreboot/internal/text"
 	"github.com/warmreboot/warmreboot/internal/version"
 	"github.com/warmreboot/warmreboot/internal/web"
@@ -153,7 +154,7 @@ const endOfOptions = "\x00"
 // markEnd marks where the options end, if that is given.
 func markEnd(args []string) []string {
 	i := slices.Index(args, "--")
-	if i < 0 || len(args) > 1 && args[1] == completeName {
+	if i < 0 || len(args) > 1 && args[1] == completion.Name {
 		return args
 	}
 	return slices.Insert(slices.Clone(args), i+1, endOfOptions)
@@ -180,7 +181,7 @@ func parse(c *cli.Context, least, most int) (call, error) {
 			p.args = append(p.args, rest[i+1:]...)
 			break
 		}
-		name, value, ok := flagOf(rest[i])
+		name, value, ok := completion.FlagOf(rest[i])
 		if !ok {
 			p.args = append(p.args, rest[i])
 			continue
@@ -237,23 +238,6 @@ func (p call) string(name string) string {
 	return p.c.String(name)
 }
 
-func flagOf(arg string) (name string, value *string, ok bool) {
-	if len(arg) < 2 || arg[0] != '-' {
-		return "", nil, false
-	}
-	name = arg[1:]
-	if name[0] == '-' {
-		name = name[1:]
-	}
-	for i := range name {
-		if name[i] == '=' {
-			v := name[i+1:]
-			return name[:i], &v, true
-		}
-	}
-	return name, nil, name != ""
-}
-
 func flags(c *cli.Context) []cli.Flag {
 	if c.Command != nil && len(c.Command.Flags) > 0 {
 		return c.Command.Flags
@@ -261,12 +245,12 @@ func flags(c *cli.Context) []cli.Flag {
 	return c.App.Flags
 }
 
-func find(c *cli.Context, name string) cli.Flag { return findFlag(flags(c), name) }
+func find(c *cli.Context, name string) cli.Flag { return completion.Find(flags(c), name) }
 
 func known(c *cli.Context, name string) bool { return find(c, name) != nil }
 
 func isBool(c *cli.Context, name string) bool {
-	return !takesValue(find(c, name))
+	return !completion.TakesValue(find(c, name))
 }
 
 // printJSON prints a result.

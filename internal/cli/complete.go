@@ -2,8 +2,6 @@ package cli
 
 import (
 	"context"
-	"fmt"
-	"slices"
 	"strings"
 	"time"
 
@@ -11,81 +9,24 @@ import (
 
 	"github.com/warmreboot/warmreboot/api"
 	"github.com/warmreboot/warmreboot/ident"
+	"github.com/warmreboot/warmreboot/internal/completion"
 )
 
 // completeWait is how long a shell's prompt may wait for the names of domains.
 const completeWait = time.Second
 
-// completeName is how a shell calls it.
-const completeName = "__complete"
-
-// completeCommand answers the shells' completion scripts. Its arguments are the
-// words after the program's name up to the cursor, the last of which is to be
-// completed; it prints what that could become, a line each.
+// completeCommand answers the shells' completion scripts.
 func (e *env) completeCommand() *cli.Command {
-	return &cli.Command{
-		Name: completeName, Hidden: true, SkipFlagParsing: true,
-		Action: func(c *cli.Context) error {
-			for _, candidate := range e.candidates(c.Context, c.App, c.Args().Slice()) {
-				fmt.Fprintln(e.stdout, candidate)
+	return completion.Program{
+		Values: valuesOf,
+		// At most one domain is named, also without a command.
+		Arguments: func(ctx context.Context, c *cli.Command, n int, options map[string]string) []string {
+			if n > 0 || c != nil && !strings.Contains(c.ArgsUsage, "DOMAIN") {
+				return nil
 			}
-			return nil
+			return e.domainNames(ctx, options["socket"])
 		},
-	}
-}
-
-func (e *env) candidates(ctx context.Context, app *cli.App, words []string) []string {
-	if len(words) == 0 {
-		words = []string{""}
-	}
-	last, words := words[len(words)-1], words[:len(words)-1]
-	flags, arguments, commands, value := app.Flags, app.ArgsUsage == "", app.Commands, cli.Flag(nil)
-	socket := ""
-	for _, word := range words {
-		if value != nil { // the option before takes this word
-			if slices.Contains(value.Names(), "socket") {
-				socket = word
-			}
-			value = nil
-			continue
-		}
-		if name, given, ok := flagOf(word); ok {
-			if f := findFlag(flags, name); f != nil && given == nil && takesValue(f) {
-				value = f
-			}
-			continue
-		}
-		i := slices.IndexFunc(commands, func(c *cli.Command) bool { return c.HasName(word) })
-		if i < 0 { // a domain: at most one is named
-			commands, arguments = nil, false
-			continue
-		}
-		c := commands[i]
-		flags, commands = c.Flags, c.Subcommands
-		arguments = strings.Contains(c.ArgsUsage, "DOMAIN")
-	}
-	var all []string
-	switch {
-	case value != nil:
-		all = valuesOf(value)
-	case strings.HasPrefix(last, "-"):
-		for _, f := range flags {
-			for _, name := range f.Names() {
-				all = append(all, dashed(name))
-			}
-		}
-		all = append(all, "--help")
-	default:
-		for _, c := range commands {
-			if !c.Hidden {
-				all = append(all, c.Name)
-			}
-		}
-		if arguments {
-			all = append(all, e.domainNames(ctx, socket)...)
-		}
-	}
-	return slices.DeleteFunc(all, func(s string) bool { return !strings.HasPrefix(s, last) })
+	}.Command(e.stdout)
 }
 
 // domainNames returns the names of the domains, none if nobody can tell them at
@@ -112,20 +53,6 @@ func (e *env) domainNames(ctx context.Context, socket string) []string {
 	return names
 }
 
-func findFlag(flags []cli.Flag, name string) cli.Flag {
-	for _, f := range flags {
-		if slices.Contains(f.Names(), name) {
-			return f
-		}
-	}
-	return nil
-}
-
-func takesValue(f cli.Flag) bool {
-	_, isBool := f.(*cli.BoolFlag)
-	return !isBool
-}
-
 // valuesOf returns the values of an option that has a few only.
 func valuesOf(f cli.Flag) []string {
 	switch f.Names()[0] {
@@ -137,11 +64,4 @@ func valuesOf(f cli.Flag) []string {
 		return []string{"full", "refuse"}
 	}
 	return nil
-}
-
-func dashed(name string) string {
-	if len(name) == 1 {
-		return "-" + name
-	}
-	return "--" + name
 }

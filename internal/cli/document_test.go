@@ -21,7 +21,8 @@ func TestManPages(t *testing.T) {
 			t.Errorf("command %s: %v", c.Name, has)
 		}
 		for _, f := range c.Flags {
-			if name := dashed(f.Names()[0]); !strings.Contains(page, name) {
+			name := f.Names()[0]
+			if name = strings.Repeat("-", min(len(name), 2)) + name; !strings.Contains(page, name) {
 				t.Errorf("no option %s of %s", name, c.Name)
 			}
 		}

@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 
+	"github.com/warmreboot/warmreboot/internal/checkpoint/command"
 	"github.com/warmreboot/warmreboot/internal/cli"
 )
 
@@ -24,6 +25,9 @@ func main() {
 func generate(dir string) error {
 	pages, err := cli.ManPages()
 	if err != nil {
+		return err
+	}
+	if pages["warmcheckpoint.8"], err = command.ManPage(); err != nil {
 		return err
 	}
 	for name, page := range pages {

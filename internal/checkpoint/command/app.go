@@ -4,6 +4,7 @@
 package command
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -30,8 +31,14 @@ const (
 	exitInterrupted = 130
 )
 
-// DefaultRoot is where the stores of all domains are.
-const DefaultRoot = "/var/lib/warmreboot/checkpoints"
+// DefaultRoot is where the stores of all domains are, and rootVariable what says that
+// they are elsewhere.
+const (
+	DefaultRoot  = "/var/lib/warmreboot/checkpoints"
+	rootVariable = "WARMCHECKPOINT_STORE"
+)
+
+func defaultRoot() string { return cmp.Or(os.Getenv(rootVariable), DefaultRoot) }
 
 type env struct {
 	stdin          io.Reader
@@ -87,7 +94,7 @@ func (e *env) app() *cli.App {
 		Description: "CHECKPOINT is DOMAIN@NUMBER or DOMAIN@last; DOMAIN is a name or a UUID. Exit codes:\n" +
 			"0 ok, 1 failure, 2 usage, 9 the store is damaged, 10 no such checkpoint, or nothing found,\n" +
 			"11 another process writes to the store, 130 interrupted.",
-		Flags: []cli.Flag{&cli.StringFlag{Name: "store", Value: DefaultRoot, EnvVars: []string{"WARMCHECKPOINT_STORE"},
+		Flags: []cli.Flag{&cli.StringFlag{Name: "store", Value: DefaultRoot, EnvVars: []string{rootVariable},
 			Usage: "`DIRECTORY` of all stores"}},
 		Reader: e.stdin, Writer: e.stdout, ErrWriter: e.stderr,
 		OnUsageError:    onUsage,
@@ -100,7 +107,7 @@ func (e *env) app() *cli.App {
 			return cli.ShowAppHelp(c)
 		},
 		Commands: []*cli.Command{e.importCommand(), e.listCommand(), e.exportCommand(), e.catCommand(), e.diffCommand(), e.logCommand(),
-			e.grepCommand(), e.bisectCommand(), e.forgetCommand(), e.verifyCommand()},
+			e.grepCommand(), e.bisectCommand(), e.forgetCommand(), e.verifyCommand(), e.completeCommand()},
 	}
 	for _, c := range app.Commands {
 		c.OnUsageError = onUsage

@@ -102,7 +102,7 @@ sed "s|=/usr/sbin/|=$2/usr/sbin/|" usr/lib/systemd/system/warmrebootd.service >w
 complaints=$(systemd-analyze verify --man=no ./warmrebootd.service 2>&1) && [ -z "$complaints" ] || fail "unit: $complaints"
 systemd-tmpfiles --dry-run --create usr/lib/tmpfiles.d/warmreboot.conf >/dev/null || fail tmpfiles
 
-for page in warmreboot warmrebootd; do
+for page in warmreboot warmrebootd warmcheckpoint; do
 	zcat usr/share/man/man8/$page.8.gz >$page.8
 	complaints=$(man --warnings -l $page.8 2>&1 >$page.txt)
 	[ -z "$complaints" ] || fail "$page(8): $complaints"
@@ -115,6 +115,17 @@ words=$(zsh -f -c 'words=(warmreboot di) CURRENT=2; compadd() { shift; print -r 
 [ "$words" = disable ] || fail "zsh completes di to '$words'"
 words=$(fish --no-config -c 'source usr/share/fish/vendor_completions.d/warmreboot.fish; complete -C "warmreboot di"')
 [ "$words" = disable ] || fail "fish completes di to '$words'"
+
+# In bash, @ may separate words; a program that knows checkpoints stands in.
+words=$(bash -c '. usr/share/bash-completion/completions/warmcheckpoint; COMP_LINE="warmcheckpoint di" COMP_POINT=17; _warmcheckpoint; echo "${COMPREPLY[@]}"')
+[ "$words" = diff ] || fail "bash completes di of warmcheckpoint to '$words'"
+words=$(bash -c '. usr/share/bash-completion/completions/warmcheckpoint; warmcheckpoint() { [ "$1 $2 $3 $4" = "__complete diff web@1 web@1" ] && printf "web@%d\n" 1 12; }
+	COMP_LINE="warmcheckpoint diff web@1 web@1" COMP_POINT=31; _warmcheckpoint; echo "${COMPREPLY[@]}"')
+[ "$words" = "1 12" ] || fail "bash completes web@1 to '$words'"
+words=$(zsh -f -c 'words=(warmcheckpoint di) CURRENT=2; compadd() { shift; print -r -- "$@" }; . usr/share/zsh/vendor-completions/_warmcheckpoint')
+[ "$words" = diff ] || fail "zsh completes di of warmcheckpoint to '$words'"
+words=$(fish --no-config -c 'source usr/share/fish/vendor_completions.d/warmcheckpoint.fish; complete -C "warmcheckpoint di"')
+[ "$words" = diff ] || fail "fish completes di of warmcheckpoint to '$words'"
 `
 	return root.Run(ctx, "/", "sh", "-e", "-c", script, "check", file, dir)
 }
@@ -183,14 +194,20 @@ func (b *packageBuild) collect(ctx context.Context, tools Root) error {
 			return err
 		}
 	}
-	return CopyFile(filepath.Join(b.from.Dir, "docs", "operations.md"), filepath.Join(b.source, "docs", "operations.md"))
+	for _, name := range []string{"operations.md", "checkpoints.md"} {
+		if err := CopyFile(filepath.Join(b.from.Dir, "docs", name), filepath.Join(b.source, "docs", name)); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 func (b *packageBuild) programs(ctx context.Context, tools Root) error {
 	if err := b.Xenlight(ctx, b.from); err != nil {
 		return err
 	}
-	for name, environment := range map[string][]string{"warmreboot": {"CGO_ENABLED=0", "GOFLAGS=-buildmode=pie"},
+	static := []string{"CGO_ENABLED=0", "GOFLAGS=-buildmode=pie"}
+	for name, environment := range map[string][]string{"warmreboot": static, "warmcheckpoint": static,
 		"warmrebootd": {"CGO_ENABLED=1", "GOFLAGS=-tags=xenlight -buildmode=pie -overlay=" + xenlightOverlay}} {
 		// With the root's compilers, also where those of the machine would do:
 		// the package is to be the same wherever it is built.
