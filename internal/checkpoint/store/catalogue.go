@@ -2,7 +2,6 @@ package store
 
 import (
 	"encoding/binary"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"os"
@@ -17,7 +16,7 @@ import (
 const catalogueName = "catalogue.bolt"
 
 var (
-	keptBucket = []byte("checkpoints") // epoch, big endian → Info as JSON
+	keptBucket = []byte("checkpoints") // epoch, big endian → Info, packed
 	metaBucket = []byte("meta")
 	lastKey    = []byte("last") // the highest epoch that was ever in
 )
@@ -61,9 +60,16 @@ func readCatalogue(dir string) (infos []Info, last Epoch, err error) {
 			return nil
 		}
 		return b.ForEach(func(k, v []byte) error {
-			var i Info
-			if err := json.Unmarshal(v, &i); err != nil || len(k) != 4 {
-				return damaged("catalogue: %v", err)
+			if len(k) != 4 {
+				return damaged("catalogue: a key of %d bytes", len(k))
+			}
+			var before *Info
+			if n := len(infos); n > 0 {
+				before = &infos[n-1]
+			}
+			i, err := unpackInfo(v, before)
+			if err != nil {
+				return err
 			}
 			i.Epoch = Epoch(binary.BigEndian.Uint32(k))
 			infos = append(infos, i)
@@ -89,7 +95,7 @@ func updateCatalogue(dir string, o Options, add []Info, remove []Epoch) error {
 			return err
 		}
 		for _, i := range add {
-			v, err := json.Marshal(i)
+			v, err := packInfo(i)
 			if err != nil {
 				return err
 			}

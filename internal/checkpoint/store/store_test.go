@@ -2,6 +2,7 @@ package store
 
 import (
 	"bytes"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"maps"
@@ -705,4 +706,47 @@ func TestAbortedUnseen(t *testing.T) {
 			t.Fatalf("page %d: %v", i, err)
 		}
 	}
+}
+
+// TestCatalogueOfBefore: entries as JSON, which catalogues had, are read.
+func TestCatalogueOfBefore(t *testing.T) {
+	want := Info{Time: time.Unix(1e9, 5).UTC(), Domain: "web", Label: "one", Pages: 3, Changed: 2, Bytes: 99, Meta: 9}
+	text, err := json.Marshal(want)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got, err := unpackInfo(text, nil); err != nil || got != want {
+		t.Errorf("%+v, %v", got, err)
+	}
+}
+
+// FuzzInfo: no bytes make the catalogue's reader panic, and what it takes is read the
+// same when it is written again.
+func FuzzInfo(f *testing.F) {
+	for _, i := range []Info{{Time: time.Unix(1e9, 5).UTC(), Domain: "web", Label: "one", Pages: 3, Changed: 2, Bytes: 1 << 40, Meta: 9},
+		{Time: time.Date(1999, 1, 1, 0, 0, 0, 1, time.FixedZone("", -3601)), Changed: -1}} {
+		b, err := packInfo(i)
+		if err != nil {
+			f.Fatal(err)
+		}
+		if got, err := unpackInfo(b, &Info{Domain: "web"}); err != nil || !got.Time.Equal(i.Time) || got.Domain != i.Domain || got.Label != i.Label ||
+			got.Pages != i.Pages || got.Changed != i.Changed || got.Bytes != i.Bytes || got.Meta != i.Meta {
+			f.Fatalf("%+v, want %+v (%v)", got, i, err)
+		}
+		f.Add(b)
+	}
+	f.Add([]byte(`{"time":"2001-09-09T01:46:40Z","pages":1,"changed":1,"bytes":1,"meta":1}`))
+	f.Fuzz(func(t *testing.T, b []byte) {
+		i, err := unpackInfo(b, nil)
+		if err != nil {
+			return
+		}
+		again, err := packInfo(i)
+		if err != nil {
+			return // a time zone that package time does not write
+		}
+		if got, err := unpackInfo(again, nil); err != nil || !got.Time.Equal(i.Time) || got.Domain != i.Domain || got.Bytes != i.Bytes || got.Changed != i.Changed {
+			t.Fatalf("%+v, want %+v (%v)", got, i, err)
+		}
+	})
 }
