@@ -98,7 +98,7 @@ SEEDS = 2
 test-checkpoint: $(BUILD)/labcmd ## stores killed and cut, KILLS=n SEEDS=n; domUs saved and restored on stock Xen, RESTORES=n: 1 min each
 	CGO_ENABLED=0 go test -count=1 -v -timeout 60m ./internal/checkpoint/store -run '^Test(Cuts|Killed)$$' -args -kills $(KILLS) -seeds $(SEEDS)
 	$(BUILD)/labcmd -name e2e prepare -stock-xen -no-product
-	CGO_ENABLED=0 go test -count=1 -v -timeout 240m ./tests/e2e -lab -run '^TestCheckpoint$$' -restores $(RESTORES)
+	CGO_ENABLED=0 go test -count=1 -v -timeout 240m ./tests/e2e -lab -run '^TestCheckpoint(Series)?$$' -restores $(RESTORES)
 
 # CHECKPOINTS: how many BenchmarkMillion makes; a million take some ten minutes of
 # one processor, and 5 GiB.
