@@ -109,3 +109,55 @@ func TestUpdate(t *testing.T) {
 	t.Log(text)
 	u.settled(t, "/boot/another-kernel", "trial=good")
 }
+
+// TestScheduledUpdate: a schedule gives the domU another kernel, by what its guest says of
+// itself, and is stopped where that panics, with the domU as it was.
+func TestScheduledUpdate(t *testing.T) {
+	t.Parallel()
+	u := updated{boot(t, lab.Variant{Unthrottled: true})}
+	u.create(t, true)
+	u.verify(t) // which reads all files
+	s := scheduled(u)
+	options := u.line(t)
+	u.dom0(t, "cp /boot/guest-kernel /boot/another-kernel")
+	schedule := func(name, mark, more string) string {
+		return fmt.Sprintf(`[[schedule]]
+name = %q
+domains = ["domU-*"]
+cron = "* * * * *"
+minimum_distance = "0s"
+%s[schedule.health]
+tcp = "%s:80"
+[schedule.update]
+kernel = "/boot/another-kernel"
+cmdline = "%s %s"
+deadline = "8m"
+probation = "5s"
+write_config = true
+`, name, more, lab.DomainAddress, options, mark)
+	}
+	// Its last hook removes it, so that there is one run only.
+	s.configure(t, schedule("good", "trial=scheduled", "[[schedule.after]]\ncommand = [\"/bin/rm\", \""+configFile+"\"]\n"))
+	var e past
+	await(t, "it is updated", func() bool {
+		all := s.history(t, webUUID)
+		if len(all) > 0 {
+			e = all[0]
+		}
+		return len(e.Hooks) > 0
+	})
+	if e.Schedule != "good" || e.Followed != "update to /boot/another-kernel: updated" || e.Outcome != "warm" || e.Health == nil || !e.Health.OK {
+		t.Errorf("%+v", e)
+	}
+	u.settled(t, "/boot/another-kernel", "trial=scheduled")
+	u.dom0(t, "grep trial=scheduled "+ordinaryConfig)
+
+	s.configure(t, schedule("bad", "init=/nowhere", ""))
+	await(t, "its schedule is stopped", func() bool {
+		return strings.Contains(u.dom0(t, "warmreboot plan"), "bad is stopped: the update of domU-web")
+	})
+	u.settled(t, "/boot/another-kernel", "trial=scheduled")
+	if code, text := u.exitCode(t, "grep init=/nowhere "+ordinaryConfig); code != 1 {
+		t.Errorf("its configuration: %s", text)
+	}
+}
