@@ -84,7 +84,7 @@ test-lab: lab-parts ## tests on the lab that `make test` runs, two or three labs
 .PHONY: test-lab-all
 test-lab-all: lab-parts test-handlers test-faults ## every test on the lab; the handlers in user space; some faults
 	CGO_ENABLED=0 go test -count=1 -v -timeout 90m ./tests/bench/lab -lab -run '^TestShortOnLab$$'
-	CGO_ENABLED=0 go test -count=1 -v -parallel 2 -timeout 240m ./tests/e2e -lab -all
+	CGO_ENABLED=0 go test -count=1 -v -parallel 2 -timeout 240m ./tests/e2e -lab -all -stress 10m
 	$(MAKE) test-lab LAB_TESTS=TestDemo KERNEL=7.3
 
 # RESTORES: how many checkpoints TestCheckpoint makes and restores; KILLS and SEEDS:
@@ -108,6 +108,13 @@ CHECKPOINTS = 1000000
 bench-checkpoint: ## what the store of checkpoints costs, on one processor: CHECKPOINTS=n
 	CGO_ENABLED=0 go test -run '^$$' -bench 'Store|Metadata' -benchtime 5x ./internal/checkpoint/store
 	CGO_ENABLED=0 go test -run '^$$' -bench Million -benchtime 100x -timeout 120m ./internal/checkpoint/store -args -checkpoints $(CHECKPOINTS)
+
+# How long test-smp goes on.
+STRESS = 1h
+
+.PHONY: test-smp
+test-smp: deps ## a domU with two vCPUs on two processors, stressed: STRESS=1h; builds a Xen with assertions first
+	CGO_ENABLED=0 go test -count=1 -v -timeout 0 ./tests/e2e -lab -run '^TestSMPStress$$' -stress $(STRESS)
 
 .PHONY: lab-debug
 lab-debug: deps ## the guest's patches under a kernel with its own checks; builds that kernel first

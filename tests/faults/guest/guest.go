@@ -1,7 +1,8 @@
 // Package guest is what the fault injection does in the domU, where it is the
 // only process: the work during which the faults happen. It talks with package
 // hand, in dom0, over the domU's console. A program of little more than this is
-// its init, as every reboot reads all of it.
+// its init, as every reboot reads all of it. The stress of a lab with several
+// processors has the same work done by many at once, by a program of its own.
 package guest
 
 import (
@@ -213,14 +214,34 @@ func work(order Order) error {
 	return nil
 }
 
-// see compares what files hold when read through the page cache with what they
-// hold when read past it: every third file, from one that the seed selects.
+// see compares every third file, from one that the seed selects.
 func see(root string, seed uint64) (Seen, error) {
-	seen := Seen{Differ: []string{}}
 	paths, err := files(root)
 	if err != nil {
-		return seen, err
+		return Seen{}, err
 	}
+	var some []string
+	for i, path := range paths {
+		if uint64(i)%3 == seed%3 {
+			some = append(some, path)
+		}
+	}
+	return compare(some)
+}
+
+// Compare compares all files below folders, which are separated by commas.
+func Compare(roots string) (Seen, error) {
+	paths, err := files(roots)
+	if err != nil {
+		return Seen{}, err
+	}
+	return compare(paths)
+}
+
+// compare compares what files hold when read through the page cache with what they
+// hold when read past it.
+func compare(paths []string) (Seen, error) {
+	seen := Seen{Differ: []string{}}
 	const size = 1 << 20
 	direct, err := disk.AlignedBuffer(size)
 	if err != nil {
@@ -228,10 +249,7 @@ func see(root string, seed uint64) (Seen, error) {
 	}
 	defer direct.Free()
 	cached := make([]byte, size)
-	for i, path := range paths {
-		if uint64(i)%3 != seed%3 {
-			continue
-		}
+	for _, path := range paths {
 		same, err := sameOnDisk(path, cached, direct)
 		if err != nil {
 			return seen, err

@@ -151,6 +151,21 @@ uint64_t resource_size(uint16_t domid, uint32_t type, uint32_t id, long *rc)
 	return arg.num;
 }
 
+/* Memory of another domain. For each page that cannot be mapped there is an error. */
+void *foreign_map(uint16_t domid, const xen_pfn_t *pfns, int *errors, unsigned int nr,
+		  int prot, long *rc)
+{
+	void *at = mmap(NULL, nr * PAGE, prot, MAP_SHARED, privcmd, 0);
+	struct privcmd_mmapbatch_v2 arg = {
+		.num = nr, .dom = domid, .addr = (uint64_t)at, .arr = pfns, .err = errors,
+	};
+
+	if (at == MAP_FAILED)
+		die("mmap of privcmd");
+	*rc = ioctl(privcmd, IOCTL_PRIVCMD_MMAPBATCH_V2, &arg) < 0 ? -errno : 0;
+	return at;
+}
+
 /* Xen sees the protection that is asked for. */
 void *resource_map(uint16_t domid, uint32_t type, uint32_t id, uint32_t frame,
 		   uint64_t nr, int prot, long *rc)

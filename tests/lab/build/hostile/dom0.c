@@ -300,6 +300,52 @@ void dom0_storm(uint16_t domid, unsigned int seconds)
 	expect_value("more than 100 calls of dom0 were made", 1, calls > 100);
 }
 
+/*
+ * Maps pages of a domain that goes on, here and there, half of the times to write to
+ * them. What is written is what is there, so that nobody can tell but Xen. It is no
+ * surprise if the domain is gone.
+ */
+void dom0_touch(uint16_t domid, unsigned int seconds)
+{
+	enum { NR = 64 };
+	uint64_t end = nanoseconds() + seconds * 1000000000UL, x = 88172645463325252UL;
+	unsigned long mapped = 0, written = 0;
+	xen_pfn_t pfns[NR];
+	int errors[NR];
+	unsigned int i;
+	long rc = 0;
+
+	while (nanoseconds() < end && rc != -ESRCH && rc != -EINVAL) {
+		int prot = PROT_READ;
+		char *at;
+
+		for (i = 0; i < NR; i++) {
+			x ^= x << 13;
+			x ^= x >> 7;
+			x ^= x << 17;
+			pfns[i] = x % 0x20000; /* of 512 MiB */
+			errors[i] = 0;
+		}
+		if (x >> 63)
+			prot |= PROT_WRITE;
+		at = foreign_map(domid, pfns, errors, NR, prot, &rc);
+		for (i = 0; i < NR && !rc; i++) {
+			volatile unsigned int *word = (void *)(at + i * PAGE);
+
+			if (errors[i])
+				continue;
+			mapped++;
+			if (prot & PROT_WRITE) {
+				__sync_fetch_and_or(word, 0);
+				written++;
+			} else
+				(void)*word;
+		}
+		munmap(at, NR * PAGE);
+	}
+	printf("{\"mapped\":%lu,\"written\":%lu,\"rc\":%ld}\n", mapped, written, rc);
+}
+
 static volatile sig_atomic_t stopped;
 
 static void stop(int unused) { stopped = 1; }

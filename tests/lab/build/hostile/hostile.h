@@ -42,6 +42,8 @@ long hypercall(uint64_t op, uint64_t a, uint64_t b, uint64_t c, uint64_t d);
 long timed(uint64_t op, uint64_t a, uint64_t b, uint64_t c, uint64_t d);
 double slowest(void);
 uint64_t resource_size(uint16_t domid, uint32_t type, uint32_t id, long *rc);
+void *foreign_map(uint16_t domid, const xen_pfn_t *pfns, int *errors, unsigned int nr,
+		  int prot, long *rc);
 void *resource_map(uint16_t domid, uint32_t type, uint32_t id, uint32_t frame,
 		   uint64_t nr, int prot, long *rc);
 uint64_t nanoseconds(void);
@@ -103,6 +105,7 @@ void dom0_calls(uint16_t enabled, uint16_t plain, uint16_t pv, uint16_t dead);
 void dom0_writable(uint16_t domid);
 void dom0_zombie(uint16_t domid);
 void dom0_storm(uint16_t domid, unsigned int seconds);
+void dom0_touch(uint16_t domid, unsigned int seconds);
 void dom0_latency(unsigned int seconds);
 void dom0_hold(uint16_t domid) __attribute__((noreturn));
 void dom0_counters(uint16_t domid);

@@ -13,6 +13,7 @@
  *	writable DOMID			resources, mapped with write permission
  *	zombie DOMID			domctls and resources of a dying domain
  *	storm DOMID SECONDS		domctls while the domU is at it too
+ *	touch DOMID SECONDS		map its memory, read it, and write what is there
  *	hold DOMID			map its reuse bitmap until killed
  *	counters DOMID
  *	latency SECONDS
@@ -99,6 +100,8 @@ int main(int argc, char **argv)
 		dom0_zombie(atoi(argv[2]));
 	else if (!strcmp(command, "storm") && argc == 4)
 		dom0_storm(atoi(argv[2]), atoi(argv[3]));
+	else if (!strcmp(command, "touch") && argc == 4)
+		dom0_touch(atoi(argv[2]), atoi(argv[3]));
 	else if (!strcmp(command, "hold") && argc == 3)
 		dom0_hold(atoi(argv[2]));
 	else if (!strcmp(command, "counters") && argc == 3)
