@@ -2,6 +2,7 @@ package toolstack
 
 import (
 	"bytes"
+	"cmp"
 	"errors"
 	"fmt"
 	"regexp"
@@ -248,7 +249,7 @@ func ConfigWithKernel(raw []byte, d Domain, old, new Kernel) ([]byte, error) {
 			return fmt.Errorf("it has no %s, and the domain was booted with %q", name, was)
 		case a == nil: // below the kernel
 			_, end, _, after := lineOf(raw, *kernel)
-			if after != "" && after[0] != '#' || end == len(raw) {
+			if after != "" && after[0] != '#' || raw[end-1] != '\n' {
 				return configError{kernel.line, "something else is on the line of the kernel, below which " + name + " has to be"}
 			}
 			edits = append(edits, edit{end, end, name + " = " + s.quote(is) + "\n"})
@@ -285,7 +286,8 @@ func ConfigWithKernel(raw []byte, d Domain, old, new Kernel) ([]byte, error) {
 	if s.err != nil {
 		return nil, s.err
 	}
-	slices.SortStableFunc(edits, func(a, b edit) int { return a.begin - b.begin })
+	// What comes below the kernel's line is before that one which goes.
+	slices.SortStableFunc(edits, func(a, b edit) int { return cmp.Or(a.begin-b.begin, a.end-b.end) })
 	var out []byte
 	at := 0
 	for _, e := range edits {

@@ -1,6 +1,7 @@
 package toolstack
 
 import (
+	"maps"
 	"strings"
 	"testing"
 
@@ -81,6 +82,39 @@ func TestConfigWithKernel(t *testing.T) {
 		again, err := ConfigWithKernel(got, webDomain, was, c.new)
 		if err != nil || string(again) != string(got) {
 			t.Errorf("%s: done again: %v\n%s", what, err, again)
+		}
+	}
+}
+
+// TestConfigWithKernelSettings: each setting is there or not, before and after, and
+// the lines are in any order.
+func TestConfigWithKernelSettings(t *testing.T) {
+	value := map[bool]string{true: "v", false: ""}
+	for bits := range 16 {
+		old := Kernel{File: "/boot/old", Initrd: value[bits&1 != 0], Cmdline: value[bits&2 != 0]}
+		next := Kernel{File: "/boot/new", Initrd: value[bits&4 != 0], Cmdline: value[bits&8 != 0]}
+		kernel, rest := "kernel = \"/boot/old\"\n", ""
+		for name, text := range map[string]string{"ramdisk": old.Initrd, "cmdline": old.Cmdline} {
+			if text != "" {
+				rest += name + " = \"" + text + "\"\n"
+			}
+		}
+		for _, raw := range []string{kernel + rest, rest + kernel} {
+			out, err := ConfigWithKernel([]byte("name = \"web\"\n"+raw), webDomain, old, next)
+			if err != nil {
+				t.Errorf("%+v to %+v: %v\n%s", old, next, err, raw)
+				continue
+			}
+			all, err := parseConfig(out)
+			got := make(map[string]string)
+			for _, a := range all {
+				got[a.name] = a.text
+			}
+			want := map[string]string{"name": "web", "kernel": next.File, "ramdisk": next.Initrd, "cmdline": next.Cmdline}
+			maps.DeleteFunc(want, func(_, text string) bool { return text == "" })
+			if err != nil || !maps.Equal(got, want) || len(all) != len(want) {
+				t.Errorf("%+v to %+v: %v\n%s\nbecame\n%s", old, next, err, raw, out)
+			}
 		}
 	}
 }

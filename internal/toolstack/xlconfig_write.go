@@ -123,7 +123,12 @@ func (t configTarget) dress(f *os.File) error {
 	if err := f.Chmod(t.was.Mode()); err != nil {
 		return err
 	}
-	names, err := attributes(func(p []byte) (int, error) { return syscall.Listxattr(t.path, p) })
+	from, err := os.OpenFile(t.path, os.O_RDONLY|syscall.O_NOFOLLOW, 0)
+	if err != nil {
+		return err
+	}
+	defer from.Close()
+	names, err := attributes(func(p []byte) (int, error) { return syscall.Listxattr(byDescriptor(from), p) })
 	if err != nil {
 		return err
 	}
@@ -131,15 +136,20 @@ func (t configTarget) dress(f *os.File) error {
 		if name == "" {
 			continue
 		}
-		value, err := attributes(func(p []byte) (int, error) { return syscall.Getxattr(t.path, name, p) })
+		value, err := attributes(func(p []byte) (int, error) { return syscall.Getxattr(byDescriptor(from), name, p) })
 		if err == nil {
-			err = syscall.Setxattr(f.Name(), name, value, 0)
+			err = syscall.Setxattr(byDescriptor(f), name, value, 0)
 		}
 		if err != nil {
 			return fmt.Errorf("its attribute %s cannot be kept: %w", name, err)
 		}
 	}
 	return nil
+}
+
+// byDescriptor returns a path of an open file that nobody can exchange.
+func byDescriptor(f *os.File) string {
+	return fmt.Sprintf("/proc/self/fd/%d", f.Fd())
 }
 
 // attributes reads what is asked for its size first; nothing where a file system has none.
