@@ -44,6 +44,9 @@ type TrialRequest struct {
 	SpaceBytes int64 `json:"space_bytes"`
 }
 
+// MaxSeconds is the longest of all times that a request names, in seconds: 11.5 days.
+const MaxSeconds = 1e6
+
 // NoInitrd is the Initrd of a kernel that needs none, though the old one had one.
 const NoInitrd = "none"
 

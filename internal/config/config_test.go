@@ -151,6 +151,8 @@ func TestProblems(t *testing.T) {
 		"over":                {small + "[[schedule.trigger]]\nurl = \"http://a/\"\nabove = 3\nslope = 1\nover = \"5m\"\n", "a.toml:5: over must be 10 times sample"},
 		"url":                 {small + "[schedule.health]\nhttp = \"ftp://a/\"\n", "a.toml:6: "},
 		"address":             {small + "[schedule.health]\ntcp = \"a\"\n", "is no address"},
+		"long probation":      {small + "[schedule.update]\nkernel = \"/k\"\nprobation = \"14d\"\n", "a.toml:5: deadline and probation must be 1000000 seconds or less"},
+		"long health":         {small + "[schedule.health]\ntcp = \"h:1\"\ntimeout = \"14d\"\n", "a.toml:5: timeout must be 1000000 seconds or less"},
 		"no kernel":           {small + "[schedule.update]\ninitrd = \"/i\"\n", "a.toml:5: an update needs a kernel"},
 		"a relative initrd":   {small + "[schedule.update]\nkernel = \"/k\"\ninitrd = \"i\"\n", "a.toml:5: initrd must be"},
 		"no time":             {small + "[schedule.update]\nkernel = \"/k\"\ndeadline = \"0s\"\n", "a.toml:5: deadline"},

@@ -476,6 +476,8 @@ func (l *loader) health(s *Schedule, f fileHealth, line int) {
 		l.complain(line, "status must be numbers from 100 to 599")
 	case h.Timeout <= 0 || h.Interval <= 0 || h.Interval > h.Timeout:
 		l.complain(line, "timeout and interval must be more than 0, and interval not more than timeout")
+	case h.Timeout.Seconds() > api.MaxSeconds:
+		l.complain(line, "timeout must be %d seconds or less", int(api.MaxSeconds))
 	}
 	for _, a := range f.OnFailure {
 		if slices.Contains(h.OnFailure, Action(a.s)) {
@@ -516,6 +518,8 @@ func (l *loader) update(s *Schedule, f fileUpdate, line int) {
 		l.complain(line, "initrd must be an absolute path, or %q", api.NoInitrd)
 	case u.Deadline < time.Second || u.Probation < 0:
 		l.complain(line, "deadline must be a second or more, and probation not negative")
+	case u.Deadline.Seconds() > api.MaxSeconds || u.Probation.Seconds() > api.MaxSeconds:
+		l.complain(line, "deadline and probation must be %d seconds or less", int(api.MaxSeconds))
 	case s.Mode == api.Force:
 		l.complain(line, "an update is no forced reboot: mode must be graceful or cold")
 	}

@@ -67,8 +67,8 @@ func (o *Operator) ServeUpdates(u Updates) {
 func checkUpdate(r api.OperationRequest) error {
 	u := r.Update
 	seconds := func(what string, s, least float64) error {
-		if !(s >= least && s <= 1e6) {
-			return api.Errorf(api.BadRequest, "the %s is %g, must be from %g to 1000000 seconds", what, s, least)
+		if !(s >= least && s <= api.MaxSeconds) {
+			return api.Errorf(api.BadRequest, "the %s is %g, must be from %g to %d seconds", what, s, least, int(api.MaxSeconds))
 		}
 		return nil
 	}
