@@ -322,6 +322,9 @@ type trial struct {
 	// notAsked is why the domain was not rebooted.
 	notAsked string
 	asker    agent.Asker
+	// longest is how long after the operation was begun the domain may still be asked to
+	// reboot into the new kernel, if the daemon was stopped meanwhile.
+	longest time.Duration
 	// check is the health check, if it is not that of the request.
 	check  *config.Health
 	sum    api.Summary // of the last reboot that is known
@@ -365,7 +368,7 @@ func (o *Operator) update(ctx context.Context, run *operation.Run) (any, error) 
 
 func (o *Operator) trial(run *operation.Run, r api.OperationRequest, by agent.Asker) *trial {
 	op, u := run.Operation(), r.Update
-	return &trial{Operator: o, run: run, r: r, asker: by, files: bootonce.Trial{Dir: filepath.Join(o.updates.Dir, op.UUID.String()+"."+op.ID)},
+	return &trial{Operator: o, run: run, r: r, asker: by, longest: longest(u), files: bootonce.Trial{Dir: filepath.Join(o.updates.Dir, op.UUID.String()+"."+op.ID)},
 		terms: update.Terms{Deadline: seconds(u.DeadlineSeconds), Probation: seconds(u.ProbationSeconds), Checked: u.Health != nil}}
 }
 
@@ -378,6 +381,8 @@ type ScheduledUpdate struct {
 	Health *config.Health // nil: that it is up
 	// Expand is for the names of files.
 	Expand func(string) string
+	// Longest is how long the whole run may take, with its hooks.
+	Longest time.Duration
 }
 
 func (s ScheduledUpdate) request() api.OperationRequest {
@@ -423,7 +428,7 @@ func (o *Operator) Ready(ctx context.Context, run *operation.Run, s ScheduledUpd
 // update of an operator's.
 func (o *Operator) Update(ctx context.Context, run *operation.Run, s ScheduledUpdate) (api.Summary, api.Update, error) {
 	t := o.trial(run, s.request(), s.Asker)
-	t.check = s.Health
+	t.check, t.longest = s.Health, s.Longest
 	all, err := t.do(ctx)
 	result, _ := all.(updateResult) // none if nobody looks after it any more
 	return result.Summary, result.Update, err
@@ -454,8 +459,11 @@ func (t *trial) do(ctx context.Context) (any, error) {
 		failed, t.notAsked = err, err.Error()
 	}
 	if err == nil && !tried {
+		// An operator's was admitted, and has told the toolstack since; one of a schedule is
+		// asked again after a restart, as its windows may have closed: if it is refused, it
+		// is as if nothing had been.
 		sum, err := t.Reboot(ctx, run, Wanted{Asker: t.asker, Mode: t.r.Mode, Timeout: t.terms.Deadline,
-			Longest: longest(t.r.Update), Override: true, Absent: update.Gone / 2}) // it was admitted already, and has told the toolstack since
+			Longest: t.longest, Override: t.asker.By != api.BySchedule, Absent: update.Gone / 2})
 		if ctx.Err() != nil {
 			return nil, ctx.Err()
 		}
@@ -528,6 +536,10 @@ func (t *trial) prepared(ctx context.Context) error {
 	t.armed, err = operation.Do(ctx, t.run, "arm", operation.Again, func(ctx context.Context) (armed, error) {
 		now := t.Moment()
 		a := armed{Up: now.Up, Boot: now.Boot}
+		if now.Boot != t.run.Operation().Boot {
+			// The domain is one that the host has started since, perhaps with another kernel.
+			return a, refused(t.d.Domain.Name, errors.New("the host was booted meanwhile: ask for the update again"))
+		}
 		if st, err := os.Stat(t.console()); err == nil {
 			a.Console = st.Size()
 		}

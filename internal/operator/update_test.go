@@ -242,6 +242,14 @@ func (u *updating) SetKernel(_ context.Context, d toolstack.Domain, k toolstack.
 // start starts a daemon that does updates, too.
 func (u *updating) start() *Operator {
 	u.t.Helper()
+	o := u.unserved()
+	u.engine.Resume()
+	return o
+}
+
+// unserved is one that has not taken up anything yet.
+func (u *updating) unserved() *Operator {
+	u.t.Helper()
 	o := u.unresumed()
 	o.ServeUpdates(Updates{Owner: u.Owner, Ends: func(ident.Domid, ident.UUID) (toolstack.Ends, error) { return u.ends, nil },
 		Drivers: map[string]toolstack.Driver{toolstack.XL: u}, Dir: filepath.Join(u.dir, "updates"), Console: u.console, Configs: u.console, Poll: time.Millisecond,
@@ -262,7 +270,6 @@ func (u *updating) start() *Operator {
 			return u.sick
 		},
 		Ended: func(_ ident.UUID, outcome api.UpdateOutcome) { u.ended = append(u.ended, outcome) }})
-	u.engine.Resume()
 	return o
 }
 
@@ -890,6 +897,94 @@ func TestUpdateByItself(t *testing.T) {
 		}
 		u.right(t, op)
 		return
+	}
+}
+
+// TestUpdateHostBooted: an update that was being prepared when the host was booted is not
+// tried: what its domain boots is what the host has started it with since.
+func TestUpdateHostBooted(t *testing.T) {
+	met := 0
+	for at := 1; ; at++ {
+		u := newUpdating(t, good)
+		if !u.killed(at) || len(u.asked) > 0 {
+			break
+		}
+		u.host.boot = "another boot"
+		o := u.unserved()
+		all := u.engine.List() // as it was journalled
+		if len(all) == 0 || len(all[0].Steps) == 0 {
+			continue
+		}
+		if last := all[0].Steps[len(all[0].Steps)-1]; last.Name == "keep" && last.Done || last.Name == "arm" && !last.Done {
+			met++
+			want := u.old
+			if u.kernel.Once == "" {
+				want.Cmdline = "of the configuration since"
+				u.kernel = want
+			}
+			u.engine.Resume()
+			op, err := api.AwaitOperation(context.Background(), o, u.request())
+			if code(err) != api.UpdateRefused || !strings.Contains(err.Error(), "booted meanwhile") || op.Update == nil || op.Update.Outcome != api.NotTried || len(u.asked) > 0 || u.kernel != want {
+				t.Errorf("killed after effect %d: %+v, %v, asked %q; it is to boot %+v", at, op.Update, err, u.asked, u.kernel)
+			}
+			u.right(t, op)
+		}
+		u.kept.Close()
+	}
+	if met < 3 {
+		t.Errorf("it was killed between only %d times", met)
+	}
+}
+
+// TestUpdateScheduledLate: a schedule's update whose daemon was stopped before the reboot
+// goes on to it only within the time that its whole run may take, and if nothing is in its
+// way then, such as its windows; else it is as if nothing had been.
+func TestUpdateScheduledLate(t *testing.T) {
+	for what, c := range map[string]struct {
+		refuses error
+		passes  time.Duration
+		outcome api.UpdateOutcome
+		says    string
+	}{
+		"in time":         {nil, time.Hour, api.Updated, ""}, // the hooks took some of it
+		"too late":        {nil, 3 * time.Hour, api.NotTried, "its time is over"},
+		"window has shut": {api.Errorf(api.Locked, "outside its windows"), time.Minute, api.NotTried, "now outside its windows"},
+	} {
+		u := newUpdating(t, good)
+		wanted := ScheduledUpdate{Asker: agent.Asker{By: api.BySchedule, Schedule: "noon"}, Domain: u.web.UUID, Mode: api.Graceful, Longest: 2 * time.Hour,
+			Update: config.Update{Kernel: u.update.Kernel, Initrd: u.update.Initrd, Deadline: 200 * time.Millisecond}, Expand: func(s string) string { return s }}
+		start := func(refuses error) operation.Operation {
+			o := u.unserved()
+			u.engine.Ask(operation.BlockerFunc(func(context.Context, operation.Target) error { return refuses }))
+			u.engine.Register(api.KindSchedule, func(ctx context.Context, run *operation.Run) (any, error) {
+				if err := operation.Admit(ctx, run, operation.Admission{TTL: time.Hour}); err != nil {
+					return nil, err
+				}
+				_, up, err := o.Update(ctx, run, wanted)
+				return up, err
+			})
+			u.engine.Resume()
+			op, err := u.engine.Start(operation.Request{Kind: api.KindSchedule, By: api.BySchedule, Schedule: "noon", Key: "k", Owner: "noon", Domain: "web", UUID: u.web.UUID})
+			if err != nil {
+				t.Fatal(err)
+			}
+			u.engine.Wait()
+			op, _, _ = u.engine.Get(op.ID)
+			return op
+		}
+		ctx, stop := context.WithCancel(context.Background())
+		u.ctx, u.armed = ctx, stop
+		if op := start(nil); op.Done || u.kernel.Once == "" {
+			t.Fatalf("%s: %+v", what, op)
+		}
+		u.ctx, u.armed = context.Background(), nil
+		u.pass(c.passes)
+		op := start(c.refuses)
+		var up api.Update
+		if err := json.Unmarshal(op.Result, &up); err != nil || !op.Done || up.Outcome != c.outcome || !strings.Contains(up.Why, c.says) || (c.outcome == api.Updated) != (len(u.asked) == 1) {
+			t.Errorf("%s: %+v, %v, asked %q", what, up, op.Error, u.asked)
+		}
+		u.right(t, api.Operation{Update: &up})
 	}
 }
 

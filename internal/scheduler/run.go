@@ -201,7 +201,7 @@ func (n *run) record(why error) error {
 // update is what the schedule wants of its domain.
 func (n *run) update() operator.ScheduledUpdate {
 	return operator.ScheduledUpdate{Asker: agent.Asker{By: api.BySchedule, Schedule: n.s.Name}, Domain: n.it.UUID, Mode: n.mode,
-		Update: *n.s.Update, Health: n.s.Health, Expand: n.expand}
+		Update: *n.s.Update, Health: n.s.Health, Expand: n.expand, Longest: n.s.Longest()}
 }
 
 // updateIt reboots the domain into another kernel. A schedule is stopped where that was

@@ -312,7 +312,7 @@ func TestScheduledUpdate(t *testing.T) {
 			}
 			h.toNoon(r)
 			for _, w := range c.u.wanted {
-				if w.By != api.BySchedule || w.Schedule != "noon" || w.Domain != web || w.Mode != api.Graceful || w.Health == nil || w.Update.Kernel != "/boot/{domain}" {
+				if w.By != api.BySchedule || w.Schedule != "noon" || w.Domain != web || w.Mode != api.Graceful || w.Health == nil || w.Update.Kernel != "/boot/{domain}" || w.Longest < time.Hour {
 					t.Errorf("%+v", w)
 				}
 			}
