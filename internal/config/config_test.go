@@ -43,11 +43,11 @@ func TestUpdate(t *testing.T) {
 		}
 		return c.Schedules[0]
 	}
-	if s := load(""); s.Update != nil || s.Longest() != 11*time.Minute {
+	if s := load(""); s.Update != nil || s.Updates || s.Longest() != 11*time.Minute {
 		t.Errorf("%+v, %v", s.Update, s.Longest())
 	}
 	s := load("[schedule.update]\nkernel = \"/boot/{domain}\"\n")
-	if want := (Update{Kernel: "/boot/{domain}", Deadline: 10 * time.Minute, Probation: 10 * time.Minute}); *s.Update != want || s.Longest() != 11*time.Minute+55*time.Minute {
+	if want := (Update{Kernel: "/boot/{domain}", Deadline: 10 * time.Minute, Probation: 10 * time.Minute}); *s.Update != want || !s.Updates || s.Longest() != 11*time.Minute+55*time.Minute {
 		t.Errorf("%+v, %v", s.Update, s.Longest())
 	}
 	s = load("health.tcp = \"a:1\"\nhealth.timeout = \"1m\"\nupdate = { kernel = \"/k\", initrd = \"none\", cmdline = \"\", deadline = \"1m\", probation = \"0s\", write_config = true }\n")

@@ -523,5 +523,5 @@ func (l *loader) update(s *Schedule, f fileUpdate, line int) {
 	case s.Mode == api.Force:
 		l.complain(line, "an update is no forced reboot: mode must be graceful or cold")
 	}
-	s.Update = u
+	s.Update, s.Updates = u, true
 }

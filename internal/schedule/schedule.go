@@ -46,6 +46,9 @@ type Rule struct {
 	Order   int
 	AtOnce  int
 	Stagger time.Duration
+	// Updates: its runs give a domain another kernel, for which a boot since is no
+	// substitute: that was of the one before.
+	Updates bool
 	// DryRun: it reboots nothing, and so takes no other rule's turn.
 	DryRun bool
 }
@@ -264,7 +267,7 @@ func consider(in Input, r *Rule, d Domain) Item {
 	lasting := !it.Due.IsZero() // it stays due until it is done
 	// A boot since is as good as the run would have been.
 	since := m
-	if booted := in.Now.Add(-d.Age); d.Up && booted.After(since.Handled) {
+	if booted := in.Now.Add(-d.Age); d.Up && !r.Updates && booted.After(since.Handled) {
 		since.Handled = booted
 	}
 	at, cron, missed := r.lastRun(since, in.Now)

@@ -511,6 +511,8 @@ type host struct {
 	booted time.Duration
 	starts []time.Time // by the clock
 	ups    []time.Duration
+	// skipped are those that were said to be left out.
+	skipped []time.Time
 }
 
 func newHost(t *testing.T, r *Rule, now time.Time) *host {
@@ -523,6 +525,9 @@ func (h *host) look() {
 	h.in.Domains = []Domain{up("web-a", webA, h.up-h.booted)}
 	it := one(h.t, h.in)
 	h.in.Memory[Key{it.Rule.Name, webA}] = it.Memory
+	if !it.Skipped.IsZero() {
+		h.skipped = append(h.skipped, it.Skipped)
+	}
 	if it.Start {
 		h.starts, h.ups = append(h.starts, h.in.Now), append(h.ups, h.up)
 		h.booted = h.up
@@ -691,6 +696,32 @@ func TestEdited(t *testing.T) {
 	h.pass(2 * time.Minute)
 	if len(h.starts) != 1 {
 		t.Errorf("another order: %v", h.starts)
+	}
+}
+
+// TestBootedSinceUpdate: a boot is none of the updates that were to be: they come, or are
+// said to be left out.
+func TestBootedSinceUpdate(t *testing.T) {
+	three := time.Date(2026, 11, 22, 3, 0, 0, 0, time.UTC)
+	for _, c := range []struct {
+		catchUp bool
+		away    time.Duration // nobody looked
+		begins  bool
+	}{{false, 70 * time.Minute, true}, {false, 30 * time.Hour, false}, {true, 30 * time.Hour, true}} {
+		r := weekly(t)
+		r.Cron, r.CatchUp, r.Distance, r.Updates = []Cron{cron(t, "0 3 * * 0")}, c.catchUp, time.Minute, true
+		h := newHost(t, r, three.Add(-time.Hour))
+		h.pass(time.Minute)
+		h.set(c.away)
+		h.up += c.away
+		h.booted = h.up - time.Minute
+		h.pass(30 * time.Minute)
+		if (len(h.starts) == 1) != c.begins || len(h.starts) > 1 {
+			t.Errorf("%+v: begun at %v", c, h.starts)
+		}
+		if skipped := slices.Equal(h.skipped, []time.Time{three}); skipped == c.begins || c.begins && len(h.skipped) > 0 {
+			t.Errorf("%+v: left out %v", c, h.skipped)
+		}
 	}
 }
 
