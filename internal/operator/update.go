@@ -942,32 +942,46 @@ func (t *trial) writeConfig() string {
 }
 
 // other says which kernel a domain has that was to be created by us, if it is not the one
-// that it had: somebody may have been quicker.
+// that it had, or if that is not known: somebody may have been quicker.
 func (t *trial) other(ctx context.Context) (string, error) {
 	if !t.rec.Made {
 		return "", nil
 	}
 	return operation.Do(ctx, t.run, "which kernel", operation.Again, func(ctx context.Context) (string, error) {
-		o, err := t.look(ctx)
-		if err != nil || o.Domid == 0 {
-			return "", err
-		}
-		d := t.d.Domain
-		d.Domid = o.Domid
-		driver, err := t.driver()
-		if err != nil {
-			return "", err
-		}
-		was, err := t.boots(bootonce.Old)
-		if err != nil {
-			return "", err
-		}
-		k, err := driver.Kernel(ctx, d)
-		if err != nil || k.Once != "" || k == t.d.Old || k == was {
-			return "", err
+		k, err := t.foreign(ctx)
+		switch {
+		case ctx.Err() != nil:
+			return "", ctx.Err()
+		case err != nil:
+			return fmt.Sprintf("the domain was created again, and which kernel it has is not known: %v", err), nil
+		case k == nil:
+			return "", nil
 		}
 		return fmt.Sprintf("the domain was created again by somebody else, and has the kernel %s, %q", k.File, k.Cmdline), nil
 	})
+}
+
+// foreign returns the kernel of a domain's configuration if it is not the old one, else nil.
+func (t *trial) foreign(ctx context.Context) (*toolstack.Kernel, error) {
+	o, err := t.look(ctx)
+	if err != nil || o.Domid == 0 {
+		return nil, err
+	}
+	d := t.d.Domain
+	d.Domid = o.Domid
+	driver, err := t.driver()
+	if err != nil {
+		return nil, err
+	}
+	was, err := t.boots(bootonce.Old)
+	if err != nil {
+		return nil, err
+	}
+	k, err := driver.Kernel(ctx, d)
+	if err != nil || k.Once != "" || k == t.d.Old || k == was {
+		return nil, err
+	}
+	return &k, nil
 }
 
 // lastReboot is the history's last word of the domain's reboots since the operation

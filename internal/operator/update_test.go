@@ -57,6 +57,8 @@ type updating struct {
 	ended   []api.UpdateOutcome
 	armed   func() // the toolstack has been told
 	old     toolstack.Kernel
+	made    bool              // it was created by us
+	untold  error             // nobody says which kernel it has that was created by us
 	byHand  *toolstack.Kernel // somebody creates the domain with, before it is created by us
 	clones  *clones
 	guests  nodes
@@ -192,7 +194,7 @@ func (u *updating) Recreate(_ context.Context, _ toolstack.Domain, k toolstack.K
 	if u.web.Domid != 0 {
 		return errors.New("it is there")
 	}
-	u.kernel = k
+	u.kernel, u.made = k, true
 	if u.byHand != nil {
 		u.kernel = *u.byHand
 	}
@@ -217,6 +219,9 @@ func (u *updating) Kernel(_ context.Context, d toolstack.Domain) (toolstack.Kern
 	defer u.mu.Unlock()
 	if d.Domid != u.web.Domid || d.Domid == 0 {
 		return toolstack.Kernel{}, os.ErrNotExist
+	}
+	if u.made && u.untold != nil {
+		return toolstack.Kernel{}, u.untold
 	}
 	return u.kernel, nil
 }
@@ -452,7 +457,7 @@ func TestUpdateNoRoom(t *testing.T) {
 
 // TestUpdateNotCreated: a domain that its toolstack could not create is created again with
 // its old kernel, by a copy if the file is not what it was. If somebody else was quicker,
-// with another one, it is not said to have its old one.
+// with another one, or nobody says which it has, it is not said to have its old one.
 func TestUpdateNotCreated(t *testing.T) {
 	prepare := func() *updating {
 		u := newUpdating(t, notCreated)
@@ -479,6 +484,13 @@ func TestUpdateNotCreated(t *testing.T) {
 	}
 	if left, _ := filepath.Glob(filepath.Join(u.dir, "updates", "*")); len(left) > 0 {
 		t.Errorf("left %q", left)
+	}
+
+	u = prepare()
+	u.untold = errors.New("xl does not answer")
+	op, err = api.AwaitOperation(t.Context(), u.start(), u.request())
+	if op.Update == nil || op.Update.Outcome != api.UpdateLost || code(err) != api.Failed || !strings.Contains(op.Update.Why, "not known: xl does not answer") {
+		t.Errorf("%+v, %v", op.Update, err)
 	}
 }
 

@@ -46,6 +46,7 @@ type run struct {
 	summary  api.Summary
 	err      error // why the reboot did not end well
 	updates  bool  // it is an update, with its own health check
+	tried    bool  // which was tried, or may have been
 }
 
 // effect is a step that returns nothing.
@@ -158,7 +159,7 @@ func (n *run) admitted(ctx context.Context) (failed bool) {
 	if ctx.Err() != nil {
 		return true
 	}
-	if n.err != nil && n.summary.Sequence == 0 {
+	if n.err != nil && n.summary.Sequence == 0 && !n.tried {
 		n.fail(ctx, n.err)
 		return true
 	}
@@ -205,14 +206,23 @@ func (n *run) update() operator.ScheduledUpdate {
 }
 
 // updateIt reboots the domain into another kernel. A schedule is stopped where that was
-// not to stay: others would have the same.
+// not to stay, or nobody knows: others would have the same.
 func (n *run) updateIt(ctx context.Context) {
 	var u api.Update
 	n.summary, u, n.err = n.r.Updater.Update(ctx, n.op, n.update())
 	if ctx.Err() != nil {
 		return
 	}
-	note := fmt.Sprintf("update to %s: %s", u.New.Kernel, strings.ReplaceAll(string(u.Outcome), "_", " "))
+	kernel := n.expand(n.s.Update.Kernel)
+	n.tried = u.Outcome != api.NotTried
+	how := strings.ReplaceAll(string(u.Outcome), "_", " ")
+	if u.Outcome == "" {
+		how = "did not come to its end"
+		if n.err != nil {
+			u.Why = n.err.Error()
+		}
+	}
+	note := "update to " + kernel + ": " + how
 	if u.Why != "" {
 		note += ": " + u.Why
 	}
@@ -228,13 +238,20 @@ func (n *run) updateIt(ctx context.Context) {
 			n.alert(ctx, fmt.Sprintf("it was updated, but %s has its old kernel: %s", u.Config, u.ConfigError))
 		}
 	case api.UpdateBack, api.UpdateLost:
-		n.stop(ctx, fmt.Sprintf("the update of %s to %s was not to stay: %s", n.it.Domain, u.New.Kernel, u.Why))
+		n.stop(ctx, fmt.Sprintf("the update of %s to %s was not to stay: %s", n.it.Domain, kernel, u.Why))
+	case "":
+		n.stop(ctx, fmt.Sprintf("the update of %s to %s did not come to its end: %s", n.it.Domain, kernel, u.Why))
 	}
 }
 
 // stop has the schedule begin nothing any more.
 func (n *run) stop(ctx context.Context, why string) {
-	if err := effect(ctx, n, "stop", operation.Again, func(context.Context) error { return n.r.State.Stop(n.s.Name, why) }); err != nil {
+	stop := func(context.Context) error { return n.r.State.Stop(n.s.Name, why) }
+	err := effect(ctx, n, "stop", operation.Again, stop)
+	if err != nil && ctx.Err() == nil { // the journal may have no room, and the state may
+		err = stop(ctx)
+	}
+	if err != nil {
 		n.log.Error("that the schedule is stopped cannot be written down: it goes on", "err", err, "next", "make room in the state directory")
 	}
 	n.log.Error("schedule is stopped", "why", why, "next", "warmreboot resume "+n.s.Name)

@@ -1,6 +1,7 @@
 package scheduler
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -14,6 +15,7 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"testing"
 	"time"
 
@@ -257,6 +259,9 @@ type updater struct {
 	refuses error // it cannot be updated
 	outcome api.UpdateOutcome
 	config  string // why it is not changed
+	ends    error  // it ends so, and the reboot is not told of
+	fills   bool   // nothing can be journalled then
+	why     string
 	wanted  []operator.ScheduledUpdate
 }
 
@@ -267,6 +272,10 @@ func (u *updater) Ready(_ context.Context, _ *operation.Run, s operator.Schedule
 
 func (u *updater) Update(ctx context.Context, run *operation.Run, s operator.ScheduledUpdate) (api.Summary, api.Update, error) {
 	u.wanted = append(u.wanted, s)
+	if u.ends != nil {
+		u.h.full.Store(u.fills)
+		return api.Summary{}, api.Update{Outcome: u.outcome, Why: u.why}, u.ends
+	}
 	out := api.Update{Outcome: u.outcome, New: api.BootFiles{Kernel: s.Expand(s.Update.Kernel)}, Config: "/etc/xen/web.cfg", ConfigError: u.config}
 	sum, err := u.r.Rebooter.Reboot(ctx, run, operator.Wanted{Asker: s.Asker, Mode: s.Mode, Timeout: time.Minute, Longest: time.Hour, Override: true})
 	switch {
@@ -295,6 +304,9 @@ func TestScheduledUpdate(t *testing.T) {
 		"updated":            {updater{outcome: api.Updated}, 1, api.RunWarm, "update to /boot/web: updated", "", true, false, 0},
 		"config not changed": {updater{outcome: api.Updated, config: "twice"}, 1, api.RunWarm, "update to /boot/web: updated; /etc/xen/web.cfg is not changed: twice", "", true, false, 1},
 		"fell back":          {updater{outcome: api.UpdateBack}, 1, api.RunFailed, "update to /boot/web: fell back: it panicked; schedule stopped", "old kernel again", false, true, 1},
+		"no end":             {updater{ends: api.Errorf(api.Failed, "make room")}, 0, api.RunFailed, "update to /boot/web: did not come to its end: make room; schedule stopped", "make room", false, true, 1},
+		"lost":               {updater{outcome: api.UpdateLost, why: "taken away", ends: api.Errorf(api.Failed, "it was taken away")}, 0, api.RunFailed, "update to /boot/web: lost: taken away; schedule stopped", "taken away", false, true, 1},
+		"not tried":          {updater{outcome: api.NotTried, why: "x", ends: api.Errorf(api.UpdateRefused, "not well before")}, 0, api.RunFailed, "update to /boot/web: not tried: x", "not well before", false, false, 1},
 		"it has it":          {updater{has: true}, 1, api.RunWarm, "", "", true, false, 0},
 		"refused":            {updater{refuses: api.Errorf(api.UpdateRefused, "no Xen note")}, 0, api.RunFailed, "", "no Xen note", false, false, 1},
 	} {
@@ -302,7 +314,7 @@ func TestScheduledUpdate(t *testing.T) {
 			t.Parallel()
 			dir := t.TempDir()
 			h := newHost(t, cronNoon+"[schedule.health]\ncommand = [\"/bin/true\"]\n[schedule.update]\nkernel = \"/boot/{domain}\"\n"+
-				"[[schedule.after]]\ncommand = [\"/bin/touch\", \""+dir+"/after\"]\n[schedule.alert]\ncommand = [\"/bin/sh\", \"-c\", \"echo x >>"+dir+"/alerts\"]\n")
+				"[[schedule.after]]\ncommand = [\"/bin/touch\", \""+dir+"/after\"]\n[schedule.alert]\ncommand = [\"/bin/sh\", \"-c\", \"echo $WARMREBOOT_ALERT >>"+dir+"/alerts\"]\n")
 			web := h.create("web", 10*day)
 			c.u.h = h
 			r := h.runner(func(o *Options) { o.Updater = &c.u })
@@ -326,10 +338,30 @@ func TestScheduledUpdate(t *testing.T) {
 			}
 			_, err := os.Stat(dir + "/after")
 			alerts, _ := os.ReadFile(dir + "/alerts")
-			if (err == nil) != c.health || len(alerts) != 2*c.alerts {
+			untried := what == "refused" || what == "not tried"
+			if (err == nil) != c.health || bytes.Count(alerts, []byte("\n")) != c.alerts || bytes.Contains(alerts, []byte("did not take place")) != untried {
 				t.Errorf("hook after: %v, alerts %q", err, alerts)
 			}
 		})
+	}
+}
+
+// TestUpdateNoRoom: where an update cannot be journalled to its end, no other domain is
+// given the kernel.
+func TestUpdateNoRoom(t *testing.T) {
+	h := newHost(t, cronNoon+"[schedule.update]\nkernel = \"/boot/{domain}\"\n")
+	h.create("web", 10*day)
+	h.step = func(string) error {
+		if h.full.Load() {
+			return syscall.ENOSPC
+		}
+		return nil
+	}
+	u := updater{h: h, ends: errors.New("no room"), fills: true}
+	r := h.runner(func(o *Options) { o.Updater = &u })
+	h.toNoon(r)
+	if why := h.kept.Stopped()["noon"]; !strings.Contains(why, "the update of web to /boot/web did not come to its end: no room") {
+		t.Errorf("stopped: %q", why)
 	}
 }
 
