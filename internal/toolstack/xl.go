@@ -94,11 +94,15 @@ func (x Xl) Recreate(ctx context.Context, d Domain, k Kernel, file string) error
 		return err
 	}
 	raw, err := os.ReadFile(file)
+	var all []assignment
 	if err == nil {
-		err = ConfigAbout(raw, d)
+		all, err = parseConfig(raw)
 	}
 	if err == nil {
-		err = noLoader(raw)
+		err = about(all, d)
+	}
+	if err == nil {
+		err = noLoader(all)
 	}
 	if err != nil {
 		return fmt.Errorf("%s: %w", file, err)

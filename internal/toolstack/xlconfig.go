@@ -171,6 +171,10 @@ func ConfigAbout(raw []byte, d Domain) error {
 	if err != nil {
 		return err
 	}
+	return about(all, d)
+}
+
+func about(all []assignment, d Domain) error {
 	uuid, err := only(all, "uuid")
 	if err != nil {
 		return err
@@ -195,11 +199,7 @@ func ConfigAbout(raw []byte, d Domain) error {
 
 // noLoader returns an error if a configuration has a boot loader, which chooses a kernel
 // whatever else is said.
-func noLoader(raw []byte) error {
-	all, err := parseConfig(raw)
-	if err != nil {
-		return err
-	}
+func noLoader(all []assignment) error {
 	for _, a := range all {
 		if strings.HasPrefix(a.name, "bootloader") {
 			return configError{a.line, a.name + " is set, and would choose another kernel"}
@@ -220,14 +220,14 @@ type edit struct {
 // they are somebody's to change who knows what they are for. One that has the new
 // kernel already is returned as it is.
 func ConfigWithKernel(raw []byte, d Domain, old, new Kernel) ([]byte, error) {
-	if err := ConfigAbout(raw, d); err != nil {
-		return nil, err
-	}
 	all, err := parseConfig(raw)
-	if err != nil {
-		return nil, err
+	if err == nil {
+		err = about(all, d)
 	}
-	if err := noLoader(raw); err != nil {
+	if err == nil {
+		err = noLoader(all)
+	}
+	if err != nil {
 		return nil, err
 	}
 	var edits []edit
