@@ -99,10 +99,11 @@ func (s *Schedule) Longest() time.Duration {
 		}
 	}
 	if u := s.Update; u != nil {
-		total += 4*u.Deadline + u.Probation + 5*time.Minute
+		var health time.Duration
 		if s.Health != nil {
-			total += 3 * s.Health.Timeout
+			health = s.Health.Timeout
 		}
+		total += u.Longest(health)
 	}
 	if s.Alert != nil {
 		total += 4 * s.Alert.Timeout
@@ -117,6 +118,12 @@ type Update struct {
 	Cmdline             *string
 	Deadline, Probation time.Duration
 	WriteConfig         bool
+}
+
+// Longest is how long an update may take, with a health check that may take so long; 0:
+// there is none.
+func (u Update) Longest(health time.Duration) time.Duration {
+	return 4*u.Deadline + u.Probation + 5*time.Minute + 3*health
 }
 
 // Command is a program in dom0, run as root and without a shell. In its

@@ -43,7 +43,7 @@ func (o *Operator) check(r api.OperationRequest) error {
 	case !slices.Contains([]api.Trigger{api.Graceful, api.Force, api.Cold}, r.Mode):
 		return api.Errorf(api.BadRequest, "mode is %q, must be graceful, force or cold", r.Mode)
 	case !(r.TimeoutSeconds >= 0 && r.TimeoutSeconds <= api.MaxSeconds):
-		return api.Errorf(api.BadRequest, "the timeout is %g, must be from 0 to 1000000 seconds", r.TimeoutSeconds)
+		return api.Errorf(api.BadRequest, "the timeout is %g, must be from 0 to %d seconds", r.TimeoutSeconds, int(api.MaxSeconds))
 	case r.Kind == api.KindUpdate:
 		return checkUpdate(r)
 	case r.Update != nil:

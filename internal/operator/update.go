@@ -344,10 +344,11 @@ func seconds(s float64) time.Duration { return time.Duration(s * float64(time.Se
 
 // longest is how long an update may take.
 func longest(u *api.UpdateRequest) time.Duration {
-	total := 4*seconds(u.DeadlineSeconds) + seconds(u.ProbationSeconds) + 5*time.Minute
+	var health time.Duration
 	if u.Health != nil {
-		total += 3 * seconds(u.Health.TimeoutSeconds)
+		health = seconds(u.Health.TimeoutSeconds)
 	}
+	total := config.Update{Deadline: seconds(u.DeadlineSeconds), Probation: seconds(u.ProbationSeconds)}.Longest(health)
 	if u.Trial != nil { // on a clone takes as long again
 		total *= 2
 	}
