@@ -10,8 +10,11 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-func TestWorkLeavesServedFilesAlone(t *testing.T) {
-	root, work := filepath.Join(t.TempDir(), "served"), filepath.Join(t.TempDir(), "work")
+// folders makes a folder with a served file. unchanged fails the test if that is not
+// what it was.
+func folders(t *testing.T) (root, work string, unchanged func()) {
+	t.Helper()
+	root, work = filepath.Join(t.TempDir(), "served"), filepath.Join(t.TempDir(), "work")
 	want := bytes.Repeat([]byte("served"), 20_000)
 	if err := os.MkdirAll(root, 0o755); err != nil {
 		t.Fatal(err)
@@ -19,6 +22,17 @@ func TestWorkLeavesServedFilesAlone(t *testing.T) {
 	if err := os.WriteFile(filepath.Join(root, "file"), want, 0o644); err != nil {
 		t.Fatal(err)
 	}
+	return root, work, func() {
+		t.Helper()
+		got, err := os.ReadFile(filepath.Join(root, "file"))
+		if err != nil || !bytes.Equal(got, want) {
+			t.Errorf("a served file was changed: %v", err)
+		}
+	}
+}
+
+func TestWorkLeavesServedFilesAlone(t *testing.T) {
+	root, work, unchanged := folders(t)
 	inodes, err := Prepare(root, work)
 	if err != nil || len(inodes) != 1 {
 		t.Fatalf("%v, %v", inodes, err)
@@ -30,10 +44,7 @@ func TestWorkLeavesServedFilesAlone(t *testing.T) {
 	if err := Work(root, work, 1, 300*time.Millisecond, time.Millisecond); err != nil {
 		t.Fatal(err)
 	}
-	got, err := os.ReadFile(filepath.Join(root, "file"))
-	if err != nil || !bytes.Equal(got, want) {
-		t.Errorf("a served file was changed: %v", err)
-	}
+	unchanged()
 }
 
 func TestSee(t *testing.T) {
@@ -53,23 +64,13 @@ func TestSee(t *testing.T) {
 // TestStress: many do all that there is at once, on the same files, and leave those
 // alone that are only read.
 func TestStress(t *testing.T) {
-	root, work := filepath.Join(t.TempDir(), "served"), filepath.Join(t.TempDir(), "work")
-	want := bytes.Repeat([]byte("served"), 20_000)
-	if err := os.MkdirAll(root, 0o755); err != nil {
-		t.Fatal(err)
-	}
-	if err := os.WriteFile(filepath.Join(root, "file"), want, 0o644); err != nil {
-		t.Fatal(err)
-	}
+	root, work, unchanged := folders(t)
 	done, err := Stress(root, work, 1, 500*time.Millisecond, 4)
 	if err != nil || done.Operations < 50 || done.Failed > done.Operations/2 {
 		t.Errorf("%+v, %v", done, err)
 	}
 	t.Logf("%+v", done)
-	got, err := os.ReadFile(filepath.Join(root, "file"))
-	if err != nil || !bytes.Equal(got, want) {
-		t.Errorf("a served file was changed: %v", err)
-	}
+	unchanged()
 	unix.Sync()
 	seen, err := Compare(root + "," + work)
 	if err != nil || seen.Files < 10 || len(seen.Differ) != 0 {
